@@ -1,0 +1,163 @@
+"""`python -m dsgc train | evaluate | data | pretrain`: the package from the command line.
+
+A mistake in what the user gave ends in one line on standard error and exit code 2.
+"""
+
+import contextlib
+import dataclasses
+import io
+import json
+import sys
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional
+
+from dsgc.config import PRESETS, Config, preset, source
+from dsgc.data import shapes
+from dsgc.errors import UserError
+
+PROGRAM = "python -m dsgc"
+
+
+def options_of(config: Config) -> type:
+    """A dataclass like `Config` whose defaults are `config`'s and whose help says of each whether it is the paper's."""
+    hints = typing.get_type_hints(Config)
+    fields = []
+    for field in dataclasses.fields(Config):
+        text = f"[{source(config, field.name)}] {field.metadata['text']}"
+        fields.append((field.name, Annotated[hints[field.name], tyro.conf.arg(help=text)], getattr(config, field.name)))
+    return dataclasses.make_dataclass("Options", fields, frozen=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateOptions:
+    """Score a run's newest checkpoint on a split that has masks."""
+
+    run: Positional[Path]
+    """run folder, or one of its checkpoints"""
+    data: str | None = None
+    """folder in the VOC layout; the run's own if not given"""
+    split: str | None = None
+    """list of ids; the run's validation split if not given"""
+    out: Path | None = None
+    """JSON file for the scores; printed if not given"""
+
+
+@dataclasses.dataclass(frozen=True)
+class ShapesOptions:
+    """Write the embedded data set in the PASCAL VOC layout."""
+
+    out: Positional[Path]
+    """a new folder"""
+    seed: int = 0
+    """the same seed gives the same files"""
+    train: int = shapes.SPLITS["train"]
+    """images to learn from"""
+    dev: int = shapes.SPLITS["dev"]
+    """images to make choices on"""
+    val: int = shapes.SPLITS["val"]
+    """images to report on"""
+
+
+def train(arguments: Sequence[str]) -> None:
+    """train PRESET: train as a preset says, with any value changed, and write a run folder."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(f"usage: {PROGRAM} train PRESET [options]\n\npresets: {', '.join(PRESETS)}\n")
+        print(f"`{PROGRAM} train shapes --help` lists the options, their defaults, and which of these are the paper's.")
+        return
+    options = _parse(options_of(preset(arguments[0])), arguments[1:], f"train {arguments[0]}", "Train from image tags.")
+    config = Config(**dataclasses.asdict(options))
+    from dsgc.train import train  # torch and timm are loaded only once the options are known to be right
+
+    if config.data == PRESETS["shapes"].data and not Path(config.data).exists():
+        print(f"{config.data}: writing the embedded data set")
+        shapes.write(config.data)
+    print(f"{train(config)}: metrics.json, log.jsonl, checkpoints, pictures")
+
+
+def evaluate(arguments: Sequence[str]) -> None:
+    """evaluate RUN: score a run's newest checkpoint on a split that has masks."""
+    options = _parse(EvaluateOptions, arguments, "evaluate")
+    from dsgc.train import score_run, summary_line, write_json
+
+    scores = score_run(options.run, options.data, options.split)
+    if options.out:
+        write_json(options.out, scores)
+    else:
+        print(json.dumps(scores, indent=1))
+    print(summary_line(scores), file=sys.stderr)
+
+
+def data(arguments: Sequence[str]) -> None:
+    """data shapes OUT: write the embedded data set in the PASCAL VOC layout."""
+    name = arguments[0] if arguments else "--help"
+    if name in ("-h", "--help"):
+        print(f"usage: {PROGRAM} data shapes OUT [options]; `{PROGRAM} data shapes --help` lists them")
+        return
+    if name != "shapes":
+        raise UserError(f"data {name}: no such data set to write; there is: shapes")
+    options = _parse(ShapesOptions, arguments[1:], "data shapes")
+    sizes = {split: getattr(options, split) for split in shapes.SPLITS}
+    print(shapes.write(options.out, seed=options.seed, sizes=sizes))
+
+
+def pretrain(arguments: Sequence[str]) -> None:
+    """pretrain OUT: make the shapes encoder's weights from images of classes that `shapes` does not have."""
+    if arguments and not arguments[0].startswith("-"):
+        out, arguments = Path(arguments[0]), arguments[1:]
+    elif any(flag in arguments for flag in ("-h", "--help")):
+        out = Path()
+    else:
+        raise UserError("pretrain: name the .safetensors file to write first")
+    from dsgc.pretrain import Recipe, pretrain
+
+    recipe = _parse(Recipe, arguments, "pretrain OUT", "Pre-train the encoder of the shapes preset.")
+    print(f"{out}: held-out accuracy {pretrain(out, recipe):.3f}")
+
+
+def _parse(options: type, arguments: Sequence[str], command: str, description: str | None = None) -> typing.Any:
+    """The options that the arguments give; what is wrong with them becomes a `UserError` of one line."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(
+                options,
+                args=list(arguments),
+                prog=f"{PROGRAM} {command}",
+                description=description,
+                config=(tyro.conf.FlagConversionOff,),
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise  # --help
+        lines = [line.strip("│ ") for line in said.getvalue().splitlines() if not line.startswith(("╭", "╰"))]
+        message = " ".join(lines).split("───")[0].strip()
+        raise UserError(f"{message}; see `{PROGRAM} {command} --help`") from None
+
+
+COMMANDS = {"train": train, "evaluate": evaluate, "data": data, "pretrain": pretrain}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(f"usage: {PROGRAM} COMMAND ...\n")
+        print("\n".join(f"  {command.__doc__}" for command in COMMANDS.values()))
+        return 0
+    try:
+        if arguments[0] not in COMMANDS:
+            raise UserError(f"command {arguments[0]!r}: unknown; there are {', '.join(COMMANDS)}")
+        COMMANDS[arguments[0]](arguments[1:])
+    except UserError as error:
+        print(f"dsgc: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""Class activation maps and the labels read off them (Eq. 1-3)."""
+
+import torch
+from torch import Tensor
+
+IGNORE = 255  # the label of what is not to be learnt from, in every label map of the package
+
+
+def class_activation_map(tokens: Tensor, weight: Tensor, *, subtract_minimum: bool = False) -> Tensor:
+    """Where each class is seen: the classifier's weights applied to every token, scaled to [0, 1] per image and class.
+
+    Eq. (1); with a middle layer's tokens and the auxiliary classifier's weights Eq. (2).
+
+    Args:
+        tokens: patch tokens (B, D, h, w).
+        weight: the classifier's weights (C, D), one row a class, no bias.
+        subtract_minimum: take the smallest activation of each map off before dividing (as ToCo does); the paper's
+            Eq. 1 does not, and a map that is positive everywhere then stays flat.
+    Returns:
+        (B, C, h, w) in [0, 1]; all zero for a class that no token activates.
+    Source: the paper, Eq. 1-2; Zhou et al. 2016; Ru et al. 2023.
+    """
+    activation = torch.einsum("bdhw,cd->bchw", tokens, weight).relu()  # (B, C, h, w)
+    if subtract_minimum:
+        activation = activation - activation.amin((-2, -1), keepdim=True)
+    peak = activation.amax((-2, -1), keepdim=True)  # (B, C, 1, 1)
+    return activation / peak.clamp_min(torch.finfo(peak.dtype).tiny)
+
+
+def tagged(cam: Tensor, tags: Tensor) -> Tensor:
+    """The maps of the classes that the tags name; zero for all others. cam (B, C, h, w), tags (B, C) in {0, 1}."""
+    return cam * tags[:, :, None, None].to(cam.dtype)
+
+
+def patch_labels(cam: Tensor, tags: Tensor, low: float, high: float) -> Tensor:
+    """Label what a map is sure of: the strongest tagged class above `high`, background below `low`, else 255.
+
+    Eq. (3), per class as ToCo does (the paper writes the two-valued case: foreground 1, background 0).
+
+    Args:
+        cam: (B, C, h, w) in [0, 1].
+        tags: (B, C), 1 where the class is in the image.
+        low, high: thresholds beta_l < beta_h in (0, 1); at equality with either the label is 255.
+    Returns:
+        (B, h, w) int64: 0 background, c + 1 for class c, 255 neither.
+    Raises:
+        ValueError: unless 0 <= low <= high <= 1.
+    Source: the paper, Eq. 3; Ru et al. 2023.
+    """
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"thresholds must satisfy 0 <= low <= high <= 1, got low={low}, high={high}")
+    confidence, winner = tagged(cam, tags).max(1)  # both (B, h, w)
+    labels = torch.full_like(winner, IGNORE)
+    labels = torch.where(confidence > high, winner + 1, labels)
+    return torch.where(confidence < low, 0, labels)

@@ -1,0 +1,78 @@
+"""Gaussian correction: what happens to the label of a pixel that the mixture calls noise (Eq. 18-21)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+NEIGHBOURS = ("up", "down", "left", "right")  # the order of dim 1 wherever four neighbours are stacked
+
+
+def _shifted(maps: Tensor, fill: float) -> Tensor:
+    """The four neighbours' values at each place: (B, h, w) -> (B, 4, h, w), `fill` off the image."""
+    padded = F.pad(maps, (1, 1, 1, 1), value=fill)
+    return torch.stack([padded[:, :-2, 1:-1], padded[:, 2:, 1:-1], padded[:, 1:-1, :-2], padded[:, 1:-1, 2:]], 1)
+
+
+def neighbour_similarity(features: Tensor) -> Tensor:
+    """Cosine similarity of each place's features with those of its four neighbours.
+
+    Eq. (18) at the pixels of R_h and Eq. (20) at those of R_u: the same four numbers, computed once for every place.
+    Each edge of the grid is multiplied once and serves both its ends.
+
+    Args:
+        features: (B, D, h, w).
+    Returns:
+        (B, 4, h, w) in [-1, 1]: up, down, left, right; NaN where the neighbour is off the image. No gradient is needed
+        through it: labels are made of it.
+    Source: the paper, Eq. 18 and 20.
+    """
+    unit = F.normalize(features.float(), dim=1)
+    vertical = torch.einsum("bdhw,bdhw->bhw", unit[:, :, 1:], unit[:, :, :-1])  # (B, h-1, w), row i with row i + 1
+    horizontal = torch.einsum("bdhw,bdhw->bhw", unit[..., 1:], unit[..., :-1])  # (B, h, w-1)
+    nan = torch.nan
+    return torch.stack(
+        [
+            F.pad(vertical, (0, 0, 1, 0), value=nan),
+            F.pad(vertical, (0, 0, 0, 1), value=nan),
+            F.pad(horizontal, (1, 0), value=nan),
+            F.pad(horizontal, (0, 1), value=nan),
+        ],
+        1,
+    ).clamp(-1, 1)
+
+
+@torch.no_grad()
+def correct(labels: Tensor, noise: Tensor, features: Tensor, *, high: float, low: float, tau: float) -> Tensor:
+    """Rewrite the labels of noisy pixels; all pixels at once, each looking at its neighbours' labels before the change.
+
+    Where noise > high (R_h), Eq. (19): 0 if some neighbour's similarity is below tau, else 255.
+    Where low < noise < high (R_u), Eq. (21): 0 if some neighbour's similarity is below tau, else the label of the most
+    similar neighbour (the first of up, down, left, right at a tie; its label counts even if it is 255).
+    Everywhere else, at equality with a threshold too, the label stays. A neighbour off the image takes no part.
+
+    Args:
+        labels: (B, h, w) int64: 0, 1..C, 255.
+        noise: (B, h, w) in [0, 1], from `gmm.noise_probability`.
+        features: (B, D, h, w) at the same places.
+        high, low: theta_h > theta_l in [0, 1].
+        tau: similarity threshold in [-1, 1].
+    Returns:
+        (B, h, w) int64, a new tensor.
+    Raises:
+        ValueError: unless 0 <= low <= high <= 1, or when the grids differ.
+    Source: the paper, Eq. 19 and 21.
+    """
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"thresholds must satisfy 0 <= low <= high <= 1, got low={low}, high={high}")
+    if not labels.shape == noise.shape == features.shape[:1] + features.shape[2:]:
+        raise ValueError(
+            f"grids differ: labels {tuple(labels.shape)}, noise {tuple(noise.shape)}, features {tuple(features.shape)}"
+        )
+    similarity = neighbour_similarity(features)  # (B, 4, h, w)
+    boundary = (similarity < tau).any(1)  # a comparison with NaN is False: no neighbour, no boundary
+    nearest = similarity.nan_to_num(nan=-2.0).argmax(1, keepdim=True)  # (B, 1, h, w)
+    copied = _shifted(labels, fill=255).gather(1, nearest).squeeze(1)  # 255 only where no neighbour exists at all
+    noisy = noise > high
+    uncertain = (low < noise) & (noise < high)
+    corrected = torch.where(noisy, torch.where(boundary, 0, 255), labels)
+    return torch.where(uncertain, torch.where(boundary, 0, copied), corrected)

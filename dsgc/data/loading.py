@@ -1,0 +1,155 @@
+"""Batches of a data set, in an order and with an augmentation that are functions of the seed and the step alone.
+
+A file that cannot be read inside a loading process comes through as the `UserError` that names it, raised where the
+batches are asked for.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from dsgc.data.transforms import random_crop_box, resized, to_tensor
+from dsgc.data.voc import Folder, read_all_tags, read_image, read_mask
+from dsgc.errors import UserError
+
+
+class TrainBatch(NamedTuple):
+    images: Tensor  # (B, 3, S, S) uint8
+    tags: Tensor  # (B, C) float32, 0 or 1
+    masks: Tensor | None  # (B, S, S) int64, only where masks supervise
+
+
+class EvalItem(NamedTuple):
+    image_id: str
+    image: Tensor  # (3, H, W) uint8, own size
+    tags: Tensor  # (C,) float32
+    mask: Tensor  # (H, W) int64
+
+
+class Crops(Dataset):
+    """Random crops of a folder's images; an item is asked for by (index, draw), and `draw` seeds its augmentation."""
+
+    def __init__(
+        self,
+        folder: Folder,
+        *,
+        size: int,
+        scale: tuple[float, float],
+        ratio: tuple[float, float],
+        flip: bool,
+        seed: int,
+        masks: bool = False,
+    ):
+        self.folder, self.size, self.scale, self.ratio = folder, size, scale, ratio
+        self.flip, self.seed, self.masks = flip, seed, masks
+        self.tags = torch.from_numpy(read_all_tags(folder))  # (N, C)
+
+    def __len__(self) -> int:
+        return len(self.folder.ids)
+
+    def __getitem__(self, key: tuple[int, int]) -> TrainBatch:
+        index, draw = key
+        rng = np.random.default_rng((self.seed, 1, draw))
+        image = read_image(self.folder, self.folder.ids[index])
+        box = random_crop_box(rng, *image.size, self.scale, self.ratio)
+        mirrored = self.flip and rng.random() < 0.5
+        views = [to_tensor(resized(image, (self.size, self.size), box))]
+        if self.masks:
+            mask = read_mask(self.folder, self.folder.ids[index], image.size)
+            views.append(to_tensor(resized(mask, (self.size, self.size), box, labels=True)))
+        views = [view.flip(-1) if mirrored else view for view in views]
+        return TrainBatch(views[0], self.tags[index], views[1] if self.masks else None)
+
+
+class EvalImages(Dataset):
+    """A folder's images as they are, with tags and masks."""
+
+    def __init__(self, folder: Folder):
+        self.folder = folder
+        self.tags = torch.from_numpy(read_all_tags(folder))  # (N, C)
+
+    def __len__(self) -> int:
+        return len(self.folder.ids)
+
+    def __getitem__(self, index: int) -> EvalItem:
+        image_id = self.folder.ids[index]
+        image = read_image(self.folder, image_id)
+        mask = read_mask(self.folder, image_id, image.size)
+        return EvalItem(image_id, to_tensor(image), self.tags[index], to_tensor(mask))
+
+
+def step_keys(images: int, batch: int, seed: int, start: int, stop: int) -> Iterator[list[tuple[int, int]]]:
+    """The (index, draw) pairs of each step's batch, from `start` to `stop`.
+
+    Draw number n is item n of the endless sequence of epochs, each shuffled anew, so a run that starts at a later step
+    sees what it would have seen without the stop.
+    """
+    epoch, order = -1, np.empty(0, np.int64)
+    for step in range(start, stop):
+        keys = []
+        for draw in range(step * batch, (step + 1) * batch):
+            if draw // images != epoch:
+                epoch = draw // images
+                order = np.random.default_rng((seed, 0, epoch)).permutation(images)
+            keys.append((int(order[draw % images]), draw))
+        yield keys
+
+
+class _Careful(Dataset):
+    """Hands a `UserError` on as an item, since a loading process would wrap its one line in a traceback."""
+
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+
+    def __getitem__(self, key: Any) -> Any:
+        try:
+            return self.dataset[key]
+        except UserError as error:
+            return error
+
+
+class _Collate:
+    def __init__(self, together: Callable[[list], Any]):
+        self.together = together
+
+    def __call__(self, items: list) -> Any:
+        return next((item for item in items if isinstance(item, UserError)), None) or self.together(items)
+
+
+def _stack(items: list[TrainBatch]) -> TrainBatch:
+    return TrainBatch(*(None if column[0] is None else torch.stack(column) for column in zip(*items, strict=True)))
+
+
+def _load(dataset: Dataset, batches: Sequence | Iterator, together: Callable[[list], Any], workers: int) -> Iterator:
+    loader = DataLoader(
+        _Careful(dataset),
+        batch_sampler=batches,
+        collate_fn=_Collate(together),
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+    )
+    for batch in loader:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch
+
+
+def train_batches(dataset: Crops, *, batch: int, seed: int, start: int, stop: int, workers: int) -> Iterator[TrainBatch]:
+    """The batches of the steps start..stop-1."""
+    return _load(dataset, list(step_keys(len(dataset), batch, seed, start, stop)), _stack, workers)
+
+
+def eval_batches(dataset: EvalImages, *, batch: int, workers: int, images: int = 0) -> Iterator[list[EvalItem]]:
+    """Lists of at most `batch` items of one size, in the order in which they fill up; `images` > 0 stops after as many."""
+    count = min(images or len(dataset), len(dataset))
+    waiting: dict[torch.Size, list[EvalItem]] = {}
+    for (item,) in _load(dataset, [[i] for i in range(count)], list, workers):
+        group = waiting.setdefault(item.mask.shape, [])
+        group.append(item)
+        if len(group) == batch:
+            yield waiting.pop(item.mask.shape)
+    yield from waiting.values()

@@ -1,0 +1,108 @@
+"""What a trained pair of networks is worth: mIoU of segmentation head, CAM and pseudo label, on a split with masks."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dsgc import dskd, method
+from dsgc.cam import IGNORE, tagged
+from dsgc.config import Config
+from dsgc.data.loading import EvalImages, EvalItem, eval_batches
+from dsgc.metrics import ConfusionMatrix
+from dsgc.network import Network
+
+
+class Views(NamedTuple):
+    """Everything a network sees in a batch of images of one size, at that size."""
+
+    prediction: Tensor  # (B, H, W) int64, the segmentation head's
+    cam: Tensor  # (B, C, H, W) in [0, 1], tagged classes only
+    cam_labels: Tensor  # (B, H, W) int64, the CAM against the background threshold
+    region: Tensor  # (B, H, W) bool, the uncertain region of Eq. 9
+    noise: Tensor  # (B, H, W) in [0, 1], Eq. 17
+    initial: Tensor  # (B, H, W) int64, pseudo label before correction, 255 where unsure
+    corrected: Tensor  # (B, H, W) int64, after
+
+
+@torch.no_grad()
+def views(network: Network, images: Tensor, tags: Tensor, config: Config) -> Views:
+    """images (B, 3, H, W) in [0, 1] of any size, scaled to the nearest multiple of the patch; tags (B, C)."""
+    size = images.shape[-2:]
+    patch = network.patch_size
+    fitted = [max(1, round(side / patch)) * patch for side in size]
+    scaled = images if list(size) == fitted else F.interpolate(images, fitted, mode="bilinear", antialias=True)
+    output = network(scaled)
+    activation = method.network_cam(network, output, config)
+    labels = method.pseudo_labels(scaled, activation, tags, output.tokens.float(), config)
+    cam = F.interpolate(tagged(activation, tags), size, mode="bilinear", align_corners=False)
+    region = dskd.uncertain_region(tagged(activation, tags), config.roi_low, config.roi_high)
+    logits = F.interpolate(network.decode(output.tokens).float(), size, mode="bilinear", align_corners=False)
+    strongest, winner = cam.max(1)
+
+    def full(map: Tensor) -> Tensor:
+        return F.interpolate(map[:, None].float(), size, mode="nearest-exact")[:, 0]
+
+    return Views(
+        prediction=logits.argmax(1),
+        cam=cam,
+        cam_labels=torch.where(strongest > config.background_threshold, winner + 1, 0),
+        region=full(region) > 0,
+        noise=full(labels.noise),
+        initial=full(labels.initial).long(),
+        corrected=full(labels.corrected).long(),
+    )
+
+
+def collate(items: list[EvalItem], device: torch.device | str) -> tuple[Tensor, Tensor, Tensor]:
+    """Images (B, 3, H, W) in [0, 1], tags (B, C) and masks (B, H, W) on the device."""
+    images = torch.stack([item.image for item in items]).to(device, non_blocking=True).float() / 255
+    return images, torch.stack([item.tags for item in items]).to(device), torch.stack([item.mask for item in items]).to(device)
+
+
+@torch.no_grad()
+def evaluate(
+    networks: dict[str, Network], dataset: EvalImages, config: Config, device: torch.device | str = "cpu", images: int = 0
+) -> dict[str, dict]:
+    """Scores of each network: {"teacher": {"seg", "cam", "pseudo_initial", "pseudo"}, "student": {...}, "images": n}.
+
+    Each score holds `miou` and `per_class` (fractions in [0, 1], background first, None for a class that does not occur).
+    Pseudo labels leave out pixels labelled 255; `coverage` is the share of pixels that they do label. Memory does not grow
+    with the number of images; `images` > 0 looks at that many only. Networks are put back in the mode they were in.
+    """
+    classes = dataset.folder.classes
+    scores = ("seg", "cam", "pseudo_initial", "pseudo")
+    matrices = {name: {score: ConfusionMatrix(len(classes) + 1, device=device) for score in scores} for name in networks}
+    labelled = {name: {score: torch.zeros(2, device=device) for score in scores} for name in networks}
+    training = {name: network.training for name, network in networks.items()}
+    for network in networks.values():
+        network.eval()
+    seen = 0
+    for items in eval_batches(dataset, batch=config.eval_batch, workers=config.workers, images=images):
+        batch, tags, masks = collate(items, device)
+        seen += len(items)
+        for name, network in networks.items():
+            view = views(network, batch, tags, config)
+            maps = dict(zip(scores, (view.prediction, view.cam_labels, view.initial, view.corrected), strict=True))
+            for score, labels in maps.items():
+                sure = labels != IGNORE
+                known = masks != IGNORE
+                matrices[name][score].update(torch.where(sure, labels, 0), torch.where(sure, masks, IGNORE))
+                labelled[name][score] += torch.stack([(sure & known).sum(), known.sum()])
+    for name, network in networks.items():
+        network.train(training[name])
+    result: dict = {
+        name: {score: _summary(matrices[name][score], classes, labelled[name][score]) for score in scores} for name in networks
+    }
+    return result | {"images": seen}
+
+
+def _summary(matrix: ConfusionMatrix, classes: Iterable[str], labelled: Tensor) -> dict:
+    per_class = [None if value != value else value for value in matrix.iou().tolist()]
+    return {
+        "miou": None if matrix.mean_iou() != matrix.mean_iou() else matrix.mean_iou(),
+        "per_class": dict(zip(("background", *classes), per_class, strict=True)),
+        "coverage": float(labelled[0] / labelled[1].clamp_min(1)),
+    }

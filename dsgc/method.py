@@ -1,0 +1,153 @@
+"""Fig. 1 in code: a batch goes through teacher and student, CAM, pseudo label, correction, and comes out as losses."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dsgc import cam, correction, dskd, gmm, objective, ptc, refine
+from dsgc.cam import IGNORE
+from dsgc.config import Config
+from dsgc.network import Network, Output
+
+
+class PseudoLabels(NamedTuple):
+    """What supervises the decoder, and how it came about. H' x W' is the image divided by `label_stride`."""
+
+    confidence: Tensor  # (B, H', W') strongest tagged activation after refinement, in [0, 1]
+    initial: Tensor  # (B, H', W') int64, before correction
+    noise: Tensor  # (B, h, w) or (B, H', W'): noise probability on the mixture's grid, 0 where it is not fitted
+    corrected: Tensor  # (B, H', W') int64; the initial label where correction is off
+
+
+class StepResult(NamedTuple):
+    losses: dict[str, Tensor]  # scalars by name: cls, ptc, sim, punc, seg (those whose weight is not 0)
+    labels: PseudoLabels | None  # where L_seg was computed from tags
+    projected: Tensor | None  # (B, K, h, w) the student's projections, for the centre of Eq. 10
+
+
+def network_cam(network: Network, output: Output, config: Config) -> Tensor:
+    """Eq. 1 with the network's own classifier: (B, C, h, w)."""
+    with torch.no_grad():
+        weight = network.patch_classifier.weight
+        return cam.class_activation_map(output.tokens.float(), weight.float(), subtract_minimum=config.subtract_minimum)
+
+
+@torch.no_grad()
+def pseudo_labels(images: Tensor, activation: Tensor, tags: Tensor, tokens: Tensor, config: Config) -> PseudoLabels:
+    """CAM -> refinement -> initial label -> mixture -> corrected label.
+
+    images (B, 3, H, W); activation (B, C, h, w) in [0, 1]; tags (B, C); tokens (B, D, h, w), the features of Eq. 18.
+    """
+    size = [max(1, side // config.label_stride) for side in images.shape[-2:]]
+    small = F.interpolate(images, size, mode="bilinear", antialias=True)
+    maps = F.interpolate(cam.tagged(activation, tags), size, mode="bilinear", align_corners=False)
+    maps = refine.refine(maps, small, dilations=config.refine_dilations, iterations=config.refine_iterations)
+    confidence = maps.amax(1)
+    initial = cam.patch_labels(maps, tags, config.label_low, config.label_high)
+    if not config.correction:
+        return PseudoLabels(confidence, initial, torch.zeros_like(confidence), initial)
+
+    on_patches = config.mixture_grid == "patch"
+    grid = tokens.shape[-2:] if on_patches else size
+    x = F.adaptive_avg_pool2d(confidence[:, None], grid)[:, 0] if on_patches else confidence
+    labels = _nearest(initial, grid)
+    if config.mixture_pixels == "foreground":
+        mask = (labels > 0) & (labels != IGNORE)
+    else:
+        mask = x > 0 if config.mixture_pixels == "positive" else torch.ones_like(x, dtype=torch.bool)
+    mixture = gmm.fit(x.flatten(1), mask.flatten(1), max_iter=config.em_iterations, tolerance=config.em_tolerance)
+    noise = gmm.noise_probability(x.flatten(1), mixture, mask.flatten(1)).view_as(x)
+    features = tokens if on_patches else F.interpolate(tokens, grid, mode="bilinear", align_corners=False)
+    corrected = correction.correct(
+        labels, noise, features, high=config.theta_high, low=config.theta_low, tau=config.tau
+    )
+    if on_patches:  # a corrected patch passes its label on to all its pixels, every other pixel keeps its own
+        changed = _nearest((corrected != labels).long(), size).bool()
+        corrected = torch.where(changed, _nearest(corrected, size), initial)
+    return PseudoLabels(confidence, initial, noise, corrected)
+
+
+def _nearest(labels: Tensor, size) -> Tensor:
+    return F.interpolate(labels[:, None].float(), tuple(size), mode="nearest-exact")[:, 0].long()
+
+
+def tag_losses(output: Output, tags: Tensor) -> Tensor:
+    """Eq. 8 on the class token, and on the pooled last and middle tokens, without which no CAM would be trained."""
+    return sum(dskd.tag_loss(logits, tags) for logits in (output.class_logits, output.patch_logits, output.aux_logits))
+
+
+def step_losses(
+    teacher: Network,
+    student: Network | None,
+    images: Tensor,
+    tags: Tensor,
+    weights: dict[str, float],
+    centre: Tensor,
+    config: Config,
+) -> StepResult:
+    """The losses of one step from tags: one forward pass of each network, and no term whose weight is missing.
+
+    images (B, 3, S, S) in [0, 1]; tags (B, C); weights from `objective.stage_weights`; centre (K,) of Eq. 10. The
+    teacher sees the mirrored images; what is compared with the unmirrored side is mirrored back here.
+    """
+    seen = teacher(images.flip(-1))
+    losses = {"cls": tag_losses(seen, tags)}
+    following = None
+    if "sim" in weights:  # warm-up: the student is trained as well
+        following = student(images)
+        losses["cls"] = losses["cls"] + tag_losses(following, tags)
+        losses["sim"] = dskd.flip_similarity_loss(seen.middle, following.middle, axis=config.similarity_axis)
+    elif student is not None and ("punc" in weights or config.label_network != "teacher"):
+        with torch.no_grad():
+            following = student(images)
+
+    if "ptc" in weights:
+        with torch.no_grad():
+            auxiliary = cam.class_activation_map(
+                seen.middle.float(), teacher.aux_classifier.weight.float(), subtract_minimum=config.subtract_minimum
+            )
+            labels = cam.patch_labels(auxiliary, tags, config.ptc_low, config.ptc_high)
+            if not config.ptc_classes:
+                labels = torch.where(labels == IGNORE, labels, labels.clamp(max=1))
+        losses["ptc"] = ptc.patch_token_contrast(seen.tokens, labels)
+    if not {"punc", "seg"} & weights.keys():
+        return StepResult(losses, None, None)
+
+    tokens = seen.tokens.flip(-1)  # (B, D, h, w), back in the unmirrored frame
+    activation = network_cam(teacher, seen, config).flip(-1)
+    projected = None
+    if "punc" in weights:
+        with torch.no_grad():
+            projected = student.project(following.tokens)
+        region = dskd.uncertain_region(cam.tagged(activation, tags), config.roi_low, config.roi_high)
+        losses["punc"] = dskd.uncertain_region_loss(
+            projected,
+            teacher.project(tokens),
+            region,
+            centre=centre if config.centre_momentum < 1 else None,
+            student_temperature=config.student_temperature,
+            teacher_temperature=config.teacher_temperature,
+        )
+    labels = None
+    if "seg" in weights:
+        features = tokens
+        if student is not None and config.label_network != "teacher":
+            theirs = network_cam(student, following, config)
+            activation = theirs if config.label_network == "student" else (activation + theirs) / 2
+            features = following.tokens
+        labels = pseudo_labels(images, activation, tags, features.detach(), config)
+        losses["seg"] = segmentation(teacher, tokens, labels.corrected, config)
+    return StepResult(losses, labels, projected)
+
+
+def segmentation(network: Network, tokens: Tensor, labels: Tensor, config: Config) -> Tensor:
+    """Eq. 22 at the resolution of the labels."""
+    logits = F.interpolate(network.decode(tokens), labels.shape[-2:], mode="bilinear", align_corners=False)
+    return objective.segmentation_loss(logits, labels, balanced=config.balanced_segmentation)
+
+
+def mask_losses(teacher: Network, images: Tensor, masks: Tensor, config: Config) -> StepResult:
+    """The upper bound: the same decoder trained on true masks (B, S, S)."""
+    return StepResult({"seg": segmentation(teacher, teacher(images).tokens, masks, config)}, None, None)

@@ -1,0 +1,158 @@
+"""The network: a timm vision transformer with the heads of the paper's Fig. 1.
+
+`Network.forward` gives what every stage needs; the decoder and the projector are methods of their own, called only in
+the stages that use them.
+"""
+
+from typing import NamedTuple
+
+import timm
+import torch
+import torch.nn.functional as F
+from timm.models import register_model
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from dsgc.errors import UserError
+
+
+class Output(NamedTuple):
+    """What one forward pass gives. B images, D channels, C foreground classes, h x w patches."""
+
+    tokens: Tensor  # (B, D, h, w) patch tokens of the last block, after the final norm
+    middle: Tensor  # (B, D, h, w) patch tokens of block m
+    class_logits: Tensor  # (B, C) tags read off the class token
+    patch_logits: Tensor  # (B, C) tags read off the pooled last tokens; its weights make the CAM of Eq. 1
+    aux_logits: Tensor  # (B, C) tags read off the pooled middle tokens; its weights make the CAM of Eq. 2
+
+
+@register_model
+def dsgc_vit_nano_patch8(pretrained: bool = False, **kwargs) -> VisionTransformer:
+    """The encoder of the `shapes` preset: 5 blocks of 128 channels on 8 x 8 patches, 0.7 M parameters."""
+    sizes = {"img_size": 96, "patch_size": 8, "embed_dim": 128, "depth": 5, "num_heads": 4, "mlp_ratio": 2}
+    options = {key: value for key, value in kwargs.items() if key not in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")}
+    encoder = VisionTransformer(**(sizes | options))
+    encoder.pretrained_cfg = {"mean": (0.5,) * 3, "std": (0.5,) * 3}  # how images are normalised
+    return encoder
+
+
+def create_encoder(name: str, image_size: int, *, pretrained: bool = False) -> VisionTransformer:
+    """A timm vision transformer by name, without its head, for images of any size divisible by its patch.
+
+    Raises:
+        UserError: timm knows no such model, or it is not a plain vision transformer with a class token.
+    """
+    try:
+        encoder = timm.create_model(
+            name, pretrained=pretrained, num_classes=0, img_size=image_size, dynamic_img_size=True
+        )
+    except (RuntimeError, TypeError, AttributeError) as error:
+        known = timm.list_models(f"*{name.split('.')[0][:12]}*")[:5]
+        raise UserError(f"encoder {name!r}: timm cannot build it as a vision transformer ({_first_line(error)}); "
+                        f"{'try ' + ', '.join(known) if known else 'see timm.list_models(`vit_*`)'}") from error
+    if not isinstance(encoder, VisionTransformer) or not encoder.has_class_token:
+        raise UserError(f"encoder {name!r}: a vision transformer with a class token is needed, for example "
+                        "vit_base_patch16_224, deit_base_patch16_224 or vit_small_patch14_dinov2")
+    return encoder
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]
+
+
+class Decoder(nn.Sequential):
+    """DeepLab-LargeFOV on the patch grid: two dilated 3 x 3 convolutions and a 1 x 1 classifier; (B, D, h, w) -> (B, K, h, w)."""
+
+    def __init__(self, dim: int, channels: int, dilation: int, num_labels: int):
+        super().__init__(
+            nn.Conv2d(dim, channels, 3, padding=dilation, dilation=dilation),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, num_labels, 1),
+        )
+
+
+class Projector(nn.Module):
+    """DINO's head on every token: a 3-layer perceptron, unit length, a weight-normalised layer; (B, D, h, w) -> (B, K, h, w)."""
+
+    def __init__(self, dim: int, hidden: int, bottleneck: int, outputs: int):
+        super().__init__()
+        self.perceptron = nn.Sequential(
+            nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, bottleneck)
+        )
+        for layer in self.perceptron[::2]:
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+        self.direction = nn.Parameter(torch.randn(outputs, bottleneck))  # rows used at unit length: weight norm, gain 1
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        bottleneck = F.normalize(self.perceptron(tokens.permute(0, 2, 3, 1)), dim=-1)  # (B, h, w, bottleneck)
+        return (bottleneck @ F.normalize(self.direction, dim=1).T).permute(0, 3, 1, 2)
+
+
+class Network(nn.Module):
+    """Encoder, three tag classifiers, projector and decoder.
+
+    Args:
+        encoder: from `create_encoder`.
+        num_classes: C, foreground classes.
+        aux_block: m, 1-based: the block whose tokens are the middle ones.
+        decoder_channels, decoder_dilation: of the LargeFOV decoder.
+        projector: hidden width, bottleneck width, outputs.
+        pool: how token logits become image logits: "max" over the tokens, or their "mean".
+    """
+
+    def __init__(
+        self,
+        encoder: VisionTransformer,
+        num_classes: int,
+        *,
+        aux_block: int,
+        decoder_channels: int,
+        decoder_dilation: int,
+        projector: tuple[int, int, int],
+        pool: str,
+    ):
+        super().__init__()
+        if not 1 <= aux_block <= len(encoder.blocks):
+            raise UserError(f"aux_block {aux_block}: the encoder has blocks 1 to {len(encoder.blocks)}")
+        self.encoder, self.aux_block, self.pool = encoder, aux_block, pool
+        dim = encoder.embed_dim
+        self.class_classifier = nn.Linear(dim, num_classes)
+        self.patch_classifier = nn.Linear(dim, num_classes, bias=False)
+        self.aux_classifier = nn.Linear(dim, num_classes, bias=False)
+        self.projector = Projector(dim, *projector)
+        self.decoder = Decoder(dim, decoder_channels, decoder_dilation, num_classes + 1)
+        for name in ("mean", "std"):  # of the pixels, as the encoder's weights expect them
+            self.register_buffer(name, torch.tensor(encoder.pretrained_cfg[name])[:, None, None], persistent=False)
+
+    @property
+    def patch_size(self) -> int:
+        return self.encoder.patch_embed.patch_size[0]
+
+    def forward(self, images: Tensor) -> Output:
+        """images (B, 3, H, W) in [0, 1], H and W multiples of the patch."""
+        last, (middle,) = self.encoder.forward_intermediates(
+            (images - self.mean) / self.std, indices=[self.aux_block - 1], norm=False
+        )  # (B, 1 + ... + N, D), (B, D, h, w)
+        tokens = last[:, self.encoder.num_prefix_tokens :].transpose(1, 2).reshape(middle.shape)
+        return Output(
+            tokens=tokens,
+            middle=middle,
+            class_logits=self.class_classifier(last[:, 0]),
+            patch_logits=self._pooled(tokens, self.patch_classifier.weight),
+            aux_logits=self._pooled(middle, self.aux_classifier.weight),
+        )
+
+    def _pooled(self, tokens: Tensor, weight: Tensor) -> Tensor:
+        logits = torch.einsum("bdhw,cd->bchw", tokens, weight)
+        return logits.amax((-2, -1)) if self.pool == "max" else logits.mean((-2, -1))
+
+    def decode(self, tokens: Tensor) -> Tensor:
+        """Segmentation logits (B, 1 + C, h, w) of the last tokens."""
+        return self.decoder(tokens)
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """Projected tokens (B, K, h, w) of the last tokens."""
+        return self.projector(tokens)

@@ -1,0 +1,48 @@
+"""Sample pictures of a run, drawn with Pillow alone: what the networks see in the first validation images."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dsgc.config import Config
+from dsgc.data.loading import EvalImages
+from dsgc.data.palette import voc_palette
+from dsgc.evaluate import collate, views
+from dsgc.network import Network
+
+COLUMNS = ("image", "cam", "region", "noise", "initial", "corrected", "prediction", "truth")  # left to right
+RAMP = np.array([[0, 0, 4], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]], float)  # dark to bright
+
+
+def heat(map: Tensor) -> np.ndarray:
+    """(H, W) in [0, 1] -> (H, W, 3) uint8, dark to bright."""
+    values = map.float().cpu().numpy()
+    return np.stack([np.interp(values, np.linspace(0, 1, len(RAMP)), RAMP[:, c]) for c in range(3)], -1).astype(np.uint8)
+
+
+def coloured(labels: Tensor) -> np.ndarray:
+    """(H, W) labels -> (H, W, 3) uint8 in VOC's colours."""
+    return voc_palette()[labels.cpu().numpy()]
+
+
+def write(folder: Path, networks: dict[str, Network], dataset: EvalImages, config: Config, device: torch.device | str) -> None:
+    """One PNG an image, one row a network, columns as in `COLUMNS`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(min(config.pictures, len(dataset))):
+        item = dataset[index]
+        images, tags, masks = collate([item], device)
+        rows = []
+        for network in networks.values():
+            view = views(network, images, tags, config)
+            panels = [
+                item.image.permute(1, 2, 0).numpy(),
+                heat(view.cam[0].amax(0)),
+                heat(view.region[0]),
+                heat(view.noise[0]),
+                *(coloured(labels[0]) for labels in (view.initial, view.corrected, view.prediction, masks)),
+            ]
+            rows.append(np.concatenate(panels, 1))
+        Image.fromarray(np.concatenate(rows)).save(folder / f"{item.image_id}.png")

@@ -1,0 +1,41 @@
+"""Patch token contrast: tokens of one label are pulled together, tokens of different labels pushed apart (Eq. 4-5)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LABELS = 256  # label values a map can hold; the last one, 255, is ignored
+
+
+def patch_token_contrast(tokens: Tensor, labels: Tensor) -> Tensor:
+    """One minus the mean cosine of equally labelled token pairs, plus the mean cosine of differently labelled pairs.
+
+    Eq. (4), whose cosine similarity is Eq. (5). Pairs lie within one image, a token makes no pair with itself, and the
+    means are over all pairs of the batch. The sum of cosines over the pairs of a set is the squared norm of the sum of
+    its unit vectors, less the diagonal; so no N x N matrix is ever built: time and memory grow with N, not N^2.
+
+    Args:
+        tokens: patch tokens of the last layer (B, D, h, w).
+        labels: patch labels (B, h, w) int64, 0..254, or 255 for no label.
+    Returns:
+        A scalar in [-1, 3]; a term with no pair is 0, with zero gradient.
+    Source: the paper, Eq. 4-5; Ru et al. 2023 (who take the absolute value of the cosine).
+    """
+    batch, dim = tokens.shape[:2]
+    unit = F.normalize(tokens.flatten(2).float(), dim=1).transpose(1, 2)  # (B, N, D)
+    labels = labels.flatten(1)  # (B, N)
+    slot = labels + LABELS * torch.arange(batch, device=labels.device)[:, None]  # (B, N), one slot an image and label
+    sums = unit.new_zeros(batch * LABELS, dim).index_add(0, slot.flatten(), unit.flatten(0, 1))
+    sums = sums.view(batch, LABELS, dim)[:, :-1]  # (B, 255, D); slot 255 dropped
+    counts = torch.zeros(batch * LABELS, device=labels.device, dtype=torch.float64)
+    counts = counts.index_add(0, slot.flatten(), torch.ones_like(slot.flatten(), dtype=torch.float64))
+    counts = counts.view(batch, LABELS)[:, :-1]  # (B, 255)
+
+    tokens_used = counts.sum()
+    same_sum = sums.square().sum() - tokens_used  # each token's cosine with itself, 1, taken off
+    same_pairs = counts.square().sum() - tokens_used  # N+, ordered pairs
+    other_sum = sums.sum(1).square().sum() - sums.square().sum()
+    other_pairs = counts.sum(1).square().sum() - counts.square().sum()  # N-
+    pull = torch.where(same_pairs > 0, 1 - same_sum / same_pairs.clamp_min(1), 0)
+    push = torch.where(other_pairs > 0, other_sum / other_pairs.clamp_min(1), 0)
+    return (pull + push).to(unit.dtype)
