@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import re
 import sys
 import typing
 from collections.abc import Sequence
@@ -82,6 +83,8 @@ def train(arguments: Sequence[str]) -> None:
 def evaluate(arguments: Sequence[str]) -> None:
     """evaluate RUN: score a run's newest checkpoint on a split that has masks."""
     options = _parse(EvaluateOptions, arguments, "evaluate")
+    if options.out and (options.out.is_dir() or not options.out.parent.is_dir()):
+        raise UserError(f"{options.out}: cannot be written; --out takes a file in a folder that exists")
     from dsgc.train import score_run, summary_line, write_json
 
     scores = score_run(options.run, options.data, options.split)
@@ -134,9 +137,10 @@ def _parse(options: type, arguments: Sequence[str], command: str, description: s
     except SystemExit as stop:
         if not stop.code:
             raise  # --help
-        lines = [line.strip("│ ") for line in said.getvalue().splitlines() if not line.startswith(("╭", "╰"))]
-        message = " ".join(lines).split("───")[0].strip()
-        raise UserError(f"{message}; see `{PROGRAM} {command} --help`") from None
+        plain = re.sub(r"\x1b\[[\d;]*m", "", said.getvalue())  # tyro writes a box: title, rule, message, rule, ...
+        parts = re.split(r"(?m)^(?:╭.*|[│ ]*[─-]{9,}[│ ]*)$", plain)  # without box characters where stdout has no UTF-8
+        message = " ".join(parts[1].replace("│", " ").split())
+        raise UserError(f"{message.rstrip('.')}; see `{PROGRAM} {command} --help`") from None
 
 
 COMMANDS = {"train": train, "evaluate": evaluate, "data": data, "pretrain": pretrain}

@@ -3,15 +3,12 @@
 import dataclasses
 import json
 import os
-import pickle
 import shutil
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-import timm
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
@@ -38,20 +35,23 @@ class LoadReport(NamedTuple):
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors or .pth / .pt file. A pickle is read without running what it holds."""
     if not path.is_file():
-        raise UserError(f"{path}: no such weights file")
+        raise UserError(f"{path}: no such weights file; give `hub`, `none`, `shipped` or the path of a .safetensors or .pth file")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise UserError(f"{path}: not a readable weights file ({first}); a .safetensors or .pth with tensors only is needed") from error
+    except Exception as error:  # damaged bytes make the readers raise almost anything: IndexError, struct.error, ...
+        raise UserError(f"{path}: not a readable weights file ({_first_line(error)}); a .safetensors or .pth with tensors only is needed") from error
     if not isinstance(state, dict):
-        raise UserError(f"{path}: holds {type(state).__name__}, not a dictionary of tensors")
+        raise UserError(f"{path}: holds {type(state).__name__}, not a dictionary of tensors; choose another file")
     for wrapper in ("model", "state_dict", "teacher"):
         if isinstance(state.get(wrapper), dict):
             state = state[wrapper]
     return {key: value for key, value in state.items() if isinstance(value, Tensor)}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]
 
 
 def load_encoder(encoder: VisionTransformer, path: Path) -> LoadReport:
@@ -60,7 +60,13 @@ def load_encoder(encoder: VisionTransformer, path: Path) -> LoadReport:
     Raises:
         UserError: unreadable file, a tensor of another shape, or a file without any tensor of this encoder.
     """
-    state = checkpoint_filter_fn(read_weights(path), encoder)
+    try:
+        state = checkpoint_filter_fn(read_weights(path), encoder)
+    except (RuntimeError, KeyError, IndexError, AttributeError) as error:
+        raise UserError(
+            f"{path}: its tensors do not fit the encoder ({_first_line(error)}); "
+            "choose the encoder that these weights were made with"
+        ) from error
     own = encoder.state_dict()
     for key in own.keys() & state.keys():
         if own[key].shape != state[key].shape:
@@ -69,7 +75,7 @@ def load_encoder(encoder: VisionTransformer, path: Path) -> LoadReport:
                 "choose the encoder that these weights were made with"
             )
     if not own.keys() & state.keys():
-        raise UserError(f"{path}: none of its {len(state)} tensors belongs to this encoder")
+        raise UserError(f"{path}: none of its {len(state)} tensors belongs to this encoder; choose weights made for it")
     missing, unexpected = encoder.load_state_dict(state, strict=False)
     return LoadReport(len(own.keys() & state.keys()), tuple(sorted(missing)), tuple(sorted(unexpected)))
 
@@ -85,11 +91,6 @@ def start_encoder(encoder: VisionTransformer, config: Config) -> str:
         return f"encoder weights: {'random' if config.weights == 'none' else 'from the hub, ' + config.encoder}"
     path = shipped_weights() if config.weights == "shipped" else Path(config.weights)
     return f"encoder weights: {path}: {load_encoder(encoder, path)}"
-
-
-def hub_has(name: str) -> bool:
-    """Whether timm offers pre-trained weights for an encoder."""
-    return timm.is_model_pretrained(name.split(".")[0])
 
 
 def save(folder: Path, networks: dict[str, nn.Module], config: Config, classes: tuple[str, ...], step: int) -> Path:
@@ -118,7 +119,7 @@ def latest(run: Path) -> Path:
     """The newest checkpoint of a run folder, or the folder itself if it is a checkpoint."""
     if (run / "about.json").is_file():
         return run
-    found = sorted((run / "checkpoints").glob("step_*"))
+    found = sorted((run / "checkpoints").glob("step_*"), key=lambda path: int(path.name.removeprefix("step_")))
     if not found:
         raise UserError(f"{run}: no checkpoint here; give a run folder that `python -m dsgc train` wrote")
     return found[-1]
@@ -132,7 +133,7 @@ def load(run: Path) -> Checkpoint:
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in about["config"].items()}
         config = Config(**values)
         step, classes = int(about["step"]), tuple(about["classes"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder / 'about.json'}: not a checkpoint's description ({error})") from error
     states = {path.stem: read_weights(path) for path in sorted(folder.glob("*.safetensors"))}
     return Checkpoint(step, classes, config, states)

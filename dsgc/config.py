@@ -44,7 +44,7 @@ class Config:
     encoder: str = choice("vit_base_patch16_224.orig_in21k_ft_in1k", "a timm vision transformer; the paper says ViT-B")
     weights: str = choice("hub", "encoder weights: `hub`, `none`, `shipped` (for the shapes encoder) or a .safetensors / .pth file")
     aux_block: int = choice(10, "m of Eq. 2, the block of the middle tokens, from 1")
-    tag_pool: Literal["max", "mean"] = choice("max", "pooling of token logits into image logits for Eq. 8")
+    tag_pool: float = choice(0.0, "Eq. 8 on tokens: mean over this share of the highest logits; 0 for the maximum, 1 for the mean")
     decoder_channels: int = choice(512, "width of the LargeFOV decoder")
     decoder_dilation: int = choice(5, "dilation of its 3 x 3 convolutions, patches")
     projector: tuple[int, int, int] = choice((2048, 256, 1024), "projector: hidden width, bottleneck, outputs")
@@ -124,7 +124,7 @@ class Config:
         for name in NOT_NEGATIVE:
             if not getattr(self, name) >= 0:
                 raise UserError(f"{name} {getattr(self, name)}: must not be negative")
-        for name in ("ema_momentum", "centre_momentum", "background_threshold"):
+        for name in ("ema_momentum", "centre_momentum", "background_threshold", "tag_pool"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} {getattr(self, name)}: must be in [0, 1]")
         if not -1 <= self.tau <= 1:

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 def momentum_at(progress: float, start: float) -> float:
@@ -27,7 +28,7 @@ def ema_update(student: nn.Module, teacher: nn.Module, momentum: float) -> None:
         momentum: in [0, 1]; 1 leaves the student as it is, 0 copies the teacher.
     Source: the paper, Eq. 6; momentum 0.996 raised to 1 from its settings.
     """
-    torch._foreach_lerp_(list(student.parameters()), list(teacher.parameters()), 1 - momentum)
+    get_ema_multi_avg_fn(momentum)(list(student.parameters()), list(teacher.parameters()), 0)
     for mine, theirs in zip(student.buffers(), teacher.buffers(), strict=True):
         mine.copy_(theirs)
 

@@ -83,6 +83,7 @@ def step_losses(
     student: Network | None,
     images: Tensor,
     tags: Tensor,
+    stage: objective.Stage,
     weights: dict[str, float],
     centre: Tensor,
     config: Config,
@@ -90,18 +91,19 @@ def step_losses(
     """The losses of one step from tags: one forward pass of each network, and no term whose weight is missing.
 
     images (B, 3, S, S) in [0, 1]; tags (B, C); weights from `objective.stage_weights`; centre (K,) of Eq. 10. The
-    teacher sees the mirrored images; what is compared with the unmirrored side is mirrored back here.
+    teacher sees the mirrored images; what is compared with the unmirrored side is mirrored back here. The student, if
+    there is one, learns in the warm-up only; afterwards its pass makes no graph.
     """
     seen = teacher(images.flip(-1))
     losses = {"cls": tag_losses(seen, tags)}
     following = None
-    if "sim" in weights:  # warm-up: the student is trained as well
-        following = student(images)
-        losses["cls"] = losses["cls"] + tag_losses(following, tags)
-        losses["sim"] = dskd.flip_similarity_loss(seen.middle, following.middle, axis=config.similarity_axis)
-    elif student is not None and ("punc" in weights or config.label_network != "teacher"):
-        with torch.no_grad():
+    if student is not None and (stage == "warm-up" or {"sim", "punc"} & weights.keys() or config.label_network != "teacher"):
+        with torch.set_grad_enabled(stage == "warm-up"):
             following = student(images)
+        if stage == "warm-up":
+            losses["cls"] = losses["cls"] + tag_losses(following, tags)
+        if "sim" in weights:
+            losses["sim"] = dskd.flip_similarity_loss(seen.middle, following.middle, axis=config.similarity_axis)
 
     if "ptc" in weights:
         with torch.no_grad():

@@ -100,7 +100,7 @@ class Network(nn.Module):
         aux_block: m, 1-based: the block whose tokens are the middle ones.
         decoder_channels, decoder_dilation: of the LargeFOV decoder.
         projector: hidden width, bottleneck width, outputs.
-        pool: how token logits become image logits: "max" over the tokens, or their "mean".
+        pool: how token logits become image logits: the mean of this share of them, the highest; 0 takes the maximum alone.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Network(nn.Module):
         decoder_channels: int,
         decoder_dilation: int,
         projector: tuple[int, int, int],
-        pool: str,
+        pool: float,
     ):
         super().__init__()
         if not 1 <= aux_block <= len(encoder.blocks):
@@ -146,8 +146,8 @@ class Network(nn.Module):
         )
 
     def _pooled(self, tokens: Tensor, weight: Tensor) -> Tensor:
-        logits = torch.einsum("bdhw,cd->bchw", tokens, weight)
-        return logits.amax((-2, -1)) if self.pool == "max" else logits.mean((-2, -1))
+        logits = torch.einsum("bdhw,cd->bchw", tokens, weight).flatten(2)  # (B, C, N)
+        return logits.topk(max(1, int(self.pool * logits.shape[-1])), -1).values.mean(-1)
 
     def decode(self, tokens: Tensor) -> Tensor:
         """Segmentation logits (B, 1 + C, h, w) of the last tokens."""

@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from dsgc import checkpoint, dskd, method, pictures
 from dsgc.config import Config
@@ -141,7 +141,7 @@ def train(config: Config) -> Path:
         )
         for step, batch in enumerate(batches):
             images = batch.images.to(device, non_blocking=True).float() / 255  # (B, 3, S, S)
-            stage = stage_at(step, config.warmup_steps if two else 0)
+            stage = stage_at(step, 0 if config.supervision == "masks" else config.warmup_steps)
             weights = loss_weights(stage, config)
 
             with accelerator.autocast():
@@ -149,7 +149,7 @@ def train(config: Config) -> Path:
                     result = method.mask_losses(teacher, images, batch.masks.to(device), config)
                 else:
                     tags = batch.tags.to(device, non_blocking=True)  # (B, C)
-                    result = method.step_losses(teacher, student, images, tags, weights, centre, config)
+                    result = method.step_losses(teacher, student, images, tags, stage, weights, centre, config)
             loss = total_loss(result.losses, weights)
             loss.backward()
             trained = networks if stage == "warm-up" else {"teacher": teacher}

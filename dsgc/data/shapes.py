@@ -10,6 +10,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Sequence
+from multiprocessing import Pool
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -163,31 +164,48 @@ def _hsv(hue: float, saturation: float, value: np.ndarray | float) -> np.ndarray
 def write(out: Path | str, *, seed: int = 0, sizes: dict[str, int] | None = None) -> Path:
     """Write the data set to `out` in the VOC layout; the same seed gives the same files.
 
-    Raises `UserError` if `out` exists and is not empty. Nothing half-written is left: the folder gets its name last.
+    Raises `UserError` if `out` exists and is not empty, or cannot be written, and for a negative seed or size. Nothing
+    half-written is left: the folder gets its name last.
     """
     out = Path(out)
+    sizes = SPLITS if sizes is None else sizes
+    for name, value in {"seed": seed, **sizes}.items():
+        if value < 0:
+            raise UserError(f"{name} {value}: must not be negative")
+    if not out.name:
+        raise UserError(f"{out}: has no name of its own; name a new folder")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: already there and not an empty folder; choose another folder or delete it first")
-    sizes = sizes or SPLITS
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    for folder in ("JPEGImages", "SegmentationClass", "Annotations", "ImageSets/Segmentation"):
-        (partial / folder).mkdir(parents=True)
-    (partial / "classes.txt").write_text("\n".join(kind.name for kind in KINDS) + "\n")
-    for split, (name, count) in enumerate(sizes.items()):
-        ids = [f"{name}_{i:05d}" for i in range(count)]
-        for i, image_id in enumerate(ids):
-            rng = np.random.default_rng((seed, split, i))
-            image, instances, placed = scene(rng, KINDS, int(rng.integers(1, 5)))
-            _write_one(partial, image_id, image, instances, placed)
-        (partial / "ImageSets/Segmentation" / f"{name}.txt").write_text("\n".join(ids) + "\n")
-    if out.exists():
-        out.rmdir()
-    os.replace(partial, out)
+    try:
+        _write_all(partial, seed, sizes)
+        if out.exists():
+            out.rmdir()
+        os.replace(partial, out)
+    except OSError as error:
+        raise UserError(f"{out}: cannot write here ({error.strerror}); choose another folder") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return out
 
 
-def _write_one(root: Path, image_id: str, image: np.ndarray, instances: np.ndarray, placed: list[int]) -> None:
+def _write_all(partial: Path, seed: int, sizes: dict[str, int]) -> None:
+    for folder in ("JPEGImages", "SegmentationClass", "Annotations", "ImageSets/Segmentation"):
+        (partial / folder).mkdir(parents=True)
+    (partial / "classes.txt").write_text("\n".join(kind.name for kind in KINDS) + "\n")
+    tasks = []
+    for split, (name, count) in enumerate(sizes.items()):
+        ids = [f"{name}_{i:05d}" for i in range(count)]
+        tasks += [(partial, image_id, (seed, split, i)) for i, image_id in enumerate(ids)]
+        (partial / "ImageSets/Segmentation" / f"{name}.txt").write_text("\n".join(ids) + "\n")
+    with Pool() as pool:
+        pool.starmap(_write_one, tasks, chunksize=25)
+
+
+def _write_one(root: Path, image_id: str, seed: tuple[int, int, int]) -> None:
+    rng = np.random.default_rng(seed)
+    image, instances, placed = scene(rng, KINDS, int(rng.integers(1, 5)))
     Image.fromarray(image).save(root / "JPEGImages" / f"{image_id}.jpg", quality=95)
     mask = np.array([0, *(kind + 1 for kind in placed)], np.uint8)[instances]
     palette_image = Image.fromarray(mask, mode="P")

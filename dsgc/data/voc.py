@@ -37,7 +37,7 @@ def open_split(root: str | Path, split: str) -> Folder:
     """
     root = Path(root)
     if not (root / "JPEGImages").is_dir():
-        nested = sorted(root.glob("**/JPEGImages"))[:1] if root.is_dir() else []
+        nested = sorted(path for depth in ("*", "*/*") for path in root.glob(f"{depth}/JPEGImages"))[:1]
         hint = f"; did you mean {nested[0].parent}?" if nested else "; `python -m dsgc data shapes OUT` writes one"
         raise UserError(f"{root}: no data set in the VOC layout here (no folder JPEGImages){hint}")
     ids, origin = training_ids(root) if split == "train" else read_list(root, split)
@@ -58,7 +58,7 @@ def read_classes(root: Path) -> tuple[str, ...]:
     path = root / "classes.txt"
     if not path.exists():
         return CLASSES
-    names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    names = tuple(line.strip() for line in _lines(path))
     if not 1 <= len(names) <= 254 or len(set(names)) < len(names):
         raise UserError(f"{path}: must list 1 to 254 different class names, one a line, background left out")
     return names
@@ -70,10 +70,10 @@ def read_list(root: Path, split: str, folder: str = LISTS) -> tuple[list[str], s
     if not path.is_file():
         there = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
         raise UserError(f"{path}: no such split; lists found there: {there}")
-    ids = [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    ids = [line.split()[0] for line in _lines(path)]
     for image_id in ids:
         if "/" in image_id or "\\" in image_id or image_id.startswith("."):
-            raise UserError(f"{path}: {image_id!r} is not an image id (a file name without folder or ending)")
+            raise UserError(f"{path}: {image_id!r} is not an image id; give file names without folder or ending")
     return ids, str(path)
 
 
@@ -93,10 +93,10 @@ def training_ids(root: Path) -> tuple[list[str], str]:
         lists = [read_list(root, name)[0] for name in ("train", *sbd)]
         union = dict.fromkeys(image_id for ids in lists for image_id in ids if image_id not in held_out)
         return list(union), f"{root / LISTS}: train + {' + '.join(sbd)} - val"
-    if (root / "ImageSets/Main/trainval.txt").is_file():
-        ids, origin = read_list(root, "trainval", "ImageSets/Main")
-        return [image_id for image_id in ids if image_id not in held_out], f"{origin} - val"
-    return read_list(root, "train")
+    main = (root / "ImageSets/Main/trainval.txt").is_file()
+    ids, origin = read_list(root, "trainval", "ImageSets/Main") if main else read_list(root, "train")
+    left = [image_id for image_id in ids if image_id not in held_out]
+    return left, origin if len(left) == len(ids) else f"{origin} - val"
 
 
 def read_tags(folder: Folder, image_id: str) -> np.ndarray:
@@ -138,7 +138,7 @@ def read_mask(folder: Folder, image_id: str, size: Sequence[int]) -> Image.Image
     try:
         with Image.open(path) as mask:
             mask.load()
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: not a readable mask ({_first_line(error)}); replace the file") from error
     if mask.mode not in ("P", "L"):
         raise UserError(f"{path}: a mask must hold labels (palette or grey PNG), this one is {mask.mode}; save label numbers")
@@ -149,6 +149,14 @@ def read_mask(folder: Folder, image_id: str, size: Sequence[int]) -> Image.Image
         worst = int(labels[labels != 255].max())
         raise UserError(f"{path}: label {worst}, but there are {len(folder.classes)} classes; allowed are 0..{len(folder.classes)} and 255")
     return mask
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a text file that are not blank; a byte order mark is no part of the first."""
+    try:
+        return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a readable text file ({_first_line(error)}); save it as UTF-8") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,162 @@
+"""Every figure of the book that more than one notebook draws; the only module that knows matplotlib and seaborn.
+
+Figures have a white ground, so that they stay legible on a dark page, and colours that colour-blind readers can tell
+apart; masks use VOC's palette.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from dsgc.data.palette import voc_palette
+from dsgc.evaluate import Views
+
+LOSSES = {
+    "cls": "$L_{cls}$, tags",
+    "ptc": "$L_{PTC}$, token contrast",
+    "sim": "$L_{sim}$, flip similarity",
+    "punc": "$L_{PUNC}$, uncertain region",
+    "seg": "$L_{seg}$, segmentation",
+}
+SCORES = {"seg": "segmentation head", "cam": "CAM", "pseudo_initial": "pseudo label, initial", "pseudo": "pseudo label, corrected"}
+
+
+def style() -> None:
+    """Set the look of all figures; call once a notebook."""
+    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
+    plt.rcParams.update({"figure.facecolor": "white", "savefig.facecolor": "white", "figure.dpi": 110, "axes.titlesize": 11})
+
+
+def read_log(run: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A run's log as two long tables: losses (step, stage, loss, value) and scores (step, network, score, miou in %)."""
+    losses, scores = [], []
+    for line in map(json.loads, (Path(run) / "log.jsonl").read_text().splitlines()):
+        for name, value in line.get("losses", {}).items():
+            losses.append((line["step"], line["stage"], name, value))
+        for network, values in line.get("scores", {}).items():
+            if isinstance(values, dict):
+                scores += [(line["step"], network, name, 100 * v["miou"]) for name, v in values.items() if v["miou"] is not None]
+    return (
+        pd.DataFrame(losses, columns=["step", "stage", "loss", "value"]),
+        pd.DataFrame(scores, columns=["step", "network", "score", "miou"]),
+    )
+
+
+def score_table(runs: Mapping[str, Path]) -> pd.DataFrame:
+    """mIoU in % on the run's validation split: one row a run and network, one column a score, and the labelled share."""
+    rows = {}
+    for name, run in runs.items():
+        metrics = json.loads((Path(run) / "metrics.json").read_text())
+        for network in ("teacher", "student"):
+            if network in metrics:
+                scores = metrics[network]
+                row = {SCORES[key]: 100 * scores[key]["miou"] if scores[key]["miou"] is not None else np.nan for key in SCORES}
+                rows[name, network] = row | {"labelled, corrected": 100 * scores["pseudo"]["coverage"]}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["run", "network"])
+
+
+def losses_by_stage(run: Path, warmup_steps: int) -> Figure:
+    """Each loss over the steps, in a panel of its own; the warm-up stage is shaded."""
+    losses, _ = read_log(run)
+    names = [name for name in LOSSES if name in set(losses.loss)]
+    figure, axes = plt.subplots(1, len(names), figsize=(2.7 * len(names), 2.6), layout="constrained", squeeze=False)
+    for axis, name, colour in zip(axes[0], names, sns.color_palette("colorblind"), strict=False):
+        part = losses[losses.loss == name]
+        axis.plot(part.step, part.value, color=colour)
+        axis.axvspan(0, warmup_steps, color="0.5", alpha=0.15, lw=0)
+        axis.set(title=LOSSES[name], xlabel="step", xlim=(0, losses.step.max()))
+    axes[0, 0].set_ylabel("loss")
+    axes[0, 0].text(0.02, 0.98, "warm-up shaded", transform=axes[0, 0].transAxes, va="top", fontsize=8, color="0.35")
+    return figure
+
+
+def learning_curve(run: Path, warmup_steps: int, network: str = "teacher") -> Figure:
+    """mIoU of head, CAM and pseudo labels over the steps, as evaluated during the run."""
+    _, scores = read_log(run)
+    part = scores[scores.network == network]
+    figure, axis = plt.subplots(figsize=(6.5, 3.4), layout="constrained")
+    for (key, label), marker in zip(SCORES.items(), "osv^", strict=True):
+        curve = part[part.score == key]
+        axis.plot(curve.step, curve.miou, marker=marker, label=label)
+    axis.axvspan(0, warmup_steps, color="0.5", alpha=0.15, lw=0, label="warm-up")
+    axis.set(xlabel="step", ylabel="mIoU, %", xlim=(0, None), ylim=(0, 100))
+    axis.legend(loc="lower right", fontsize=8)
+    return figure
+
+
+def per_class(runs: Mapping[str, Path], score: str = "seg", network: str = "teacher") -> Figure:
+    """IoU of each class as a heat map, one row a run."""
+    rows = {}
+    for name, run in runs.items():
+        metrics = json.loads((Path(run) / "metrics.json").read_text())
+        rows[name] = {key: np.nan if v is None else 100 * v for key, v in metrics[network][score]["per_class"].items()}
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    figure, axis = plt.subplots(figsize=(1.6 + 0.75 * table.shape[1], 0.9 + 0.5 * len(table)), layout="constrained")
+    sns.heatmap(table, annot=True, fmt=".0f", vmin=0, vmax=100, cmap="viridis", cbar_kws={"label": "IoU, %"}, ax=axis)
+    axis.set_title(f"{SCORES[score]}, {network}")
+    axis.tick_params(axis="x", rotation=30)
+    return figure
+
+
+def colour(labels: np.ndarray) -> np.ndarray:
+    """(H, W) labels to VOC's colours (H, W, 3)."""
+    return voc_palette()[labels]
+
+
+def samples(images: Sequence[np.ndarray], masks: Sequence[np.ndarray], tags: Sequence[str], classes: Sequence[str]) -> Figure:
+    """Images with their tags above their masks: what training sees, and what only evaluation sees."""
+    figure, axes = plt.subplots(2, len(images), figsize=(1.9 * len(images), 4.3), layout="constrained", squeeze=False)
+    for column, (image, mask, tag) in enumerate(zip(images, masks, tags, strict=True)):
+        axes[0, column].imshow(image)
+        axes[0, column].set_title(tag, fontsize=9)
+        axes[1, column].imshow(colour(mask))
+    _bare(axes)
+    _class_legend(figure, classes)
+    return figure
+
+
+def view_grid(images: np.ndarray, masks: np.ndarray, views: Views, classes: Sequence[str]) -> Figure:
+    """Row by row what a network makes of an image: CAM, uncertain region, noise, pseudo label before and after, prediction.
+
+    images (B, H, W, 3) uint8; masks (B, H, W); views of the same images.
+    """
+    titles = ("image", "CAM", "uncertain region", "noise probability", "pseudo label", "corrected", "prediction", "truth")
+    figure, axes = plt.subplots(
+        len(images), len(titles), figsize=(1.55 * len(titles), 1.62 * len(images) + 0.6), layout="constrained", squeeze=False
+    )
+    for i, row in enumerate(axes):
+        row[0].imshow(images[i])
+        row[1].imshow(images[i])
+        heat = row[1].imshow(views.cam[i].amax(0), cmap="inferno", vmin=0, vmax=1, alpha=0.75)
+        row[2].imshow(views.region[i], cmap="gray", vmin=0, vmax=1)
+        noise = row[3].imshow(views.noise[i], cmap="viridis", vmin=0, vmax=1)
+        for axis, labels in zip(row[4:], (views.initial[i], views.corrected[i], views.prediction[i], masks[i]), strict=True):
+            axis.imshow(colour(np.asarray(labels)))
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=9)
+    _bare(axes)
+    figure.colorbar(heat, ax=axes[:, 1], location="bottom", shrink=0.9, aspect=12, pad=0.01)
+    figure.colorbar(noise, ax=axes[:, 3], location="bottom", shrink=0.9, aspect=12, pad=0.01)
+    _class_legend(figure, classes)
+    return figure
+
+
+def _bare(axes: np.ndarray) -> None:
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.grid(False)
+
+
+def _class_legend(figure: Figure, classes: Sequence[str]) -> None:
+    palette = voc_palette() / 255
+    names = ["background", *classes, "ignored (255)"]
+    values = [*range(len(classes) + 1), 255]
+    handles = [Patch(facecolor=palette[v], edgecolor="0.4", label=n) for n, v in zip(names, values, strict=True)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(8, len(handles)), fontsize=8, frameon=False)
