@@ -90,7 +90,7 @@ def start_encoder(encoder: VisionTransformer, config: Config) -> str:
     if config.weights in ("none", "hub"):
         return f"encoder weights: {'random' if config.weights == 'none' else 'from the hub, ' + config.encoder}"
     path = shipped_weights() if config.weights == "shipped" else Path(config.weights)
-    return f"encoder weights: {path}: {load_encoder(encoder, path)}"
+    return f"encoder weights: {path.name}: {load_encoder(encoder, path)}"
 
 
 def save(folder: Path, networks: dict[str, nn.Module], config: Config, classes: tuple[str, ...], step: int) -> Path:

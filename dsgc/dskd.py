@@ -19,13 +19,13 @@ def momentum_at(progress: float, start: float) -> float:
 
 @torch.no_grad()
 def ema_update(student: nn.Module, teacher: nn.Module, momentum: float) -> None:
-    """Move the student's parameters towards the teacher's, in place: student = momentum * student + (1 - momentum) * teacher.
+    """Move the student's parameters towards the teacher's, in place.
 
-    Eq. (6) with beta = 1 - momentum. Buffers are copied.
+    Eq. (6) with beta = 1 - momentum: student = momentum * student + (1 - momentum) * teacher. Buffers are copied.
 
     Args:
         student, teacher: modules with the same parameters in the same order.
-        momentum: in [0, 1]; 1 leaves the student as it is, 0 copies the teacher.
+        momentum: in [0, 1]; 1 leaves the student's parameters as they are, 0 copies the teacher's.
     Source: the paper, Eq. 6; momentum 0.996 raised to 1 from its settings.
     """
     get_ema_multi_avg_fn(momentum)(list(student.parameters()), list(teacher.parameters()), 0)

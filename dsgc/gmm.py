@@ -84,7 +84,7 @@ def fit(
 
     The start is symmetric about the mean of the values: means one standard deviation to either side, the common
     variance, weights 1/2. A variance below the floor is set to the floor; that is the constrained maximum, so the
-    likelihood still never falls. A row without two different values (constant, one pixel, empty mask) has no second
+    likelihood still never falls. A row whose variance is at most the floor (constant, one pixel, empty mask) has no second
     component: its weights are (0, 1) and its noise probability is 0.
 
     Args:
@@ -136,7 +136,9 @@ def fit(
         weight = torch.where(moving, update_weight(mass, count), weight)
         n_iter += moving[:, 0]
 
-    likelihood = (log_joint(x, mean, variance, weight).logsumexp(1) * counts).sum(1) / count
+    final = (log_joint(x, mean, variance, weight).logsumexp(1) * counts).sum(1) / count
+    converged = converged | (final - likelihood < tolerance)  # the last iteration allowed may have been enough
+    likelihood = final
     ascending = mean.argsort(dim=1, stable=True)
     ordered = (t.gather(1, ascending) for t in (mean, variance, weight))
     return Mixture(*ordered, likelihood, n_iter, converged)

@@ -30,7 +30,8 @@ class ConfusionMatrix:
         keep = target != self.ignore_index
         prediction, target = prediction[keep].long(), target[keep].long()
         for name, values in (("prediction", prediction), ("target", target)):
-            if values.numel() and not 0 <= (low := int(values.min())) <= (high := int(values.max())) < self.num_classes:
+            low, high = (int(values.min()), int(values.max())) if values.numel() else (0, 0)
+            if low < 0 or high >= self.num_classes:
                 raise ValueError(f"{name} has labels {low}..{high}; allowed are 0..{self.num_classes - 1}")
         pairs = target * self.num_classes + prediction
         self.counts += torch.bincount(pairs, minlength=self.num_classes**2).view_as(self.counts)

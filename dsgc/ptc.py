@@ -32,7 +32,8 @@ def patch_token_contrast(tokens: Tensor, labels: Tensor) -> Tensor:
     counts = counts.view(batch, LABELS)[:, :-1]  # (B, 255)
 
     tokens_used = counts.sum()
-    same_sum = sums.square().sum() - tokens_used  # each token's cosine with itself, 1, taken off
+    itself = unit.square().sum(-1)[labels != LABELS - 1].sum()  # each token's cosine with itself: 1, of a zero token 0
+    same_sum = sums.square().sum() - itself
     same_pairs = counts.square().sum() - tokens_used  # N+, ordered pairs
     other_sum = sums.sum(1).square().sum() - sums.square().sum()
     other_pairs = counts.sum(1).square().sum() - counts.square().sum()  # N-

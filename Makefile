@@ -1,0 +1,43 @@
+# `make book` and `make test` install what they need first. Another Python: make test PYTHON=python3.12
+
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?= 2
+PORT ?= 8000
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help setup test book serve sync lint clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+setup: $(INSTALLED)  ## make .venv and install the pinned requirements and the package in it
+
+$(INSTALLED): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with PYTHON=..." if sys.version_info < (3, 11) else 0)'
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e .
+	touch $@
+
+test: setup  ## run every test, then every notebook against its stored outputs
+	OMP_NUM_THREADS=1 TQDM_DISABLE=1 $(BIN)/python -m pytest tests -n $(JOBS) --dist loadfile
+	TQDM_DISABLE=1 $(BIN)/python -m pytest notebooks --nbval --nbval-current-env --nbval-cell-timeout=900 --nbval-sanitize-with=tests/nbval_sanitize.cfg
+
+book: setup  ## run every notebook and build the book into _build/html
+	$(BIN)/python book/build.py
+
+serve: setup  ## show the built book at http://localhost:8000
+	@test -f _build/html/index.html || { echo "no book yet: run make book first"; exit 1; }
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+
+sync: setup  ## bring each notebook and its .py pair into step
+	$(BIN)/jupytext --sync notebooks/*.py
+
+lint: setup  ## check the code with ruff
+	$(BIN)/python -m ruff check .
+
+clean:  ## remove the built book and caches; data, runs and .venv stay
+	rm -rf _build out.ipynb .pytest_cache .ruff_cache .hypothesis
+	find dsgc tests notebooks book -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,66 @@
+"""What several test files need: a tiny data set, a tiny configuration, one thread."""
+
+import dataclasses
+import shutil
+
+import pytest
+import torch
+
+from dsgc.config import PRESETS
+from dsgc.data import shapes
+
+SIZES = {"train": 12, "dev": 4, "val": 4}
+TINY = {
+    "crop_size": 32,
+    "weights": "none",
+    "decoder_channels": 16,
+    "projector": (32, 16, 32),
+    "steps": 4,
+    "warmup_steps": 2,
+    "lr_ramp_steps": 1,
+    "batch_size": 4,
+    "workers": 0,
+    "device": "cpu",
+    "eval_every": 0,
+    "eval_batch": 4,
+    "log_every": 1,
+    "pictures": 1,
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shapes_folder(tmp_path_factory):
+    """A small `shapes` data set, seed 0. Shared: a test that changes it takes `shapes_copy`."""
+    return shapes.write(tmp_path_factory.mktemp("data") / "shapes", sizes=SIZES)
+
+
+@pytest.fixture
+def shapes_copy(shapes_folder, tmp_path):
+    """A copy of the data set that a test may damage."""
+    return shutil.copytree(shapes_folder, tmp_path / "shapes")
+
+
+@pytest.fixture(scope="session")
+def tiny(shapes_folder):
+    """`tiny(name=value, ...)`: the `shapes` preset made small, a run of four steps on the shared data set."""
+    base = dataclasses.replace(PRESETS["shapes"], data=str(shapes_folder), **TINY)
+    return lambda **changes: dataclasses.replace(base, **changes)
+
+
+@pytest.fixture(scope="session")
+def arguments(tiny):
+    """`arguments(name=value, ...)`: the command line that trains as `tiny(...)` does."""
+
+    def build(**changes):
+        config, words = tiny(**changes), ["train", "shapes"]
+        for name in ("data", "out", *TINY, *changes):
+            value = getattr(config, name)
+            words += ["--" + name.replace("_", "-"), *map(str, value if isinstance(value, tuple) else [value])]
+        return words
+
+    return build

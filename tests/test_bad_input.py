@@ -1,0 +1,296 @@
+"""Bad input: exit code 2, one line that names the file or field and the remedy, and nothing left behind."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dsgc.__main__ import main
+from dsgc.data import shapes
+from dsgc.network import create_encoder
+from dsgc.train import train
+
+LISTS = "ImageSets/Segmentation"
+REMEDY = r";|must|needed|has blocks|did you mean|name the|longer than"
+
+
+def refused(words, capsys, *named):
+    """Run a command that must end in one line naming each of `named`."""
+    code, said = main([str(word) for word in words]), capsys.readouterr().err
+    lines = [line for line in re.split(r"[\r\n]+", said) if line.strip() and "%|" not in line]  # the bar may stand above
+    assert code == 2
+    assert len(lines) == 1, said
+    assert lines[0].startswith("dsgc: ") and re.search(REMEDY, lines[0]) and "Traceback" not in said
+    for name in named:
+        assert name in lines[0], lines[0]
+
+
+def tree(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
+
+
+def every(pattern, change):
+    """A damage: `change` each file of that name."""
+
+    def damage(root):
+        paths = sorted(root.glob(pattern))
+        assert paths
+        for path in paths:
+            change(path)
+
+    return damage
+
+
+def write(path, content):
+    return lambda root: (root / path).write_bytes(content)
+
+
+def annotation(text):
+    return write("Annotations/train_00003.xml", text.encode())
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def picture(change):
+    """A damage: save what `change` makes of the picture over it."""
+
+    def save(path):
+        with Image.open(path) as image:
+            image.load()
+        change(image).save(path)
+
+    return save
+
+
+def grey(label):
+    return picture(lambda mask: Image.fromarray(np.full(mask.size[::-1], label, np.uint8)))
+
+
+ALIEN = "<annotation><object><name>yeti</name></object></annotation>"
+DAMAGES = {
+    "no data folder": (lambda root: root.rename(root.with_name("gone")), ["shapes", "python -m dsgc data"]),
+    "no image folder": (lambda root: (root / "JPEGImages").rename(root / "Pictures"), ["JPEGImages"]),
+    "no training list": (lambda root: (root / LISTS / "train.txt").unlink(), ["train.txt", "dev, val"]),
+    "no validation list": (lambda root: (root / LISTS / "val.txt").unlink(), ["val.txt", "dev, train"]),
+    "empty training list": (write(f"{LISTS}/train.txt", b"\n"), ["train.txt", "no images"]),
+    "empty validation list": (write(f"{LISTS}/val.txt", b""), ["val.txt", "no images"]),
+    "list of another encoding": (write(f"{LISTS}/train.txt", b"tr\xe9\n"), ["train.txt", "UTF-8"]),
+    "id with a folder": (write(f"{LISTS}/train.txt", b"../../secret\n"), ["train.txt", "../../secret"]),
+    "id with a backslash": (write(f"{LISTS}/train.txt", b"..\\secret\n"), ["train.txt", "secret"]),
+    "id without image": (write(f"{LISTS}/train.txt", b"nobody\n"), ["nobody.jpg", "train.txt"]),
+    "id without annotation": (lambda root: (root / "Annotations/train_00003.xml").unlink(), ["train_00003.xml"]),
+    "malformed annotation": (annotation("<annotation><object>"), ["train_00003.xml", "not a readable annotation"]),
+    "empty annotation": (annotation(""), ["train_00003.xml", "not a readable annotation"]),
+    "class not in the list": (annotation(ALIEN), ["train_00003.xml", "yeti", "classes.txt"]),
+    "class twice": (write("classes.txt", b"moon\nmoon\n"), ["classes.txt", "different"]),
+    "classes of another encoding": (write("classes.txt", b"\xff\xfe\x00"), ["classes.txt", "UTF-8"]),
+    "unreadable image": (every("JPEGImages/train*", lambda path: path.write_text("no image")), ["train_", "not a readable image"]),
+    "zero-byte image": (every("JPEGImages/train*", lambda path: path.write_bytes(b"")), ["train_", "not a readable image"]),
+    "truncated image": (every("JPEGImages/train*", cut), ["train_", "truncated"]),
+    "truncated validation image": (every("JPEGImages/val*", cut), ["val_", "truncated"]),
+    "no mask": (every("SegmentationClass/val_00002*", os.unlink), ["SegmentationClass/val_00002.png", "missing"]),
+    "mask of another size": (
+        every("SegmentationClass/val_00002*", picture(lambda mask: mask.resize((50, 60)))),
+        ["SegmentationClass/val_00002.png", "50 x 60", "128 x 128"],
+    ),
+    "RGB mask": (every("SegmentationClass/val*", picture(lambda mask: mask.convert("RGB"))), ["SegmentationClass/val_", "RGB"]),
+    "label out of range": (every("SegmentationClass/val*", grey(7)), ["SegmentationClass/val_", "label 7", "0..6"]),
+    "truncated mask": (every("SegmentationClass/val*", cut), ["SegmentationClass/val_", "not a readable mask"]),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damaged_data_ends_training_in_one_line_and_leaves_no_run(name, shapes_copy, tmp_path, arguments, capsys):
+    damage, named = DAMAGES[name]
+    damage(shapes_copy)
+    before = tree(tmp_path)
+    refused(arguments(data=str(shapes_copy), out=str(tmp_path / "run")), capsys, *named)
+    assert tree(tmp_path) == before
+
+
+def test_an_unreadable_image_is_one_line_from_a_loading_process_too(shapes_copy, tmp_path, arguments, capsys):
+    every("JPEGImages/train*", cut)(shapes_copy)
+    refused(arguments(data=str(shapes_copy), out=str(tmp_path / "run"), workers=1), capsys, "train_", "truncated")
+    assert not (tmp_path / "run").exists()
+
+
+def test_masks_that_supervise_are_checked_as_well(shapes_copy, tmp_path, arguments, capsys):
+    every("SegmentationClass/train*", grey(9))(shapes_copy)
+    changes = {"data": str(shapes_copy), "out": str(tmp_path / "run"), "supervision": "masks"}
+    refused(arguments(**changes), capsys, "SegmentationClass/train_", "label 9")
+    assert not (tmp_path / "run").exists()
+
+
+OPTIONS = {
+    "--roi-low 0.8": ["roi_low", "roi_high"],
+    "--theta-high 0.1": ["theta_low", "theta_high"],
+    "--label-low 0.9 --label-high 0.8": ["label_low", "label_high"],
+    "--ptc-low 0.9": ["ptc_low", "ptc_high"],
+    "--batch-size 0": ["batch_size 0"],
+    "--warmup-steps 5": ["warmup_steps 5", "steps 4"],
+    "--crop-size 36": ["crop_size 36", "8"],
+    "--crop-size 4": ["crop_size 4", "8"],
+    "--aux-block 6": ["aux_block 6", "1 to 5"],
+    "--steps many": ["--steps", "many"],
+    "--lr": ["--lr"],
+    "--crop-scale 0.5": ["--crop-scale", "2"],
+    "--device gpu": ["--device", "gpu", "auto"],
+    "--random-flip perhaps": ["--random-flip", "perhaps"],
+    "--colour blue": ["--colour"],
+    "--lambda_5 1": ["5"],
+    "--encoder nonsense": ["encoder", "nonsense"],
+    "--encoder resnet18": ["encoder", "resnet18"],
+    "--encoder vit_base_patch16_siglip_224": ["encoder", "class token"],
+    "--weights /nowhere/at/all.pth": ["/nowhere/at/all.pth", "no such weights file"],
+    "--train-split nowhere": ["nowhere.txt", "dev, train, val"],
+    "--val-split nowhere": ["nowhere.txt", "dev, train, val"],
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_options_that_cannot_be_end_in_one_line_and_leave_no_run(options, tmp_path, arguments, capsys):
+    refused([*arguments(out=str(tmp_path / "run")), *options.split()], capsys, *OPTIONS[options])
+    assert not list(tmp_path.iterdir())
+
+
+def another_shape(path):
+    torch.save(create_encoder("dsgc_vit_nano_patch8", 32).state_dict() | {"norm.weight": torch.zeros(3)}, path)
+
+
+def another_encoder(path):
+    torch.save(create_encoder("deit_tiny_patch16_224", 32).state_dict(), path)
+
+
+def truncated(path):
+    torch.save(create_encoder("dsgc_vit_nano_patch8", 32).state_dict(), path)
+    cut(path)
+
+
+WEIGHTS = {
+    "a tensor of another shape": (another_shape, ["norm.weight", "(3,)", "(128,)"]),
+    "of another encoder": (another_encoder, ["shape"]),
+    "truncated": (truncated, ["not a readable weights file"]),
+    "of something else": (lambda path: torch.save({"a": torch.zeros(1)}, path), ["none of its 1 tensors"]),
+    "a folder": (lambda path: path.mkdir(), ["no such weights file"]),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_weights_that_cannot_be_loaded_end_in_one_line_and_leave_no_run(name, tmp_path, arguments, capsys):
+    make, named = WEIGHTS[name]
+    make(tmp_path / "w.pth")
+    before = tree(tmp_path)
+    refused(arguments(out=str(tmp_path / "run"), weights=str(tmp_path / "w.pth")), capsys, "w.pth", *named)
+    assert tree(tmp_path) == before
+
+
+def test_an_existing_run_is_not_touched(tmp_path, arguments, capsys):
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    (tmp_path / "run/metrics.json").write_text("precious")
+    before = tree(tmp_path)
+    refused(arguments(out=str(tmp_path / "run")), capsys, "run", "not an empty folder")
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("out", ["file", "file/run", "/proc/nowhere/run"])
+def test_a_run_folder_that_cannot_be_made_ends_in_one_line(out, tmp_path, arguments, capsys):
+    (tmp_path / "file").write_text("in the way")
+    refused(arguments(out=str(tmp_path / out)), capsys, out, "--out")
+    assert tree(tmp_path) == {"file": b"in the way"}
+
+
+COMMANDS = {
+    "fly": ["fly", "train, evaluate, data"],
+    "train mars": ["mars", "shapes"],
+    "train --steps 3": ["--steps", "shapes"],
+    "evaluate": ["evaluate", "run folder"],
+    "evaluate nowhere": ["nowhere", "no checkpoint here"],
+    "evaluate nowhere --hurry": ["--hurry"],
+    "data clouds out": ["clouds", "shapes"],
+    "data shapes": ["data shapes", "--help"],
+    "data shapes out --train few": ["--train", "few"],
+    "data shapes out --train -1": ["train -1"],
+    "data shapes out --seed -1": ["seed -1"],
+    "data shapes .": ["name a new folder"],
+    "data shapes full": ["full", "not an empty folder"],
+    "data shapes full/file": ["full/file", "not an empty folder"],
+    "data shapes full/file/out": ["full/file/out", "cannot write"],
+    "pretrain": ["pretrain", ".safetensors"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_that_cannot_be_end_in_one_line_and_leave_nothing(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    if "full" in command:
+        (tmp_path / "full").mkdir()
+        (tmp_path / "full/file").write_text("kept")
+    before = tree(tmp_path)
+    refused(command.split(), capsys, *COMMANDS[command])
+    assert tree(tmp_path) == before
+
+
+@pytest.fixture(scope="module")
+def run(tiny, tmp_path_factory):
+    return train(tiny(out=str(tmp_path_factory.mktemp("bad") / "run"), steps=1, warmup_steps=0, pictures=0))
+
+
+EVALUATIONS = {
+    "--split nowhere": ["nowhere.txt", "dev, train, val"],
+    "--data nowhere": ["nowhere", "VOC layout"],
+    "--out nowhere/scores.json": ["nowhere/scores.json", "--out"],
+    "--split": ["--split"],
+}
+
+
+@pytest.mark.parametrize("options", EVALUATIONS)
+def test_evaluations_that_cannot_be_end_in_one_line(options, run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    refused(["evaluate", run, *options.split()], capsys, *EVALUATIONS[options])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_is_not_evaluated_on_other_classes(run, shapes_copy, capsys):
+    (shapes_copy / "classes.txt").write_text("\n".join(reversed([kind.name for kind in shapes.KINDS])))
+    refused(["evaluate", run, "--data", shapes_copy], capsys, "classes", "melon")
+
+
+def test_a_damaged_checkpoint_is_not_evaluated(tiny, tmp_path, capsys):
+    run = train(tiny(out=str(tmp_path / "run"), steps=1, warmup_steps=0, pictures=0))
+    cut(run / "checkpoints/step_000001/student.safetensors")
+    refused(["evaluate", run], capsys, "student.safetensors", "not a readable weights file")
+
+
+def process(words, cwd):
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, "-m", "dsgc", *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [("train mars", "preset 'mars'"), ("train shapes --steps x", "--steps"), ("train shapes --weights none --data nowhere", "nowhere")],
+    ids=["preset", "option", "data"],
+)
+def test_a_real_process_exits_with_2_and_one_line(words, named, tmp_path):
+    done = process(words.split(), tmp_path)
+    assert done.returncode == 2 and done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1 and named in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("width", ["20", "200"])
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_one_line_whatever_the_terminal(width, encoding, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", width)
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    done = process(["train", "shapes", "--device", "gpu"], tmp_path)
+    assert done.returncode == 2
+    assert re.fullmatch(r"dsgc: invalid choice 'gpu' for argument '--device'\. Expected one of .*--help`\n", done.stderr), done.stderr

@@ -1,0 +1,240 @@
+"""Weights and checkpoints: what is loaded is reported, what cannot be loaded is one line, what is written is whole."""
+
+import json
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from dsgc import checkpoint
+from dsgc.errors import UserError
+from dsgc.network import create_encoder
+from dsgc.train import build_network, load_networks
+
+NANO = "dsgc_vit_nano_patch8"
+
+
+def encoder(size=32, seed=0, name=NANO):
+    torch.manual_seed(seed)
+    return create_encoder(name, size)
+
+
+def written(path, state):
+    save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
+    return path
+
+
+def same(one, two):
+    return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pth", "a.pt"])
+def test_weights_come_back_as_they_were_saved(tmp_path, name):
+    saved, fresh = encoder(seed=1), encoder(seed=2)
+    report = checkpoint.load_encoder(fresh, written(tmp_path / name, saved.state_dict()))
+    assert same(fresh.state_dict(), saved.state_dict())
+    assert report == (len(saved.state_dict()), (), ())
+
+
+@pytest.mark.parametrize("wrapper", ["model", "state_dict", "teacher"])
+def test_weights_inside_a_training_checkpoint_are_found(tmp_path, wrapper):
+    saved, fresh = encoder(seed=1), encoder(seed=2)
+    path = written(tmp_path / "a.pth", {wrapper: saved.state_dict(), "epoch": 3})
+    assert checkpoint.load_encoder(fresh, path).missing == ()
+    assert same(fresh.state_dict(), saved.state_dict())
+
+
+def test_half_precision_weights_are_widened(tmp_path):
+    saved, fresh = encoder(seed=1), encoder(seed=2)
+    checkpoint.load_encoder(fresh, written(tmp_path / "a.safetensors", {k: v.half() for k, v in saved.state_dict().items()}))
+    assert all(value.dtype == torch.float32 for value in fresh.state_dict().values())
+    torch.testing.assert_close(fresh.state_dict(), saved.state_dict(), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", [NANO, "vit_tiny_patch16_224"])
+def test_the_position_embedding_is_resized_to_another_grid(tmp_path, name):
+    """A linear ramp over the patches stays one, the class token's embedding is not touched."""
+    small, large = (encoder(size, name=name) for size in (64, 128))
+    patch = small.patch_embed.patch_size[0]
+    grids = [size // patch for size in (64, 128)]
+    state = small.state_dict()
+    ramp = torch.linspace(-1, 1, grids[0])[None, :, None].expand(grids[0], -1, small.embed_dim)
+    state["pos_embed"] = torch.cat([torch.full((1, 1, small.embed_dim), 9.0), ramp.reshape(1, -1, small.embed_dim)], 1)
+    report = checkpoint.load_encoder(large, written(tmp_path / "a.safetensors", state))
+    assert report.missing == report.unexpected == ()
+    assert large.pos_embed.shape == (1, 1 + grids[1] ** 2, large.embed_dim)
+    assert (large.pos_embed[0, 0] == 9).all()
+    resized = large.pos_embed[0, 1:].view(grids[1], grids[1], -1)
+    assert torch.allclose(resized, resized[:1], atol=1e-4), "rows alike"
+    assert (resized[0].diff(dim=0) > 0).all(), "rising from left to right"
+
+
+def test_missing_and_unexpected_keys_are_reported(tmp_path):
+    state = encoder(seed=1).state_dict()
+    del state["blocks.2.mlp.fc1.bias"], state["cls_token"]
+    state["head.weight"] = torch.zeros(3, 128)
+    fresh = encoder(seed=2)
+    before = fresh.state_dict()["blocks.2.mlp.fc1.bias"].clone()
+    report = checkpoint.load_encoder(fresh, written(tmp_path / "a.safetensors", state))
+    assert report.missing == ("blocks.2.mlp.fc1.bias", "cls_token")
+    assert report.unexpected == ("head.weight",)
+    assert report.loaded == len(state) - 1
+    assert torch.equal(fresh.state_dict()["blocks.2.mlp.fc1.bias"], before)
+    assert all(word in str(report) for word in ("2 missing", "cls_token", "1 unexpected", "head.weight"))
+
+
+WRONG = {
+    "norm.weight": torch.zeros(64),
+    "blocks.0.attn.qkv.weight": torch.zeros(3, 3),
+    "pos_embed": torch.zeros(1, 17, 64),
+    "patch_embed.proj.weight": torch.zeros(64, 3, 8, 8),
+    "patch_embed.proj.bias": torch.zeros(64),
+}
+
+
+@pytest.mark.parametrize("key", WRONG)
+def test_a_tensor_of_another_shape_is_refused_by_name_and_nothing_is_loaded(tmp_path, key):
+    fresh = encoder(seed=2)
+    before = {name: value.clone() for name, value in fresh.state_dict().items()}
+    path = written(tmp_path / "a.safetensors", encoder(seed=1).state_dict() | {key: WRONG[key]})
+    with pytest.raises(UserError, match=rf"a\.safetensors.*{key}.*shape"):
+        checkpoint.load_encoder(fresh, path)
+    assert same(fresh.state_dict(), before)
+
+
+@pytest.mark.parametrize("shape", [(128, 100), (7, 128), (7,)], ids=str)
+def test_weights_that_timm_cannot_convert_are_one_line(tmp_path, shape):
+    path = written(tmp_path / "a.pth", encoder().state_dict() | {"patch_embed.proj.weight": torch.zeros(shape)})
+    with pytest.raises(UserError, match=r"a\.pth") as caught:
+        checkpoint.load_encoder(encoder(), path)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_something_else_are_refused(tmp_path):
+    with pytest.raises(UserError, match="none of its 1 tensors"):
+        checkpoint.load_encoder(encoder(), written(tmp_path / "a.pth", {"conv1.weight": torch.zeros(3)}))
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pth"])
+@pytest.mark.parametrize("share", [0, 0.0001, 0.3, 0.999])
+def test_a_truncated_file_is_refused(tmp_path, name, share):
+    path = written(tmp_path / name, encoder().state_dict())
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(UserError, match=name) as caught:
+        checkpoint.read_weights(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"junk", b"\x80\x02.", b"\x80\x02N.", pickle.dumps([1, 2]), b"PK\x03\x04"], ids=range(5))
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pth"])
+def test_a_file_that_holds_no_weights_is_refused(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=name):
+        checkpoint.read_weights(tmp_path / name)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(UserError, match="nowhere.pth: no such weights file"):
+        checkpoint.read_weights(tmp_path / "nowhere.pth")
+
+
+class Mischief:
+    """A pickle that creates a file when it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))], ids=["torch", "pickle"])
+def test_a_pickle_with_code_is_refused_without_running_it(tmp_path, save):
+    save({"weight": Mischief(tmp_path / "hacked")}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match="a.pth"):
+        checkpoint.read_weights(tmp_path / "a.pth")
+    assert not (tmp_path / "hacked").exists()
+
+
+@pytest.fixture(scope="module")
+def networks(tiny):
+    torch.manual_seed(0)
+    return {name: build_network(tiny(), 6)[0] for name in ("teacher", "student")}
+
+
+def save(run, networks, config, step):
+    return checkpoint.save(run / "checkpoints", networks, config, tuple("abcdef"), step)
+
+
+def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path, networks, tiny):
+    config = tiny(refine_dilations=(1, 3), out=str(tmp_path))
+    folder = save(tmp_path, networks, config, 12)
+    assert sorted(path.name for path in folder.iterdir()) == ["about.json", "student.safetensors", "teacher.safetensors"]
+    saved = checkpoint.load(tmp_path)
+    assert (saved.step, saved.classes, saved.config) == (12, tuple("abcdef"), config)
+    restored, _ = load_networks(tmp_path)
+    for name, network in networks.items():
+        assert same(restored[name].state_dict(), network.state_dict()) and not restored[name].training
+
+
+def test_the_newest_checkpoint_is_taken_or_the_one_given(tmp_path, networks, tiny):
+    folders = [save(tmp_path, networks, tiny(), step) for step in (20, 3, 1_000_000, 999_999)]
+    assert checkpoint.load(tmp_path).step == 1_000_000
+    assert checkpoint.load(folders[1]).step == 3
+
+
+def test_a_checkpoint_can_be_written_again(tmp_path, networks, tiny):
+    first, second = (save(tmp_path, networks, tiny(seed=seed), 5) for seed in (1, 2))
+    assert first == second and checkpoint.load(tmp_path).config.seed == 2
+
+
+def test_only_complete_checkpoints_are_seen(tmp_path, networks, tiny, monkeypatch):
+    """The write breaks off after the first network: the older checkpoint stays the newest, the next try succeeds."""
+    save(tmp_path, networks, tiny(), 1)
+    calls = []
+
+    def break_off(state, path):
+        calls.append(path)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        save_file(state, path)
+
+    monkeypatch.setattr(checkpoint, "save_file", break_off)
+    with pytest.raises(OSError):
+        save(tmp_path, networks, tiny(), 2)
+    assert [path.name for path in (tmp_path / "checkpoints").glob("step_*")] == ["step_000001"]
+    assert checkpoint.load(tmp_path).step == 1
+    save(tmp_path, networks, tiny(), 2)
+    assert checkpoint.load(tmp_path).step == 2
+
+
+def test_a_folder_without_checkpoint_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no checkpoint here"):
+        checkpoint.load(tmp_path)
+
+
+@pytest.mark.parametrize("text", [None, "", "{}", '{"step": 1, "classes": [], "config": {"stepz": 1}}'])
+def test_a_damaged_description_is_refused(tmp_path, networks, tiny, text):
+    about = save(tmp_path, networks, tiny(), 1) / "about.json"
+    about.unlink() if text is None else about.write_text(text)
+    with pytest.raises(UserError, match="about.json"):
+        checkpoint.load(tmp_path)
+
+
+def test_weights_that_do_not_fit_the_description_are_refused(tmp_path, networks, tiny):
+    about = save(tmp_path, networks, tiny(), 1) / "about.json"
+    content = json.loads(about.read_text())
+    content["config"]["decoder_channels"] = 24
+    about.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="teacher|student") as caught:
+        load_networks(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_shipped_weights_fit_the_shapes_encoder_and_are_small():
+    path = checkpoint.shipped_weights()
+    report = checkpoint.load_encoder(encoder(96), path)
+    assert report.missing == report.unexpected == () and report.loaded > 50
+    assert path.stat().st_size <= 5e6

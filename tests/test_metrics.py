@@ -1,0 +1,114 @@
+"""Eq. 24: the streaming confusion matrix and the mean intersection over union."""
+
+import math
+
+import oracles
+import pytest
+import torch
+
+from dsgc.metrics import ConfusionMatrix
+
+
+def counted(prediction, target, num_classes, **options):
+    matrix = ConfusionMatrix(num_classes, **options)
+    matrix.update(torch.as_tensor(prediction), torch.as_tensor(target))
+    return matrix
+
+
+def draw(seed, classes=5, shape=(3, 6, 7), ignored=0.2):
+    generator = torch.Generator().manual_seed(seed)
+    prediction, target = torch.randint(classes, (2, *shape), generator=generator)
+    target[torch.rand(shape, generator=generator) < ignored] = 255
+    return prediction, target
+
+
+@pytest.mark.parametrize("present", [5, 3])
+@pytest.mark.parametrize("seed", range(4))
+def test_iou_equals_the_loop(seed, present):
+    """Also with classes 3 and 4 in neither map: NaN there, left out of the mean."""
+    prediction, target = draw(seed, classes=present)
+    matrix = counted(prediction, target, 5)
+    expected = oracles.iou(prediction.flatten().tolist(), target.flatten().tolist(), 5)
+    got = matrix.iou()
+    assert got.dtype == torch.float64
+    assert got.tolist() == pytest.approx([math.nan if v is None else v for v in expected], rel=1e-12, nan_ok=True)
+    seen = [v for v in expected if v is not None]
+    assert matrix.mean_iou() == pytest.approx(sum(seen) / len(seen), rel=1e-12)
+
+
+def test_hand_values():
+    """Background 3 of 4, class 1: 1 of 3, class 2: predicted only, class 3: nowhere."""
+    matrix = counted([0, 0, 0, 1, 0, 2], [0, 0, 0, 1, 1, 1], 4)
+    assert matrix.iou()[:3].tolist() == [0.75, pytest.approx(1 / 3), 0.0] and matrix.iou()[3].isnan()
+    assert matrix.mean_iou() == pytest.approx((0.75 + 1 / 3) / 3)
+    assert matrix.counts.tolist() == [[3, 0, 0, 0], [1, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+
+
+def test_iou_is_symmetric_where_nothing_is_ignored():
+    prediction, target = draw(0, ignored=0.0)
+    assert torch.equal(counted(prediction, target, 5).iou(), counted(target, prediction, 5).iou())
+
+
+def test_perfect_is_one_and_disjoint_is_zero():
+    target = torch.arange(4).repeat(3)
+    assert counted(target, target, 4).mean_iou() == 1
+    assert counted((target + 1) % 4, target, 4).mean_iou() == 0
+
+
+@pytest.mark.parametrize("ignore", [255, -1, 0])
+def test_ignored_pixels_do_not_count_whatever_was_predicted(ignore):
+    matrix = counted([1, 1, 2, 77], [1, 1, 2, ignore], 3, ignore_index=ignore)
+    assert matrix.counts.sum() == 3 and matrix.iou()[1:].tolist() == [1.0, 1.0]
+
+
+def test_nothing_counted_is_nan():
+    assert math.isnan(ConfusionMatrix(3).mean_iou())
+    matrix = counted([0, 1], [255, 255], 3)
+    assert matrix.iou().isnan().all() and math.isnan(matrix.mean_iou())
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_batches_count_as_the_whole(batch):
+    prediction, target = draw(1, shape=(5, 8, 8))
+    streaming = ConfusionMatrix(5)
+    for p, t in zip(prediction.split(batch), target.split(batch), strict=True):
+        streaming.update(p, t)
+    whole = counted(prediction, target, 5)
+    assert torch.equal(streaming.counts, whole.counts) and streaming.mean_iou() == whole.mean_iou()
+    assert whole.counts.sum() == (target != 255).sum()
+
+
+def test_mean_is_of_the_pooled_counts_not_of_the_images():
+    matrix = ConfusionMatrix(2)
+    matrix.update(torch.tensor([0, 0, 0, 0]), torch.tensor([0, 0, 0, 0]))
+    matrix.update(torch.tensor([0, 1]), torch.tensor([1, 1]))
+    assert matrix.iou().tolist() == [0.8, 0.5]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
+def test_small_integers_do_not_overflow(dtype):
+    prediction, target = draw(2, classes=21)
+    expected = counted(prediction, target, 21)
+    assert torch.equal(counted(prediction.to(dtype), target.to(dtype), 21).counts, expected.counts)
+
+
+def test_shapes_that_differ_are_refused():
+    with pytest.raises(ValueError, match="shape"):
+        counted(torch.zeros(2, 3).long(), torch.zeros(3, 2).long(), 2)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "target", "message"),
+    [
+        ([0, 3], [0, 1], r"prediction .*0\.\.3"),
+        ([0, 1], [0, 9], r"target .*0\.\.9"),
+        ([-1, 1], [0, 1], r"prediction .*-1\.\.1"),
+        ([-5, -2], [0, 1], r"prediction .*-5\.\.-2"),
+        ([0, 1], [-1, 2], r"target .*-1\.\.2"),
+    ],
+)
+def test_value_out_of_range_is_named_and_counts_nothing(prediction, target, message):
+    matrix = ConfusionMatrix(3)
+    with pytest.raises(ValueError, match=message):
+        matrix.update(torch.tensor(prediction), torch.tensor(target))
+    assert matrix.counts.sum() == 0

@@ -1,0 +1,142 @@
+"""Eq. 4-5: patch token contrast against a loop over all pairs."""
+
+import oracles
+import pytest
+import torch
+
+from dsgc.ptc import patch_token_contrast
+
+IGNORE = 255
+
+
+def draw(seed, batch=2, dim=4, height=3, width=3, labels=(0, 1, 2, IGNORE)):
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randn(batch, dim, height, width, generator=generator)
+    index = torch.randint(len(labels), (batch, height, width), generator=generator)
+    return tokens, torch.tensor(labels)[index]
+
+
+@pytest.mark.parametrize("labels", [(0, 1, 2, IGNORE), (0, 254, IGNORE), (1,), (3, 7), (0, IGNORE)])
+@pytest.mark.parametrize("seed", range(4))
+def test_value_equals_the_loop_over_all_pairs(seed, labels):
+    tokens, label = draw(seed, labels=labels)
+    expected = oracles.patch_token_contrast(tokens.tolist(), label.tolist())
+    assert patch_token_contrast(tokens, label).item() == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gradient_equals_finite_differences_of_the_loop(seed):
+    tokens, labels = draw(seed, batch=2, dim=3, height=2, width=3)
+    tokens.requires_grad_()
+    patch_token_contrast(tokens, labels).backward()
+
+    def loop(flat):
+        nested = torch.tensor(flat, dtype=torch.float64).view(tokens.shape).tolist()
+        return oracles.patch_token_contrast(nested, labels.tolist())
+
+    expected = oracles.numerical_gradient(loop, tokens.detach().flatten().tolist())
+    torch.testing.assert_close(tokens.grad.flatten(), torch.tensor(expected), rtol=1e-3, atol=1e-5)
+
+
+def test_pairs_lie_within_one_image():
+    """One token of label 0 in each of two images: no pair at all, though both carry the label."""
+    tokens, _ = draw(0, height=1, width=2)
+    labels = torch.tensor([[[0, IGNORE]], [[IGNORE, 0]]])
+    assert patch_token_contrast(tokens, labels).item() == 0
+
+
+def test_means_are_over_the_pairs_of_the_batch_not_over_images():
+    """Image 0 has 1 unordered pair of cosine 1, image 1 has 3 of cosine 0: the mean cosine is 1/4, not 1/2."""
+    tokens = torch.zeros(2, 3, 1, 3)
+    tokens[0, 0] = 1
+    tokens[1, [0, 1, 2], 0, [0, 1, 2]] = 1
+    labels = torch.tensor([[[5, 5, IGNORE]], [[5, 5, 5]]])
+    assert patch_token_contrast(tokens, labels).item() == pytest.approx(0.75, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("second", "labels", "expected"),
+    [
+        ([2.0, 0.0], [1, 1], 0.0),  # alike, same direction: nothing to pull
+        ([-1.0, 0.0], [1, 1], 2.0),
+        ([0.0, 3.0], [1, 1], 1.0),
+        ([2.0, 0.0], [0, 1], 1.0),
+        ([-1.0, 0.0], [0, 1], -1.0),  # the paper takes no absolute value
+        ([0.0, 3.0], [0, 1], 0.0),
+        ([1.0, 0.0], [0, IGNORE], 0.0),
+    ],
+)
+def test_hand_values_of_two_tokens(second, labels, expected):
+    tokens = torch.tensor([[1.0, 0.0], second]).T.reshape(1, 2, 1, 2)
+    assert patch_token_contrast(tokens, torch.tensor([[labels]])).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_length_of_a_token_does_not_matter():
+    tokens, labels = draw(3)
+    scale = torch.linspace(0.1, 30, tokens[:, :1].numel()).view_as(tokens[:, :1])
+    torch.testing.assert_close(patch_token_contrast(tokens * scale, labels), patch_token_contrast(tokens, labels))
+
+
+def test_ignored_tokens_change_nothing_and_take_no_gradient():
+    tokens, labels = draw(1)
+    ignored = (labels == IGNORE)[:, None].expand_as(tokens)
+    other = torch.where(ignored, 1e3 * torch.ones_like(tokens), tokens).requires_grad_()
+    loss = patch_token_contrast(other, labels)
+    torch.testing.assert_close(loss, patch_token_contrast(tokens, labels))
+    loss.backward()
+    assert ignored.any() and (other.grad[ignored] == 0).all() and other.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        torch.full((2, 2, 2), IGNORE),
+        torch.tensor([[[0, IGNORE], [IGNORE, IGNORE]], [[IGNORE, IGNORE], [IGNORE, 2]]]),
+    ],
+)
+def test_no_pair_is_zero_with_zero_gradient(labels):
+    tokens = torch.randn(2, 3, 2, 2, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    loss = patch_token_contrast(tokens, labels)
+    loss.backward()
+    assert loss.item() == 0 and (tokens.grad == 0).all()
+
+
+def test_one_label_has_no_push_and_two_single_tokens_have_no_pull():
+    tokens, _ = draw(2, batch=1, height=1, width=2)
+    pull, push = (patch_token_contrast(tokens, torch.tensor([[pair]])).item() for pair in ([4, 4], [4, 5]))
+    assert pull == pytest.approx(1 - push, abs=1e-6)
+
+
+@pytest.mark.parametrize("labels", [[1, 1, 1], [0, 0, 1], [0, 1, 2]])
+@pytest.mark.parametrize("zeros", [1, 2, 3])
+def test_zero_tokens_have_cosine_zero_with_every_token(zeros, labels):
+    """Also with themselves: the diagonal that is taken off must count only what was put on."""
+    tokens = torch.randn(1, 4, 1, 3, generator=torch.Generator().manual_seed(zeros))
+    tokens[..., :zeros] = 0
+    label = torch.tensor([[labels]])
+    expected = oracles.patch_token_contrast(tokens.tolist(), label.tolist())
+    tokens.requires_grad_()
+    loss = patch_token_contrast(tokens, label)
+    loss.backward()
+    assert tokens.grad.isfinite().all()
+    assert loss.item() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e15, 1e30])
+def test_extreme_tokens_give_finite_loss_and_gradient(scale):
+    tokens, labels = draw(4)
+    tokens = (tokens * scale).requires_grad_()
+    loss = patch_token_contrast(tokens, labels)
+    loss.backward()
+    assert loss.isfinite() and tokens.grad.isfinite().all()
+
+
+def test_large_map_of_one_label_keeps_its_precision():
+    """28 x 28 tokens close to one direction: the loss is small, the sums behind it are not."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.ones(2, 16, 28, 28) + 0.01 * torch.randn(2, 16, 28, 28, generator=generator)
+    unit = torch.nn.functional.normalize(tokens.double().flatten(2), dim=1)
+    cosines = unit.transpose(1, 2) @ unit
+    expected = 1 - (cosines.sum() - 2 * 784) / (2 * 784 * 783)
+    loss = patch_token_contrast(tokens, torch.ones(2, 28, 28, dtype=torch.int64))
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-6)

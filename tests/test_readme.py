@@ -1,0 +1,165 @@
+"""What the README says can be done can be done: its commands run, its targets exist, its requirements agree."""
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import dsgc.pretrain
+import dsgc.train
+from dsgc import __main__ as command_line
+from dsgc.config import PRESETS, Config
+from dsgc.data import shapes
+from dsgc.data.voc import open_split
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def bash_lines(text: str) -> list[str]:
+    """The command lines of every ```bash block, continuation lines joined, comments left out."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [line for line in lines if shlex.split(line, comments=True)]
+
+
+def package_commands(name: str) -> list[list[str]]:
+    """The arguments of every `python -m dsgc NAME ...` of the README."""
+    split = [shlex.split(line, comments=True) for line in bash_lines(README)]
+    found = [words[3:] for words in split if words[:3] == ["python", "-m", "dsgc"] and words[3] == name]
+    assert found, f"the README has no `python -m dsgc {name}`"
+    return found
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"^([a-z]+):", MAKEFILE, flags=re.MULTILINE))
+
+
+def requirements() -> dict[str, Requirement]:
+    """requirements.txt by canonical name."""
+    lines = [line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
+    parsed = [Requirement(line) for line in lines if line]
+    assert len({canonicalize_name(item.name) for item in parsed}) == len(parsed), "a package is listed twice"
+    return {canonicalize_name(item.name): item for item in parsed}
+
+
+def dependencies() -> list[Requirement]:
+    """Every dependency of pyproject.toml, extras included."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lists = [project["dependencies"], *project["optional-dependencies"].values()]
+    return [Requirement(text) for texts in lists for text in texts]
+
+
+def test_every_python_command_is_one_that_exists():
+    words = [shlex.split(line, comments=True) for line in bash_lines(README) if line.startswith("python")]
+    assert all(line[:3] == ["python", "-m", "dsgc"] for line in words)
+    assert {line[3] for line in words} == set(command_line.COMMANDS)
+
+
+def test_every_preset_is_named_and_every_preset_named_exists():
+    named = {arguments[1] for arguments in package_commands("train")}
+    assert named == set(PRESETS)
+
+
+@pytest.mark.parametrize("arguments", package_commands("data"), ids=" ".join)
+def test_data_commands_run(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    small = [*arguments, "--train", "2", "--dev", "1", "--val", "1"]
+    assert command_line.main(small) == 0
+    assert len(open_split(capsys.readouterr().out.strip(), "train").ids) == 2
+
+
+@pytest.mark.parametrize("arguments", package_commands("train"), ids=" ".join)
+def test_train_commands_reach_the_training_loop(arguments, tmp_path, monkeypatch, capsys):
+    """Parsed for real; the loop is replaced by a look at the configuration that it is given."""
+    seen: list[Config] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(dsgc.train, "train", lambda config: seen.append(config) or Path(config.out))
+    monkeypatch.setattr(shapes, "write", lambda out, **_: out)
+    if "--help" in arguments:
+        with pytest.raises(SystemExit) as stop:
+            command_line.main(arguments)
+        assert not stop.value.code and "--tau" in capsys.readouterr().out
+        return
+    assert command_line.main(arguments) == 0
+    (config,) = seen
+    for flag, value in zip(arguments[2::2], arguments[3::2], strict=True):
+        assert str(getattr(config, flag.removeprefix("--").replace("-", "_"))) == value
+
+
+@pytest.mark.parametrize("arguments", package_commands("evaluate"), ids=" ".join)
+def test_evaluate_commands_reach_the_scores(arguments, monkeypatch):
+    seen = []
+    monkeypatch.setattr(dsgc.train, "score_run", lambda *given: seen.append(given) or {"images": 0})
+    assert command_line.main(arguments) == 0
+    assert str(seen[0][0]) == arguments[1]
+
+
+@pytest.mark.parametrize("arguments", package_commands("pretrain"), ids=" ".join)
+def test_pretrain_commands_reach_the_pretraining(arguments, monkeypatch):
+    seen = []
+    monkeypatch.setattr(dsgc.pretrain, "pretrain", lambda out, recipe: seen.append(out) or 1.0)
+    assert command_line.main(arguments) == 0
+    assert seen == [Path(arguments[1])]
+
+
+def test_every_make_target_that_is_named_exists_and_the_other_way_round():
+    named = set(re.findall(r"(?:`|^)make ([a-z]+)", README, flags=re.MULTILINE))
+    assert named == targets() - {"help"}
+
+
+def test_the_notebooks_and_pages_that_are_named_exist():
+    assert "papermill notebooks/05_train_voc.ipynb out.ipynb" in bash_lines(README)
+    paths = set(re.findall(r"\b(?:notebooks|book|dsgc|tests)/[\w./]*", README))
+    assert {path for path in paths if not (ROOT / path).exists()} == set()
+
+
+def test_papermill_parameters_that_are_named_exist():
+    source = (ROOT / "notebooks/05_train_voc.py").read_text(encoding="utf-8")
+    cell = source.split('tags=["parameters"]')[1].split("\n# %%")[0]
+    known = set(re.findall(r"^(\w+) =", cell, flags=re.MULTILINE))
+    for line in bash_lines(README):
+        assert set(re.findall(r" -p (\w+)", line)) <= known
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    script = (ROOT / ".ci/run").read_text()
+    assert "make test" in bash_lines(README)
+    assert script.startswith("#!/usr/bin/env bash\n") and "set -euo pipefail" in script
+    assert [line for line in script.splitlines() if line.startswith("make")] == ["make test"]
+
+
+def test_commands_of_the_book_are_those_of_the_readme():
+    intro = (ROOT / "book/intro.md").read_text(encoding="utf-8")
+    assert bash_lines(intro) and set(bash_lines(intro)) <= set(bash_lines(README))
+
+
+def test_the_citation_has_the_package_s_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert f"version: {project['version']}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_requirements_are_exact():
+    for item in requirements().values():
+        assert [spec.operator for spec in item.specifier] == ["=="], f"{item}: not an exact version"
+        assert "*" not in str(item.specifier)
+
+
+def test_pyproject_has_ranges_only_and_every_dependency_is_pinned_within_its_range():
+    pins = requirements()
+    for item in dependencies():
+        operators = {spec.operator for spec in item.specifier}
+        assert operators and operators <= {">=", "<", "!="}, f"{item}: not a range"
+        pin = pins.get(canonicalize_name(item.name))
+        assert pin is not None, f"{item.name}: not in requirements.txt"
+        (version,) = pin.specifier
+        assert item.specifier.contains(version.version), f"{pin} is outside {item.specifier}"
+
+
+def test_setup_installs_the_requirements_and_the_package():
+    assert "pip install" in README and re.search(r"pip install .*-r requirements.txt -e \.$", MAKEFILE, flags=re.MULTILINE)

@@ -1,0 +1,164 @@
+"""The embedded data set: the same from the same seed, in VOC's layout, tags and boxes and masks in agreement."""
+
+import itertools
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dsgc.data import shapes
+from dsgc.data.palette import voc_palette
+from dsgc.errors import UserError
+
+FEW = {"train": 3, "dev": 1, "val": 2}
+NAMES = [kind.name for kind in shapes.KINDS]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A data set large enough for averages."""
+    return shapes.write(tmp_path_factory.mktemp("shapes") / "set", seed=3, sizes={"train": 40, "dev": 2, "val": 8})
+
+
+def contents(root):
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def objects(root, image_id):
+    """(name, box) of every object of an annotation; the box as VOC counts, from 1 and inclusive."""
+    for item in ElementTree.parse(root / "Annotations" / f"{image_id}.xml").iterfind("object"):
+        yield item.findtext("name"), [int(item.findtext(f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")]
+
+
+def masks(root):
+    for path in sorted((root / "SegmentationClass").glob("*.png")):
+        yield path.stem, np.asarray(Image.open(path))
+
+
+def test_same_seed_gives_the_same_bytes_in_every_file(tmp_path):
+    one, two = (shapes.write(tmp_path / name, seed=7, sizes=FEW) for name in "ab")
+    assert contents(one) == contents(two)
+
+
+def test_another_seed_gives_other_images(tmp_path):
+    one, two = (contents(shapes.write(tmp_path / str(seed), seed=seed, sizes=FEW)) for seed in (0, 1))
+    assert one.keys() == two.keys()
+    assert all(one[name] != two[name] for name in one if name.startswith("JPEGImages"))
+
+
+def test_a_split_does_not_change_when_another_grows(tmp_path):
+    small = contents(shapes.write(tmp_path / "small", sizes=FEW))
+    large = contents(shapes.write(tmp_path / "large", sizes=FEW | {"train": 5}))
+    assert all(large[name] == content for name, content in small.items() if not name.endswith("train.txt"))
+
+
+def test_no_two_images_are_the_same(written):
+    files = [path.read_bytes() for path in (written / "JPEGImages").iterdir()]
+    assert len(set(files)) == len(files) == 50
+
+
+def test_layout_is_voc(written):
+    lists = {path.stem: path.read_text().split() for path in (written / "ImageSets/Segmentation").iterdir()}
+    assert {name: len(ids) for name, ids in lists.items()} == {"train": 40, "dev": 2, "val": 8}
+    ids = sorted(itertools.chain(*lists.values()))
+    assert len(set(ids)) == len(ids)
+    for folder, ending in (("JPEGImages", ".jpg"), ("SegmentationClass", ".png"), ("Annotations", ".xml")):
+        assert sorted(path.name for path in (written / folder).iterdir()) == [name + ending for name in ids]
+    assert (written / "classes.txt").read_text().split() == NAMES
+
+
+def test_there_are_at_least_five_classes_and_all_occur(written):
+    assert len(set(NAMES)) == len(NAMES) >= 5
+    assert {name for image_id, _ in masks(written) for name, _ in objects(written, image_id)} == set(NAMES)
+
+
+def test_images_are_rgb_and_masks_palette_png_with_labels_of_the_classes(written):
+    for image_id, labels in masks(written):
+        mask = Image.open(written / "SegmentationClass" / f"{image_id}.png")
+        image = Image.open(written / "JPEGImages" / f"{image_id}.jpg")
+        assert (mask.format, mask.mode, image.format, image.mode) == ("PNG", "P", "JPEG", "RGB")
+        assert image.size == mask.size == (shapes.SIDE, shapes.SIDE)
+        assert labels.max() <= len(NAMES)
+        stored = np.array(mask.getpalette()).reshape(-1, 3)
+        assert (stored[: len(NAMES) + 1] == voc_palette()[: len(NAMES) + 1]).all()
+
+
+def test_annotations_name_the_classes_visible_in_the_mask(written):
+    for image_id, labels in masks(written):
+        visible = {NAMES[label - 1] for label in np.unique(labels) if label}
+        assert {name for name, _ in objects(written, image_id)} == visible, image_id
+
+
+def test_boxes_are_tight_around_the_objects_visible_pixels(written):
+    for image_id, labels in masks(written):
+        covered = np.zeros_like(labels, dtype=bool)
+        found = list(objects(written, image_id))
+        for name, (left, top, right, bottom) in found:
+            assert 1 <= left <= right <= shapes.SIDE and 1 <= top <= bottom <= shapes.SIDE
+            inside = labels[top - 1 : bottom, left - 1 : right] == NAMES.index(name) + 1
+            assert all(edge.any() for edge in (inside[0], inside[-1], inside[:, 0], inside[:, -1])), (image_id, name)
+            covered[top - 1 : bottom, left - 1 : right] = True
+        assert not labels[~covered].any(), f"{image_id}: an object outside every box"
+
+
+def test_there_are_several_objects_and_classes_an_image(written):
+    counts = [(len(found := list(objects(written, image_id))), len({name for name, _ in found})) for image_id, _ in masks(written)]
+    several, classes = np.mean(counts, 0)
+    assert several > 2 and classes > 1.5
+    assert min(count for count, _ in counts) >= 1
+
+
+def test_neither_background_nor_objects_fill_the_images(written):
+    share = np.mean([(labels > 0).mean() for _, labels in masks(written)])
+    assert 0.1 < share < 0.6
+
+
+def test_objects_are_textured_and_background_is_cluttered():
+    for i in range(10):
+        image, instances, placed = shapes.scene(np.random.default_rng(i), shapes.KINDS, 3)
+        for part in range(len(placed) + 1):
+            assert image[instances == part].std(0).max() > 8, (i, part)
+
+
+def test_pretraining_kinds_differ_from_the_classes_in_two_of_outline_hue_and_texture():
+    kinds = shapes.pretraining_kinds()
+    assert len({(kind.outline, kind.hue, kind.texture) for kind in kinds}) == len(kinds) == 48
+    for kind, known in itertools.product(kinds, shapes.KINDS):
+        near = abs((kind.hue - known.hue + 180) % 360 - 180) < 20
+        assert (kind.outline == known.outline) + near + (kind.texture == known.texture) <= 1, (kind, known)
+
+
+def test_pretraining_kinds_use_only_what_can_be_drawn():
+    for kind in (*shapes.KINDS, *shapes.pretraining_kinds()):
+        assert kind.outline in shapes.OUTLINES and kind.texture in shapes.TEXTURES and 0 <= kind.hue < 360
+
+
+def test_an_empty_folder_is_taken(tmp_path):
+    (tmp_path / "out").mkdir()
+    assert (shapes.write(tmp_path / "out", sizes=FEW) / "classes.txt").is_file()
+
+
+def test_a_folder_with_something_in_it_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("kept")
+    with pytest.raises(UserError, match="not an empty folder"):
+        shapes.write(tmp_path, sizes=FEW)
+    assert contents(tmp_path) == {"mine.txt": b"kept"}
+
+
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full", "stopped"])
+def test_what_breaks_off_leaves_nothing_behind(tmp_path, monkeypatch, failure):
+    def fail(*_, **__):
+        raise failure
+
+    monkeypatch.setattr(shapes, "Pool", fail)
+    with pytest.raises(UserError if isinstance(failure, OSError) else KeyboardInterrupt):
+        shapes.write(tmp_path / "out", sizes=FEW)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("wrong", [{"seed": -1}, {"sizes": {"train": -1}}], ids=["seed", "size"])
+def test_negative_numbers_are_refused(tmp_path, wrong):
+    with pytest.raises(UserError, match="must not be negative"):
+        shapes.write(tmp_path / "out", **({"sizes": FEW} | wrong))
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,206 @@
+"""Training end to end on tiny data: the run folder, the log, the same weights from the same seed, tags without masks."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dsgc.data import shapes
+from dsgc.train import learning_rate, score_run, train
+
+ROOT = Path(__file__).resolve().parents[1]
+SCORES = ("seg", "cam", "pseudo")
+
+
+def dsgc(*words, cwd):
+    environment = {key: value for key, value in os.environ.items() if key != "TQDM_DISABLE"}
+    environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
+    command = [sys.executable, "-m", "dsgc", *map(str, words)]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, encoding="utf-8", timeout=300)
+
+
+def weights_of(run):
+    """The bytes of every weights file of a run, by path."""
+    return {str(path.relative_to(run)): path.read_bytes() for path in sorted(run.rglob("*.safetensors"))}
+
+
+def lines_of(run):
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(arguments, tmp_path_factory):
+    """A run that the command line made, in a process of its own, and what that process said."""
+    folder = tmp_path_factory.mktemp("train")
+    done = dsgc(*arguments(out=str(folder / "run"), eval_every=3, checkpoint_every=3), cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "run", done
+
+
+def test_a_run_folder_holds_everything(finished):
+    run, _ = finished
+    files = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    networks = {f"{name}.safetensors" for name in ("teacher", "student")}
+    checkpoints = {f"checkpoints/step_{n:06d}/{name}" for n in (3, 4) for name in ("about.json", *networks)}
+    assert files == {"config.json", "log.jsonl", "metrics.json", "pictures/val_00000.png"} | checkpoints
+
+
+def test_the_resolved_config_is_kept(finished, tiny):
+    run, _ = finished
+    kept = json.loads((run / "config.json").read_text())
+    wanted = dataclasses.asdict(tiny(out=str(run), eval_every=3, checkpoint_every=3))
+    assert kept == json.loads(json.dumps(wanted))
+
+
+def test_the_log_has_stages_and_loss_terms(finished):
+    steps = [line for line in lines_of(finished[0]) if "losses" in line]
+    assert [line["step"] for line in steps] == [1, 2, 3, 4]
+    assert [line["stage"] for line in steps] == 2 * ["warm-up"] + 2 * ["expansion"]
+    for line in steps:
+        names = {"ptc", "sim"} if line["stage"] == "warm-up" else {"ptc", "punc", "seg"}
+        assert line["losses"].keys() == {"all", "cls", *names}
+        assert np.isfinite(list(line["losses"].values())).all() and line["images_per_second"] > 0
+
+
+def test_the_logged_sum_is_the_weighted_sum_of_the_terms(finished):
+    weights = {"cls": 1, "ptc": 0.2, "sim": 0.5, "punc": 0.1, "seg": 0.1}
+    for line in lines_of(finished[0]):
+        if "losses" in line:
+            terms = {name: value for name, value in line["losses"].items() if name != "all"}
+            assert line["losses"]["all"] == pytest.approx(sum(weights[name] * value for name, value in terms.items()), rel=1e-4)
+
+
+def test_momentum_belongs_to_the_expansion(finished):
+    momenta = [line["momentum"] for line in lines_of(finished[0]) if "losses" in line]
+    assert momenta[:2] == [0, 0] and 0.98 <= momenta[2] < momenta[3] < 1
+
+
+def test_metrics_have_every_score_of_both_networks(finished):
+    metrics = json.loads((finished[0] / "metrics.json").read_text())
+    assert metrics["images"] == 4
+    for network in ("teacher", "student"):
+        for score in SCORES:
+            found = metrics[network][score]
+            assert list(found["per_class"]) == ["background", *(kind.name for kind in shapes.KINDS)]
+            known = [value for value in found["per_class"].values() if value is not None]
+            assert all(0 <= value <= 1 for value in known)
+            assert found["miou"] == pytest.approx(sum(known) / len(known))
+
+
+def test_evaluations_during_training_are_logged(finished):
+    scored = [line for line in lines_of(finished[0]) if "scores" in line]
+    assert [line["step"] for line in scored] == [3, 4]
+    assert scored[-1]["scores"] == json.loads((finished[0] / "metrics.json").read_text())
+
+
+def test_progress_shows_rate_time_left_and_losses(finished):
+    said = finished[1].stderr
+    assert all(word in said for word in ("4/4", "step/s", "images/s=", "stage=expansion", "cls=", "ptc=", "punc=", "seg="))
+    assert "Traceback" not in said and "Warning" not in said
+
+
+def test_training_says_where_ids_and_weights_come_from(finished):
+    said = finished[1].stdout
+    assert "12 training images from" in said and "train.txt" in said and "encoder weights: random" in said
+
+
+def test_pictures_show_both_networks(finished):
+    picture = Image.open(finished[0] / "pictures/val_00000.png")
+    assert picture.height == 2 * shapes.SIDE and picture.width % shapes.SIDE == 0
+    assert len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) > 100
+
+
+def test_evaluate_gives_the_scores_of_the_run(finished, tmp_path):
+    run, _ = finished
+    done = dsgc("evaluate", run, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == json.loads((run / "metrics.json").read_text())
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_split_gives_other_scores(finished):
+    scores = score_run(finished[0], split="dev")
+    assert scores["images"] == 4 and scores != score_run(finished[0])
+
+
+@pytest.fixture(scope="module")
+def repeated(tiny, tmp_path_factory):
+    """The run of `finished` once more, in this process, without its evaluation on the way."""
+    return train(tiny(out=str(tmp_path_factory.mktemp("again") / "run"), checkpoint_every=3))
+
+
+def test_the_same_seed_gives_the_same_weights_bit_by_bit(finished, repeated):
+    first, second = weights_of(finished[0]), weights_of(repeated)
+    assert first.keys() == second.keys() and len(first) == 4
+    assert all(first[name] == second[name] for name in first)
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"lr": 1e-4}, {"lambda4": 1.0}, {"theta_low": 0.0, "theta_high": 0.0}], ids=str)
+def test_a_changed_value_changes_the_weights(repeated, tiny, tmp_path, change):
+    other = weights_of(train(tiny(out=str(tmp_path / "run"), **change)))
+    assert other["checkpoints/step_000004/teacher.safetensors"] != weights_of(repeated)["checkpoints/step_000004/teacher.safetensors"]
+
+
+def test_teacher_and_student_end_apart(repeated):
+    files = weights_of(repeated)
+    assert files["checkpoints/step_000004/teacher.safetensors"] != files["checkpoints/step_000004/student.safetensors"]
+
+
+def test_training_needs_no_mask_of_a_training_image(shapes_copy, repeated, tiny, tmp_path):
+    for path in (shapes_copy / "SegmentationClass").glob("train_*"):
+        path.unlink()
+    run = train(tiny(data=str(shapes_copy), out=str(tmp_path / "run"), checkpoint_every=3))
+    assert weights_of(run) == weights_of(repeated)
+
+
+BASELINES = {
+    "baseline": ({"distillation": False}, {"cls", "ptc", "seg"}),
+    "without correction": ({"distillation": False, "correction": False}, {"cls", "ptc", "seg"}),
+    "masks": ({"supervision": "masks"}, {"seg"}),
+}
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_what_has_no_student_trains_one_network(name, tiny, tmp_path):
+    changes, terms = BASELINES[name]
+    run = train(tiny(out=str(tmp_path / "run"), **changes))
+    metrics, last = (json.loads((run / "metrics.json").read_text()), [line for line in lines_of(run) if "losses" in line][-1])
+    assert "teacher" in metrics and "student" not in metrics
+    assert last["losses"].keys() == {"all", *terms}
+    assert [path.name for path in (run / "checkpoints/step_000004").glob("*.safetensors")] == ["teacher.safetensors"]
+
+
+VARIANTS = {
+    "loading processes": {"workers": 1},
+    "no pictures": {"pictures": 0},
+    "all warm-up": {"warmup_steps": 4},
+    "no warm-up": {"warmup_steps": 0},
+    "labels of the student": {"label_network": "student"},
+    "batch beyond the data": {"batch_size": 13, "steps": 2, "warmup_steps": 1},
+    "patch 16": {"encoder": "vit_tiny_patch16_224", "aux_block": 10},
+    "patch 14": {"encoder": "vit_small_patch14_dinov2", "crop_size": 28, "steps": 1, "warmup_steps": 0, "pictures": 0},
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_other_settings_train_too(name, tiny, tmp_path):
+    run = train(tiny(out=str(tmp_path / "run"), **VARIANTS[name]))
+    assert json.loads((run / "metrics.json").read_text())["teacher"]["seg"]["miou"] is not None
+
+
+def test_half_precision_can_follow_full_precision_in_one_process(repeated, tiny, tmp_path):
+    """As in a notebook."""
+    assert train(tiny(out=str(tmp_path / "run"), precision="bf16")).is_dir()
+
+
+def test_the_learning_rate_rises_and_falls_to_nothing(tiny):
+    config = tiny(steps=100, warmup_steps=0, lr_ramp_steps=10)
+    rates = [learning_rate(step, config) for step in range(100)]
+    assert 0 < rates[0] < 0.11 and max(rates) > 0.95 and rates[-1] < 0.001
+    assert np.argmax(rates) == 9 and all(np.diff(rates[9:]) < 0)
