@@ -63,10 +63,13 @@ def run(names: list[str]) -> None:
                 **VARIANTS[name],
             )  # fmt: skip
             started = time.perf_counter()
-            scores = json.loads((train(config) / "metrics.json").read_text())
+            out = train(config)
+            scores = json.loads((out / "metrics.json").read_text())
+            log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
         entry = {
             "changes": VARIANTS[name],
             "scores": scores,
+            "projection_entropy": next((line["projection_entropy"] for line in log[::-1] if "projection_entropy" in line), None),
             "seconds": round(time.perf_counter() - started),
             "seed": SEED,
             "split": SPLIT,

@@ -85,7 +85,8 @@ def evaluate(arguments: Sequence[str]) -> None:
     options = _parse(EvaluateOptions, arguments, "evaluate")
     if options.out and (options.out.is_dir() or not options.out.parent.is_dir()):
         raise UserError(f"{options.out}: cannot be written; --out takes a file in a folder that exists")
-    from dsgc.train import score_run, summary_line, write_json
+    from dsgc.evaluate import score_run
+    from dsgc.record import summary_line, write_json
 
     scores = score_run(options.run, options.data, options.split)
     if options.out:

@@ -14,7 +14,7 @@ from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_
 from torch import Tensor, nn
 
 from dsgc.config import Config
-from dsgc.errors import UserError
+from dsgc.errors import UserError, first_line
 
 
 class LoadReport(NamedTuple):
@@ -41,17 +41,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes make the readers raise almost anything: IndexError, struct.error, ...
-        raise UserError(f"{path}: not a readable weights file ({_first_line(error)}); a .safetensors or .pth with tensors only is needed") from error
+        raise UserError(
+            f"{path}: not a readable weights file ({first_line(error)}); give a .safetensors or .pth of tensors"
+        ) from error
     if not isinstance(state, dict):
         raise UserError(f"{path}: holds {type(state).__name__}, not a dictionary of tensors; choose another file")
     for wrapper in ("model", "state_dict", "teacher"):
         if isinstance(state.get(wrapper), dict):
             state = state[wrapper]
     return {key: value for key, value in state.items() if isinstance(value, Tensor)}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]
 
 
 def load_encoder(encoder: VisionTransformer, path: Path) -> LoadReport:
@@ -64,7 +62,7 @@ def load_encoder(encoder: VisionTransformer, path: Path) -> LoadReport:
         state = checkpoint_filter_fn(read_weights(path), encoder)
     except (RuntimeError, KeyError, IndexError, AttributeError) as error:
         raise UserError(
-            f"{path}: its tensors do not fit the encoder ({_first_line(error)}); "
+            f"{path}: its tensors do not fit the encoder ({first_line(error)}); "
             "choose the encoder that these weights were made with"
         ) from error
     own = encoder.state_dict()

@@ -97,7 +97,7 @@ class Config:
     mixture_pixels: Literal["all", "positive", "foreground"] = choice(
         "foreground", "what the mixture is fitted to: all pixels (as printed), those with a positive CAM, or those labelled foreground"
     )
-    mixture_grid: Literal["patch", "pixel"] = choice("patch", "grid on which mixture and rules work")
+    mixture_grid: Literal["patch", "pixel"] = choice("pixel", "grid on which mixture and rules work; pixels are the label's")
     em_iterations: int = choice(30, "EM iterations at most")
     em_tolerance: float = choice(1e-3, "EM stops for a map when its mean log-likelihood gains less, nats")
 
@@ -181,12 +181,17 @@ PRESETS: dict[str, Config] = {
         steps=300,
         warmup_steps=100,
         batch_size=16,
-        lr=3e-4,
-        student_lr=3e-5,
-        head_lr_factor=5.0,
+        lr=1e-3,
+        student_lr=1e-4,
+        head_lr_factor=2.0,
         lr_ramp_steps=20,
         ema_momentum=0.98,
+        tag_pool=0.05,
+        ptc_low=0.2,
+        ptc_high=0.4,
+        label_high=0.5,
         refine_dilations=(1, 2, 4),
+        background_threshold=0.4,
         eval_every=100,
         eval_images=64,
         eval_batch=32,

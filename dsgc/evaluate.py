@@ -1,6 +1,7 @@
 """What a trained pair of networks is worth: mIoU of segmentation head, CAM and pseudo label, on a split with masks."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -8,9 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dsgc import dskd, method
+from dsgc.build import accelerator_of, load_networks
 from dsgc.cam import IGNORE, tagged
 from dsgc.config import Config
 from dsgc.data.loading import EvalImages, EvalItem, eval_batches
+from dsgc.data.voc import open_split
+from dsgc.errors import UserError
 from dsgc.metrics import ConfusionMatrix
 from dsgc.network import Network
 
@@ -106,3 +110,18 @@ def _summary(matrix: ConfusionMatrix, classes: Iterable[str], labelled: Tensor) 
         "per_class": dict(zip(("background", *classes), per_class, strict=True)),
         "coverage": float(labelled[0] / labelled[1].clamp_min(1)),
     }
+
+
+def score_run(run: Path, data: str | None = None, split: str | None = None) -> dict:
+    """Scores of a run's newest checkpoint, on its own validation split or on the data and split given."""
+    networks, saved = load_networks(run)
+    folder = open_split(data or saved.config.data, split or saved.config.val_split)
+    if folder.classes != saved.classes:
+        raise UserError(
+            f"{folder.root}: its classes are not those that {run} was trained on ({', '.join(saved.classes)}); "
+            "give a data set with the same classes.txt"
+        )
+    device = accelerator_of(saved.config).device
+    for network in networks.values():
+        network.to(device)
+    return evaluate(networks, EvalImages(folder), saved.config, device)

@@ -73,7 +73,20 @@ def losses_by_stage(run: Path, warmup_steps: int) -> Figure:
         axis.axvspan(0, warmup_steps, color="0.5", alpha=0.15, lw=0)
         axis.set(title=LOSSES[name], xlabel="step", xlim=(0, losses.step.max()))
     axes[0, 0].set_ylabel("loss")
-    axes[0, 0].text(0.02, 0.98, "warm-up shaded", transform=axes[0, 0].transAxes, va="top", fontsize=8, color="0.35")
+    axes[0, 0].text(0.97, 0.95, "warm-up shaded", transform=axes[0, 0].transAxes, ha="right", va="top", fontsize=8, color="0.35")
+    return figure
+
+
+def projection_entropy(run: Path, outputs: int) -> Figure:
+    """Entropy of the mean target of Eq. 10 over the steps: 0 would be a collapse to one output, log K to a uniform one."""
+    lines = [json.loads(line) for line in (Path(run) / "log.jsonl").read_text().splitlines()]
+    points = [(line["step"], line["projection_entropy"]) for line in lines if "projection_entropy" in line]
+    figure, axis = plt.subplots(figsize=(6.5, 2.6), layout="constrained")
+    axis.plot(*zip(*points, strict=True))
+    for level, label in ((0, "one output takes all"), (np.log(outputs), f"uniform over {outputs} outputs")):
+        axis.axhline(level, color="0.4", ls="--", lw=1)
+        axis.text(points[0][0], level, label, va="bottom", fontsize=8, color="0.35")
+    axis.set(xlabel="step", ylabel="entropy, nats", ylim=(-0.4, np.log(outputs) + 0.9))
     return figure
 
 
@@ -102,6 +115,7 @@ def per_class(runs: Mapping[str, Path], score: str = "seg", network: str = "teac
     sns.heatmap(table, annot=True, fmt=".0f", vmin=0, vmax=100, cmap="viridis", cbar_kws={"label": "IoU, %"}, ax=axis)
     axis.set_title(f"{SCORES[score]}, {network}")
     axis.tick_params(axis="x", rotation=30)
+    axis.tick_params(axis="y", rotation=0)
     return figure
 
 

@@ -144,6 +144,23 @@ def step_losses(
     return StepResult(losses, labels, projected)
 
 
+@torch.no_grad()
+def monitors(result: StepResult, centre: Tensor, config: Config) -> dict[str, Tensor]:
+    """What is worth watching besides the losses: scalars by name.
+
+    `labelled` and `corrected`: shares of the pseudo label's pixels that have a label, and that the correction changed.
+    `projection_entropy`: of the mean target of Eq. 10, in nats; 0 if one output wins everywhere, log K if all are alike.
+    """
+    values = {}
+    if result.labels is not None:
+        values["labelled"] = (result.labels.corrected != IGNORE).float().mean()
+        values["corrected"] = (result.labels.corrected != result.labels.initial).float().mean()
+    if result.projected is not None:
+        target = ((result.projected.float() - centre[:, None, None]) / config.student_temperature).softmax(1)
+        values["projection_entropy"] = torch.special.entr(target.mean((0, 2, 3))).sum()
+    return values
+
+
 def segmentation(network: Network, tokens: Tensor, labels: Tensor, config: Config) -> Tensor:
     """Eq. 22 at the resolution of the labels."""
     logits = F.interpolate(network.decode(tokens), labels.shape[-2:], mode="bilinear", align_corners=False)

@@ -13,7 +13,7 @@ from timm.models import register_model
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from dsgc.errors import UserError
+from dsgc.errors import UserError, first_line
 
 
 class Output(NamedTuple):
@@ -46,18 +46,17 @@ def create_encoder(name: str, image_size: int, *, pretrained: bool = False) -> V
         encoder = timm.create_model(
             name, pretrained=pretrained, num_classes=0, img_size=image_size, dynamic_img_size=True
         )
-    except (RuntimeError, TypeError, AttributeError) as error:
-        known = timm.list_models(f"*{name.split('.')[0][:12]}*")[:5]
-        raise UserError(f"encoder {name!r}: timm cannot build it as a vision transformer ({_first_line(error)}); "
-                        f"{'try ' + ', '.join(known) if known else 'see timm.list_models(`vit_*`)'}") from error
+    except (RuntimeError, TypeError, AttributeError, OSError) as error:  # OSError: the hub cannot be reached
+        if pretrained:
+            remedy = "is the hub within reach, has timm weights of this name? else give --weights FILE or --weights none"
+        else:
+            known = timm.list_models(f"*{name.split('.')[0][:12]}*")[:5]
+            remedy = f"try {', '.join(known)}" if known else "see timm.list_models('vit_*')"
+        raise UserError(f"encoder {name!r}: timm cannot make it ({first_line(error)}); {remedy}") from error
     if not isinstance(encoder, VisionTransformer) or not encoder.has_class_token:
         raise UserError(f"encoder {name!r}: a vision transformer with a class token is needed, for example "
                         "vit_base_patch16_224, deit_base_patch16_224 or vit_small_patch14_dinov2")
     return encoder
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]
 
 
 class Decoder(nn.Sequential):

@@ -1,11 +1,14 @@
 """What several test files need: a tiny data set, a tiny configuration, one thread."""
 
+import copy
 import dataclasses
 import shutil
 
 import pytest
 import torch
+from steps import CLASSES, TAGS
 
+from dsgc.build import build_network
 from dsgc.config import PRESETS
 from dsgc.data import shapes
 
@@ -25,6 +28,18 @@ TINY = {
     "eval_batch": 4,
     "log_every": 1,
     "pictures": 1,
+}
+FIXED = {  # how labels are made, so that tests of it do not move with the preset
+    "tag_pool": 0.0,
+    "subtract_minimum": True,
+    "ptc_low": 0.25,
+    "ptc_high": 0.7,
+    "label_network": "teacher",
+    "label_low": 0.25,
+    "label_high": 0.7,
+    "label_stride": 2,
+    "mixture_pixels": "foreground",
+    "mixture_grid": "patch",
 }
 
 
@@ -64,3 +79,28 @@ def arguments(tiny):
         return words
 
     return build
+
+
+@pytest.fixture(scope="session")
+def fixed(tiny):
+    """`fixed(name=value, ...)`: as `tiny`, with labels made in one known way."""
+    return lambda **changes: tiny(**(FIXED | changes))
+
+
+@pytest.fixture(scope="session")
+def built(fixed):
+    torch.manual_seed(0)
+    return [build_network(fixed(), CLASSES)[0] for _ in range(2)]
+
+
+@pytest.fixture
+def pair(built):
+    """Teacher and student, different weights."""
+    return copy.deepcopy(built)
+
+
+@pytest.fixture(scope="session")
+def images():
+    """Smooth pictures, one for each row of `TAGS`, so that refinement and mixture have something to see."""
+    coarse = torch.rand(len(TAGS), 3, 5, 5, generator=torch.Generator().manual_seed(3))
+    return torch.nn.functional.interpolate(coarse, (32, 32), mode="bilinear")

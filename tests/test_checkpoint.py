@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 from dsgc import checkpoint
+from dsgc.build import build_network, load_networks
 from dsgc.errors import UserError
 from dsgc.network import create_encoder
-from dsgc.train import build_network, load_networks
 
 NANO = "dsgc_vit_nano_patch8"
 
@@ -47,7 +47,9 @@ def test_weights_inside_a_training_checkpoint_are_found(tmp_path, wrapper):
 
 def test_half_precision_weights_are_widened(tmp_path):
     saved, fresh = encoder(seed=1), encoder(seed=2)
-    checkpoint.load_encoder(fresh, written(tmp_path / "a.safetensors", {k: v.half() for k, v in saved.state_dict().items()}))
+    checkpoint.load_encoder(
+        fresh, written(tmp_path / "a.safetensors", {k: v.half() for k, v in saved.state_dict().items()})
+    )
     assert all(value.dtype == torch.float32 for value in fresh.state_dict().values())
     torch.testing.assert_close(fresh.state_dict(), saved.state_dict(), rtol=1e-3, atol=1e-3)
 
@@ -127,7 +129,9 @@ def test_a_truncated_file_is_refused(tmp_path, name, share):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"junk", b"\x80\x02.", b"\x80\x02N.", pickle.dumps([1, 2]), b"PK\x03\x04"], ids=range(5))
+@pytest.mark.parametrize(
+    "content", [b"junk", b"\x80\x02.", b"\x80\x02N.", pickle.dumps([1, 2]), b"PK\x03\x04"], ids=range(5)
+)
 @pytest.mark.parametrize("name", ["a.safetensors", "a.pth"])
 def test_a_file_that_holds_no_weights_is_refused(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
@@ -150,7 +154,9 @@ class Mischief:
         return (open, (str(self.path), "w"))
 
 
-@pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))], ids=["torch", "pickle"])
+@pytest.mark.parametrize(
+    "save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))], ids=["torch", "pickle"]
+)
 def test_a_pickle_with_code_is_refused_without_running_it(tmp_path, save):
     save({"weight": Mischief(tmp_path / "hacked")}, tmp_path / "a.pth")
     with pytest.raises(UserError, match="a.pth"):
@@ -171,7 +177,11 @@ def save(run, networks, config, step):
 def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path, networks, tiny):
     config = tiny(refine_dilations=(1, 3), out=str(tmp_path))
     folder = save(tmp_path, networks, config, 12)
-    assert sorted(path.name for path in folder.iterdir()) == ["about.json", "student.safetensors", "teacher.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "about.json",
+        "student.safetensors",
+        "teacher.safetensors",
+    ]
     saved = checkpoint.load(tmp_path)
     assert (saved.step, saved.classes, saved.config) == (12, tuple("abcdef"), config)
     restored, _ = load_networks(tmp_path)

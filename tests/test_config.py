@@ -42,7 +42,9 @@ def another(value, hint):
         return next(item for item in typing.get_args(hint) if item != value)
     if typing.get_origin(hint) is tuple:
         return tuple(another(item, typing.get_args(hint)[0]) for item in value)
-    return not value if hint is bool else value + "-x" if hint is str else value + 1 if hint is int else value / 2 + 0.111
+    return (
+        not value if hint is bool else value + "-x" if hint is str else value + 1 if hint is int else value / 2 + 0.111
+    )
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -88,7 +90,9 @@ def test_every_field_can_be_set_on_the_command_line(name):
         words += [option(field), *map(str, value if isinstance(value, tuple) else [value])]
     parsed = dataclasses.asdict(_parse(options_of(PRESETS[name]), words, "train"))
     assert parsed == wanted
-    assert {field: type(value) for field, value in parsed.items()} == {field: type(value) for field, value in wanted.items()}
+    assert {field: type(value) for field, value in parsed.items()} == {
+        field: type(value) for field, value in wanted.items()
+    }
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -126,7 +130,7 @@ BAD = {
     "label_low": [0.71],
     "tau": [1.5, -1.5],
     "ema_momentum": [1.1, -0.1],
-    "tag_pool": ["median"],
+    "tag_pool": ["median", 1.5, -0.1],
     "mixture_pixels": ["some"],
     "mixture_grid": ["hexagonal"],
     "random_flip": [1],

@@ -24,7 +24,9 @@ def batches(root, *, start=0, stop=7, workers=0, seed=0):
 
 
 def same(one, two):
-    return len(one) == len(two) and all(a.images.equal(b.images) and a.tags.equal(b.tags) for a, b in zip(one, two, strict=True))
+    return len(one) == len(two) and all(
+        a.images.equal(b.images) and a.tags.equal(b.tags) for a, b in zip(one, two, strict=True)
+    )
 
 
 @pytest.fixture(scope="module")

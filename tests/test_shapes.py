@@ -103,7 +103,10 @@ def test_boxes_are_tight_around_the_objects_visible_pixels(written):
 
 
 def test_there_are_several_objects_and_classes_an_image(written):
-    counts = [(len(found := list(objects(written, image_id))), len({name for name, _ in found})) for image_id, _ in masks(written)]
+    counts = [
+        (len(found := list(objects(written, image_id))), len({name for name, _ in found}))
+        for image_id, _ in masks(written)
+    ]
     several, classes = np.mean(counts, 0)
     assert several > 2 and classes > 1.5
     assert min(count for count, _ in counts) >= 1
@@ -146,7 +149,9 @@ def test_a_folder_with_something_in_it_is_refused_and_left_alone(tmp_path):
     assert contents(tmp_path) == {"mine.txt": b"kept"}
 
 
-@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full", "stopped"])
+@pytest.mark.parametrize(
+    "failure", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full", "stopped"]
+)
 def test_what_breaks_off_leaves_nothing_behind(tmp_path, monkeypatch, failure):
     def fail(*_, **__):
         raise failure

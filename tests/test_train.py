@@ -1,4 +1,4 @@
-"""Training end to end on tiny data: the run folder, the log, the same weights from the same seed, tags without masks."""
+"""Training end to end on tiny data: run folder, log, the same weights from the same seed, tags without masks."""
 
 import dataclasses
 import json
@@ -9,10 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
+from dsgc.build import load_networks
 from dsgc.data import shapes
-from dsgc.train import learning_rate, score_run, train
+from dsgc.data.loading import EvalImages
+from dsgc.data.voc import open_split
+from dsgc.evaluate import evaluate, score_run
+from dsgc.train import learning_rate, train
 
 ROOT = Path(__file__).resolve().parents[1]
 SCORES = ("seg", "cam", "pseudo")
@@ -68,17 +74,21 @@ def test_the_log_has_stages_and_loss_terms(finished):
         assert np.isfinite(list(line["losses"].values())).all() and line["images_per_second"] > 0
 
 
-def test_the_logged_sum_is_the_weighted_sum_of_the_terms(finished):
-    weights = {"cls": 1, "ptc": 0.2, "sim": 0.5, "punc": 0.1, "seg": 0.1}
+def test_the_logged_sum_is_the_weighted_sum_of_the_terms(finished, tiny):
+    config = tiny()
+    weights = {"cls": 1, "ptc": config.lambda1, "sim": config.lambda2, "punc": config.lambda3, "seg": config.lambda4}
     for line in lines_of(finished[0]):
         if "losses" in line:
             terms = {name: value for name, value in line["losses"].items() if name != "all"}
-            assert line["losses"]["all"] == pytest.approx(sum(weights[name] * value for name, value in terms.items()), rel=1e-4)
+            assert line["losses"]["all"] == pytest.approx(
+                sum(weights[name] * value for name, value in terms.items()), rel=1e-4
+            )
 
 
-def test_momentum_belongs_to_the_expansion(finished):
+def test_momentum_belongs_to_the_expansion(finished, tiny):
     momenta = [line["momentum"] for line in lines_of(finished[0]) if "losses" in line]
-    assert momenta[:2] == [0, 0] and 0.98 <= momenta[2] < momenta[3] < 1
+    assert momenta[:2] == [0, 0] and momenta[2] == pytest.approx(tiny().ema_momentum)
+    assert momenta[2] < momenta[3] < 1
 
 
 def test_metrics_have_every_score_of_both_networks(finished):
@@ -101,7 +111,9 @@ def test_evaluations_during_training_are_logged(finished):
 
 def test_progress_shows_rate_time_left_and_losses(finished):
     said = finished[1].stderr
-    assert all(word in said for word in ("4/4", "step/s", "images/s=", "stage=expansion", "cls=", "ptc=", "punc=", "seg="))
+    assert all(
+        word in said for word in ("4/4", "step/s", "images/s=", "stage=expansion", "cls=", "ptc=", "punc=", "seg=")
+    )
     assert "Traceback" not in said and "Warning" not in said
 
 
@@ -141,15 +153,49 @@ def test_the_same_seed_gives_the_same_weights_bit_by_bit(finished, repeated):
     assert all(first[name] == second[name] for name in first)
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"lr": 1e-4}, {"lambda4": 1.0}, {"theta_low": 0.0, "theta_high": 0.0}], ids=str)
+CHANGES = [
+    {"seed": 1},
+    {"lr": 1e-4},
+    {"lr_ramp_steps": 3},
+    {"head_lr_factor": 3.0},
+    {"lambda4": 1.0},
+    {"student_lr": 1e-5},
+]
+CHANGES += [{"centre_momentum": 0.5}]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
 def test_a_changed_value_changes_the_weights(repeated, tiny, tmp_path, change):
-    other = weights_of(train(tiny(out=str(tmp_path / "run"), **change)))
-    assert other["checkpoints/step_000004/teacher.safetensors"] != weights_of(repeated)["checkpoints/step_000004/teacher.safetensors"]
+    name = "checkpoints/step_000004/teacher.safetensors"
+    other = train(tiny(out=str(tmp_path / "run"), pictures=0, **change))
+    if "student_lr" in change:
+        name = name.replace("teacher", "student")
+    assert weights_of(other)[name] != weights_of(repeated)[name]
 
 
-def test_teacher_and_student_end_apart(repeated):
-    files = weights_of(repeated)
-    assert files["checkpoints/step_000004/teacher.safetensors"] != files["checkpoints/step_000004/student.safetensors"]
+def test_the_student_follows_the_teacher_by_ema_in_the_expansion(repeated):
+    before, after, teacher = (
+        load_file(repeated / f"checkpoints/step_{step:06d}/{name}.safetensors")
+        for step, name in ((3, "student"), (4, "student"), (4, "teacher"))
+    )
+    momentum = [line["momentum"] for line in lines_of(repeated) if "losses" in line][-1]
+    for name, value in after.items():
+        torch.testing.assert_close(
+            value, momentum * before[name] + (1 - momentum) * teacher[name], rtol=1e-5, atol=1e-7
+        )
+    assert not torch.equal(after["decoder.0.weight"], before["decoder.0.weight"])
+
+
+def test_above_the_background_threshold_the_cam_scores_a_class(repeated, tiny):
+    networks, saved = load_networks(repeated)
+    data = EvalImages(open_split(saved.config.data, "val"))
+    share = {}
+    for threshold in (0.0, 0.5, 1.0):
+        found = evaluate(networks, data, dataclasses.replace(saved.config, background_threshold=threshold))["teacher"][
+            "cam"
+        ]
+        share[threshold] = sum(value or 0 for name, value in found["per_class"].items() if name != "background")
+    assert share[1.0] == 0 != share[0.5] != share[0.0] != 0
 
 
 def test_training_needs_no_mask_of_a_training_image(shapes_copy, repeated, tiny, tmp_path):
@@ -170,7 +216,10 @@ BASELINES = {
 def test_what_has_no_student_trains_one_network(name, tiny, tmp_path):
     changes, terms = BASELINES[name]
     run = train(tiny(out=str(tmp_path / "run"), **changes))
-    metrics, last = (json.loads((run / "metrics.json").read_text()), [line for line in lines_of(run) if "losses" in line][-1])
+    metrics, last = (
+        json.loads((run / "metrics.json").read_text()),
+        [line for line in lines_of(run) if "losses" in line][-1],
+    )
     assert "teacher" in metrics and "student" not in metrics
     assert last["losses"].keys() == {"all", *terms}
     assert [path.name for path in (run / "checkpoints/step_000004").glob("*.safetensors")] == ["teacher.safetensors"]

@@ -80,9 +80,18 @@ def test_parts_of_an_object_are_no_tags(shapes_copy):
 
 
 RULES = {
-    "train_aug": ({f"{LISTS}/train_aug.txt": "abx", f"{LISTS}/sbd_train.txt": "c", "ImageSets/Main/trainval.txt": "ad"}, "abx"),
-    "trainaug": ({f"{LISTS}/trainaug.txt": "abx", f"{LISTS}/sbd_train.txt": "c", "ImageSets/Main/trainval.txt": "ad"}, "abx"),
-    "sbd": ({f"{LISTS}/sbd_train.txt": "bcx", f"{LISTS}/sbd_val.txt": "dy", "ImageSets/Main/trainval.txt": "e"}, "abcd"),
+    "train_aug": (
+        {f"{LISTS}/train_aug.txt": "abx", f"{LISTS}/sbd_train.txt": "c", "ImageSets/Main/trainval.txt": "ad"},
+        "abx",
+    ),
+    "trainaug": (
+        {f"{LISTS}/trainaug.txt": "abx", f"{LISTS}/sbd_train.txt": "c", "ImageSets/Main/trainval.txt": "ad"},
+        "abx",
+    ),
+    "sbd": (
+        {f"{LISTS}/sbd_train.txt": "bcx", f"{LISTS}/sbd_val.txt": "dy", "ImageSets/Main/trainval.txt": "e"},
+        "abcd",
+    ),
     "main": ({"ImageSets/Main/trainval.txt": "abcxy"}, "abc"),
     "train": ({}, "a"),
 }
@@ -146,7 +155,9 @@ def test_every_jpeg_becomes_rgb(one_image, mode):
     assert red == green == blue if mode == "L" else red > green + 30 > blue + 60
 
 
-@pytest.mark.parametrize(("orientation", "corner"), [(1, (2, 2)), (3, (37, 17)), (6, (17, 2)), (8, (2, 37)), (2, (37, 2))])
+@pytest.mark.parametrize(
+    ("orientation", "corner"), [(1, (2, 2)), (3, (37, 17)), (6, (17, 2)), (8, (2, 37)), (2, (37, 2))]
+)
 def test_images_are_turned_as_exif_says(one_image, orientation, corner):
     picture, exif = Image.new("L", (40, 20)), Image.Exif()
     picture.paste(255, (0, 0, 8, 8))  # a white mark, upper left as stored

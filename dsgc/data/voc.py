@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image, ImageOps
 
-from dsgc.errors import UserError
+from dsgc.errors import UserError, first_line
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse",
@@ -126,7 +126,7 @@ def read_image(folder: Folder, image_id: str) -> Image.Image:
         with Image.open(path) as image:
             return ImageOps.exif_transpose(image).convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: not a readable image ({_first_line(error)}); replace the file or take its id off the list") from error
+        raise UserError(f"{path}: not a readable image ({first_line(error)}); replace the file or take its id off the list") from error
 
 
 def read_mask(folder: Folder, image_id: str, size: Sequence[int]) -> Image.Image:
@@ -139,7 +139,7 @@ def read_mask(folder: Folder, image_id: str, size: Sequence[int]) -> Image.Image
         with Image.open(path) as mask:
             mask.load()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: not a readable mask ({_first_line(error)}); replace the file") from error
+        raise UserError(f"{path}: not a readable mask ({first_line(error)}); replace the file") from error
     if mask.mode not in ("P", "L"):
         raise UserError(f"{path}: a mask must hold labels (palette or grey PNG), this one is {mask.mode}; save label numbers")
     if mask.size != tuple(size):
@@ -156,8 +156,4 @@ def _lines(path: Path) -> list[str]:
     try:
         return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a readable text file ({_first_line(error)}); save it as UTF-8") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise UserError(f"{path}: not a readable text file ({first_line(error)}); save it as UTF-8") from error

@@ -1,0 +1,55 @@
+"""Networks as a config describes them, fresh ones or those of a checkpoint, and the device they run on."""
+
+import dataclasses
+from pathlib import Path
+
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from dsgc import checkpoint
+from dsgc.config import Config
+from dsgc.errors import UserError
+from dsgc.network import Network, create_encoder
+
+
+def build_network(config: Config, num_classes: int) -> tuple[Network, str]:
+    """A network as the config describes it, its encoder filled with the weights it names; and a line that reports them."""
+    encoder = create_encoder(config.encoder, config.crop_size, pretrained=config.weights == "hub")
+    if config.crop_size % encoder.patch_embed.patch_size[0]:
+        raise UserError(
+            f"crop_size {config.crop_size}: must be a multiple of {config.encoder}'s patch, {encoder.patch_embed.patch_size[0]}"
+        )
+    report = checkpoint.start_encoder(encoder, config)
+    network = Network(
+        encoder,
+        num_classes,
+        aux_block=config.aux_block,
+        decoder_channels=config.decoder_channels,
+        decoder_dilation=config.decoder_dilation,
+        projector=config.projector,
+        pool=config.tag_pool,
+    )
+    return network, report
+
+
+def load_networks(run: Path) -> tuple[dict[str, Network], checkpoint.Checkpoint]:
+    """The networks of a run's newest checkpoint, in evaluation mode."""
+    saved = checkpoint.load(run)
+    networks = {}
+    for name, state in saved.states.items():
+        network, _ = build_network(dataclasses.replace(saved.config, weights="none"), len(saved.classes))
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            raise UserError(f"{run}: {name} does not fit the network that about.json describes ({error})") from error
+        networks[name] = network.eval()
+    return networks, saved
+
+
+def accelerator_of(config: Config) -> Accelerator:
+    """The device and the precision that a config asks for.
+
+    accelerate keeps both for the whole process; they are forgotten first, so that runs with others can follow each other.
+    """
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(cpu=config.device == "cpu", mixed_precision=config.precision)

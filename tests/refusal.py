@@ -1,0 +1,27 @@
+"""What a refusal looks like: exit code 2 and one line that names what is wrong and the remedy."""
+
+import re
+
+from dsgc.__main__ import main
+
+REMEDY = r";|must|needed|has blocks|did you mean|name the|longer than"
+
+
+def refused(words, capsys, *named):
+    """Run a command that must end in one line naming each of `named`."""
+    code, said = main([str(word) for word in words]), capsys.readouterr().err
+    lines = [
+        line for line in re.split(r"[\r\n]+", said) if line.strip() and "%|" not in line
+    ]  # the bar may stand above
+    assert code == 2
+    assert len(lines) == 1, said
+    assert lines[0].startswith("dsgc: ") and re.search(REMEDY, lines[0]) and "Traceback" not in said
+    for name in named:
+        assert name in lines[0], lines[0]
+
+
+def tree(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }

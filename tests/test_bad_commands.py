@@ -1,0 +1,110 @@
+"""Commands and evaluations that cannot be: exit code 2, one line, nothing left behind; in a process of its own too."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from refusal import refused, tree
+
+from dsgc.data import shapes
+from dsgc.train import train
+
+COMMANDS = {
+    "fly": ["fly", "train, evaluate, data"],
+    "train mars": ["mars", "shapes"],
+    "train --steps 3": ["--steps", "shapes"],
+    "evaluate": ["evaluate", "run folder"],
+    "evaluate nowhere": ["nowhere", "no checkpoint here"],
+    "evaluate nowhere --hurry": ["--hurry"],
+    "data clouds out": ["clouds", "shapes"],
+    "data shapes": ["data shapes", "--help"],
+    "data shapes out --train few": ["--train", "few"],
+    "data shapes out --train -1": ["train -1"],
+    "data shapes out --seed -1": ["seed -1"],
+    "data shapes .": ["name a new folder"],
+    "data shapes full": ["full", "not an empty folder"],
+    "data shapes full/file": ["full/file", "not an empty folder"],
+    "data shapes full/file/out": ["full/file/out", "cannot write"],
+    "pretrain": ["pretrain", ".safetensors"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_that_cannot_be_end_in_one_line_and_leave_nothing(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    if "full" in command:
+        (tmp_path / "full").mkdir()
+        (tmp_path / "full/file").write_text("kept")
+    before = tree(tmp_path)
+    refused(command.split(), capsys, *COMMANDS[command])
+    assert tree(tmp_path) == before
+
+
+@pytest.fixture(scope="module")
+def run(tiny, tmp_path_factory):
+    return train(tiny(out=str(tmp_path_factory.mktemp("bad") / "run"), steps=1, warmup_steps=0, pictures=0))
+
+
+EVALUATIONS = {
+    "--split nowhere": ["nowhere.txt", "dev, train, val"],
+    "--data nowhere": ["nowhere", "VOC layout"],
+    "--out nowhere/scores.json": ["nowhere/scores.json", "--out"],
+    "--split": ["--split"],
+}
+
+
+@pytest.mark.parametrize("options", EVALUATIONS)
+def test_evaluations_that_cannot_be_end_in_one_line(options, run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    refused(["evaluate", run, *options.split()], capsys, *EVALUATIONS[options])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_is_not_evaluated_on_other_classes(run, shapes_copy, capsys):
+    (shapes_copy / "classes.txt").write_text("\n".join(reversed([kind.name for kind in shapes.KINDS])))
+    refused(["evaluate", run, "--data", shapes_copy], capsys, "classes", "melon")
+
+
+def test_a_damaged_checkpoint_is_not_evaluated(tiny, tmp_path, capsys):
+    run = train(tiny(out=str(tmp_path / "run"), steps=1, warmup_steps=0, pictures=0))
+    weights = run / "checkpoints/step_000001/student.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    refused(["evaluate", run], capsys, "student.safetensors", "not a readable weights file")
+
+
+def process(words, cwd):
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "dsgc", *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("train mars", "preset 'mars'"),
+        ("train shapes --steps x", "--steps"),
+        ("train shapes --weights none --data nowhere", "nowhere"),
+    ],
+    ids=["preset", "option", "data"],
+)
+def test_a_real_process_exits_with_2_and_one_line(words, named, tmp_path):
+    done = process(words.split(), tmp_path)
+    assert done.returncode == 2 and done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1 and named in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("width", ["20", "200"])
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_one_line_whatever_the_terminal(width, encoding, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", width)
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    done = process(["train", "shapes", "--device", "gpu"], tmp_path)
+    assert done.returncode == 2
+    assert re.fullmatch(
+        r"dsgc: invalid choice 'gpu' for argument '--device'\. Expected one of .*--help`\n", done.stderr
+    ), done.stderr

@@ -1,0 +1,128 @@
+"""The pseudo label of a step: in the frame of the image as it is, of tagged classes, changed only where it is noisy."""
+
+import pytest
+import torch
+from steps import TAGS, step
+
+from dsgc import method
+from dsgc.cam import IGNORE
+
+
+def make_mirror_symmetric(network):
+    """Weights under which a mirrored image gives mirrored tokens: patch projection and position embedding symmetric."""
+    encoder = network.encoder
+    with torch.no_grad():
+        weight, side = encoder.patch_embed.proj.weight, encoder.patch_embed.grid_size[0]
+        weight.copy_((weight + weight.flip(-1)) / 2)
+        grid = encoder.pos_embed[:, 1:].view(1, side, side, -1)
+        encoder.pos_embed[:, 1:] = ((grid + grid.flip(2)) / 2).reshape(1, side * side, -1)
+    return network
+
+
+@pytest.fixture
+def mirror(pair):
+    teacher = make_mirror_symmetric(pair[0])
+    pair[1].load_state_dict(teacher.state_dict())
+    return [teacher, pair[1]]
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"label_network": "both"}, {"mixture_grid": "pixel"}, {"correction": False}], ids=str
+)
+def test_labels_stand_in_the_frame_of_the_unmirrored_image(mirror, images, fixed, changes):
+    """The teacher sees mirrored images; its labels must be those that it gives the images as they are."""
+    config = fixed(**changes)
+    with torch.no_grad():
+        seen = mirror[0](images)
+        expected = method.pseudo_labels(images, method.network_cam(mirror[0], seen, config), TAGS, seen.tokens, config)
+    labels = step(mirror, images, "expansion", config)[0].labels
+    torch.testing.assert_close(labels.confidence, expected.confidence, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(labels.confidence, labels.confidence.flip(-1), atol=0.05), (
+        "the test needs asymmetric maps"
+    )
+    for mine, theirs in ((labels.initial, expected.initial), (labels.corrected, expected.corrected)):
+        assert (mine == theirs).float().mean() > 0.99
+
+
+def test_equal_networks_agree_on_mirrored_images(mirror, images, fixed):
+    """Similarity is at its best, and the student's target is the teacher's own projection at the same place."""
+    config = fixed(student_temperature=1.0, teacher_temperature=1.0, roi_low=0.0, roi_high=1.0)
+    result, _ = step(mirror, images, "warm-up", config)
+    assert result.losses["sim"].item() == pytest.approx(-1, abs=1e-4)
+    result, _ = step(mirror, images, "expansion", config)
+    with torch.no_grad():
+        torch.testing.assert_close(mirror[0].project(mirror[0](images).tokens), result.projected, atol=1e-4, rtol=1e-4)
+        region = method.dskd.uncertain_region(
+            method.cam.tagged(method.network_cam(mirror[0], mirror[0](images), config), TAGS),
+            config.roi_low,
+            config.roi_high,
+        )
+        entropy = torch.special.entr(result.projected.softmax(1)).sum(1)[region].mean()
+    assert result.losses["punc"].item() == pytest.approx(float(entropy), rel=1e-3)
+
+
+@pytest.mark.parametrize("network", ["teacher", "student", "both"])
+def test_the_label_network_gives_activation_and_features(pair, images, fixed, monkeypatch, network):
+    seen, genuine = [], method.pseudo_labels
+
+    def spy(images, activation, tags, tokens, config):
+        seen.append((activation, tokens))
+        return genuine(images, activation, tags, tokens, config)
+
+    monkeypatch.setattr(method, "pseudo_labels", spy)
+    config = fixed(label_network=network)
+    step(pair, images, "expansion", config)
+    with torch.no_grad():
+        teacher, student = pair[0](images.flip(-1)), pair[1](images)
+        theirs, mine = (
+            method.network_cam(pair[0], teacher, config).flip(-1),
+            method.network_cam(pair[1], student, config),
+        )
+    activation = {"teacher": theirs, "student": mine, "both": (theirs + mine) / 2}[network]
+    torch.testing.assert_close(seen[0][0], activation, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(seen[0][1], teacher.tokens.flip(-1) if network == "teacher" else student.tokens)
+
+
+def test_without_correction_the_initial_label_supervises(pair, images, fixed):
+    labels = step(pair, images, "expansion", fixed(correction=False))[0].labels
+    assert torch.equal(labels.corrected, labels.initial)
+    assert not labels.noise.any()
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 64])
+def test_labels_are_the_image_divided_by_the_stride(pair, images, fixed, stride):
+    labels = step(pair, images, "expansion", fixed(label_stride=stride))[0].labels
+    side = max(1, 32 // stride)
+    assert labels.initial.shape == labels.corrected.shape == labels.confidence.shape == (3, side, side)
+
+
+@pytest.mark.parametrize("grid", ["patch", "pixel"])
+@pytest.mark.parametrize("pixels", ["all", "positive", "foreground"])
+def test_every_reading_of_the_mixture_gives_labels_of_tagged_classes(pair, images, fixed, grid, pixels):
+    config = fixed(mixture_grid=grid, mixture_pixels=pixels, label_low=0.3, label_high=0.5)
+    labels = step(pair, images, "expansion", config)[0].labels
+    assert labels.noise.shape[1:] == ((4, 4) if grid == "patch" else (16, 16))
+    assert labels.noise.min() >= 0 and labels.noise.max() <= 1
+    for image, tags in enumerate(TAGS):
+        allowed = {0, IGNORE, *(int(c) + 1 for c in tags.nonzero())}
+        for found in (labels.initial[image], labels.corrected[image]):
+            assert set(found.unique().tolist()) <= allowed
+    assert (labels.initial != IGNORE).any()
+
+
+@pytest.mark.parametrize("grid", ["patch", "pixel"])
+def test_labels_change_only_where_the_noise_probability_says_so(pair, images, fixed, grid):
+    config = fixed(mixture_grid=grid, label_low=0.3, label_high=0.4)
+    labels = step(pair, images, "expansion", config)[0].labels
+    scale = labels.initial.shape[-1] // labels.noise.shape[-1]
+    noise = labels.noise.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+    changed = labels.corrected != labels.initial
+    assert changed.any(), "the test needs a correction"
+    assert (noise[changed] > config.theta_low).all()
+
+
+def test_the_foreground_mixture_leaves_background_and_unsure_pixels_alone(pair, images, fixed):
+    labels = step(pair, images, "expansion", fixed(mixture_pixels="foreground", mixture_grid="pixel"))[0].labels
+    other = (labels.initial == 0) | (labels.initial == IGNORE)
+    assert not labels.noise[other].any()
+    assert torch.equal(labels.corrected[other], labels.initial[other])
