@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE = ROOT / "results" / "choices.json", ROOT / "book" / "measured.md"
 SEED, SPLIT = 0, "dev"
+MACHINE = ("data", "out", "workers")  # fields that say where and how, and change no score
 
 VARIANTS: dict[str, dict] = {
     "preset": {},
@@ -68,6 +69,7 @@ def run(names: list[str]) -> None:
             log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
         entry = {
             "changes": VARIANTS[name],
+            "config": {key: value for key, value in dataclasses.asdict(config).items() if key not in MACHINE},
             "scores": scores,
             "projection_entropy": next((line["projection_entropy"] for line in log[::-1] if "projection_entropy" in line), None),
             "seconds": round(time.perf_counter() - started),
