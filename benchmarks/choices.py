@@ -105,8 +105,13 @@ def table() -> str:
         "| variant | fields changed | head, teacher | head, student | CAM | pseudo label, initial | corrected | labelled |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for name, entry in read().items():
-        changes = ", ".join(f"`{key} = {value!r}`" for key, value in entry["changes"].items()) or "–"
+    results = read()
+    for name, fields in VARIANTS.items():
+        changes = ", ".join(f"`{key} = {value!r}`" for key, value in fields.items()) or "–"
+        if name not in results:
+            lines.append(f"| {name} | {changes} | not measured yet | | | | | |")
+            continue
+        entry = results[name]
         teacher, student = entry["scores"]["teacher"], entry["scores"].get("student")
         cells = [teacher["seg"]["miou"], student and student["seg"]["miou"]]
         cells += [teacher[key]["miou"] for key in ("cam", "pseudo_initial", "pseudo")] + [teacher["pseudo"]["coverage"]]

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,9 @@ def test_a_result_says_where_it_comes_from_and_holds_scores(name):
 @pytest.mark.parametrize("name", choices.VARIANTS)
 def test_a_variant_changes_fields_of_the_config(name):
     dataclasses.replace(preset("shapes"), **choices.VARIANTS[name])
+
+
+def test_the_page_on_choices_names_variants_that_exist():
+    page = (ROOT / "book/choices.md").read_text(encoding="utf-8")
+    named = [name for line in page.splitlines() if line.startswith("Measured:") for name in re.findall(r"\*([^*]+)\*", line)]
+    assert named and set(named) <= set(choices.VARIANTS)

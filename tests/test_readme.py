@@ -10,6 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import dsgc.pretrain
+import dsgc.evaluate
 import dsgc.train
 from dsgc import __main__ as command_line
 from dsgc.config import PRESETS, Config
@@ -95,7 +96,7 @@ def test_train_commands_reach_the_training_loop(arguments, tmp_path, monkeypatch
 @pytest.mark.parametrize("arguments", package_commands("evaluate"), ids=" ".join)
 def test_evaluate_commands_reach_the_scores(arguments, monkeypatch):
     seen = []
-    monkeypatch.setattr(dsgc.train, "score_run", lambda *given: seen.append(given) or {"images": 0})
+    monkeypatch.setattr(dsgc.evaluate, "score_run", lambda *given: seen.append(given) or {"images": 0})
     assert command_line.main(arguments) == 0
     assert str(seen[0][0]) == arguments[1]
 
