@@ -9,8 +9,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-import dsgc.pretrain
 import dsgc.evaluate
+import dsgc.pretrain
 import dsgc.train
 from dsgc import __main__ as command_line
 from dsgc.config import PRESETS, Config
