@@ -5,6 +5,7 @@ that the paper states, the value is a choice again: `source` tells.
 """
 
 import dataclasses
+import math
 import typing
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -119,18 +120,23 @@ class Config:
                     f"{low} {getattr(self, low)} and {high} {getattr(self, high)}: must satisfy 0 <= {low} <= {high} <= 1"
                 )
         for name in POSITIVE:
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name} {getattr(self, name)}: must be greater than 0")
+            value = getattr(self, name)
+            if not min(value if isinstance(value, tuple) else (value,)) > 0:
+                raise UserError(f"{name} {value}: must be greater than 0")
         for name in NOT_NEGATIVE:
             if not getattr(self, name) >= 0:
                 raise UserError(f"{name} {getattr(self, name)}: must not be negative")
         for name in ("ema_momentum", "centre_momentum", "background_threshold", "tag_pool"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} {getattr(self, name)}: must be in [0, 1]")
+        if self.seed >= 2**32:
+            raise UserError(f"seed {self.seed}: must be less than 2**32")
         if not -1 <= self.tau <= 1:
             raise UserError(f"tau {self.tau}: a cosine, must be in [-1, 1]")
         if self.warmup_steps > self.steps:
             raise UserError(f"warmup_steps {self.warmup_steps}: longer than the run, which has steps {self.steps}")
+        if self.label_network != "teacher" and not self.distillation:
+            raise UserError(f"label_network {self.label_network}: must be teacher where distillation is off; there is no student")
         if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
             raise UserError(f"crop_scale {self.crop_scale}: two shares of the image's area, 0 < smallest <= largest <= 1")
         if not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
@@ -140,7 +146,7 @@ class Config:
 POSITIVE = (
     "crop_size", "steps", "batch_size", "lr", "student_lr", "head_lr_factor", "student_temperature",
     "teacher_temperature", "aux_block", "decoder_channels", "decoder_dilation", "label_stride", "eval_batch", "log_every",
-    "em_iterations", "checkpoint_every",
+    "em_iterations", "checkpoint_every", "refine_dilations", "projector",
 )  # fmt: skip
 NOT_NEGATIVE = (
     "workers", "warmup_steps", "weight_decay", "lr_ramp_steps", "gradient_clip", "lambda1", "lambda2", "lambda3", "lambda4",
@@ -160,8 +166,8 @@ def _check_type(name: str, value: Any, hint: Any) -> None:
         for item in value:
             _check_type(name, item, inner[0])
     elif hint is float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
-            raise UserError(f"{name} {value!r}: must be a number")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise UserError(f"{name} {value!r}: must be a finite number")
     elif not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise UserError(f"{name} {value!r}: must be of type {hint.__name__}")
 
