@@ -192,7 +192,6 @@ PRESETS: dict[str, Config] = {
         head_lr_factor=2.0,
         lr_ramp_steps=20,
         ema_momentum=0.98,
-        tag_pool=0.05,
         ptc_low=0.2,
         ptc_high=0.4,
         label_high=0.5,
