@@ -8,7 +8,7 @@ from accelerate.state import AcceleratorState
 
 from dsgc import checkpoint
 from dsgc.config import Config
-from dsgc.errors import UserError
+from dsgc.errors import UserError, first_line
 from dsgc.network import Network, create_encoder
 
 
@@ -41,7 +41,10 @@ def load_networks(run: Path) -> tuple[dict[str, Network], checkpoint.Checkpoint]
         try:
             network.load_state_dict(state)
         except RuntimeError as error:
-            raise UserError(f"{run}: {name} does not fit the network that about.json describes ({error})") from error
+            raise UserError(
+                f"{run}: {name} does not fit the network that its about.json describes ({first_line(error)}); "
+                "take both from the same run"
+            ) from error
         networks[name] = network.eval()
     return networks, saved
 

@@ -29,6 +29,8 @@ class Output(NamedTuple):
 @register_model
 def dsgc_vit_nano_patch8(pretrained: bool = False, **kwargs) -> VisionTransformer:
     """The encoder of the `shapes` preset: 5 blocks of 128 channels on 8 x 8 patches, 0.7 M parameters."""
+    if pretrained:
+        raise RuntimeError("its weights are not on the hub but shipped with the package")
     sizes = {"img_size": 96, "patch_size": 8, "embed_dim": 128, "depth": 5, "num_heads": 4, "mlp_ratio": 2}
     options = {key: value for key, value in kwargs.items() if key not in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")}
     encoder = VisionTransformer(**(sizes | options))
@@ -48,7 +50,7 @@ def create_encoder(name: str, image_size: int, *, pretrained: bool = False) -> V
         )
     except (RuntimeError, TypeError, AttributeError, OSError) as error:  # OSError: the hub cannot be reached
         if pretrained:
-            remedy = "is the hub within reach, has timm weights of this name? else give --weights FILE or --weights none"
+            remedy = "is the hub within reach, has it weights of this name? else --weights FILE, none, or shipped for the small one"
         else:
             known = timm.list_models(f"*{name.split('.')[0][:12]}*")[:5]
             remedy = f"try {', '.join(known)}" if known else "see timm.list_models('vit_*')"

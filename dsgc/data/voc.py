@@ -70,7 +70,7 @@ def read_list(root: Path, split: str, folder: str = LISTS) -> tuple[list[str], s
     if not path.is_file():
         there = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
         raise UserError(f"{path}: no such split; lists found there: {there}")
-    ids = [line.split()[0] for line in _lines(path)]
+    ids = list(dict.fromkeys(line.split()[0] for line in _lines(path)))  # an id named twice counts once
     for image_id in ids:
         if "/" in image_id or "\\" in image_id or image_id.startswith("."):
             raise UserError(f"{path}: {image_id!r} is not an image id; give file names without folder or ending")
