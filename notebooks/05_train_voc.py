@@ -74,7 +74,7 @@ classes = found.folder.classes
 print(f"{len(found.train)} training images, {len(found.val)} in {split}")
 print(f"{len(classes)} classes: {', '.join(classes)}")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Six validation images, each with its tags as title, above their true masks."}}
+# %% mystnb={"image": {"alt": "Six validation images, each with its tags as title, above their true masks."}} tags=["hide-input"]
 figures.style()
 items = [found.val[i] for i in range(min(6, len(found.val)))]
 figures.samples(
@@ -118,7 +118,7 @@ table = figures.score_table(runs)
 table.loc["masks", table.columns[1:]] = np.nan
 display(table.style.format("{:.1f}", na_rep="–"))
 
-# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"image": {"alt": "Heat map: IoU of each class for the three runs."}}
+# %% mystnb={"image": {"alt": "Heat map: IoU of each class for the three runs."}} tags=["hide-input", "nbval-ignore-output"]
 metrics = {name: json.loads((run / "metrics.json").read_text()) for name, run in runs.items()}
 
 
@@ -161,17 +161,17 @@ print(f"the three runs took {sum(minutes.values()):.1f} minutes:", ", ".join(f"{
 # student follows by EMA, the uncertain region gets its own loss, and the decoder starts to learn. The tag loss is the sum
 # over the networks that are trained, so it halves at the end of the warm-up, where the student's part ends.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Five panels, one a loss, over the training steps, the warm-up stage shaded."}}
+# %% mystnb={"image": {"alt": "Five panels, one a loss, over the training steps, the warm-up stage shaded."}} tags=["hide-input"]
 figures.losses_by_stage(runs["method"], config.warmup_steps);
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "mIoU of segmentation head, CAM and pseudo labels at each evaluation of the run."}}
+# %% mystnb={"image": {"alt": "mIoU of segmentation head, CAM and pseudo labels at each evaluation of the run."}} tags=["hide-input"]
 figures.learning_curve(runs["method"], config.warmup_steps);
 
 # %% [markdown]
 # Eq. 10 could be satisfied by a projector that always gives the same answer. Centring and the sharper target prevent it:
 # the student's projections, averaged over a batch, keep an entropy well away from both ways to collapse.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Entropy of the mean target of Eq. 10 over the steps, between the two ways to collapse."}}
+# %% mystnb={"image": {"alt": "Entropy of the mean target of Eq. 10 over the steps, between the two ways to collapse."}} tags=["hide-input"]
 figures.projection_entropy(runs["method"], config.projector[2]);
 
 # %% [markdown]
@@ -181,7 +181,7 @@ figures.projection_entropy(runs["method"], config.projector[2]);
 # lies between the thresholds of Eq. 9; the noise probability is Eq. 17, fitted to the pixels of each image that the
 # initial pseudo label calls foreground; the pseudo label is shown before and after the rules of Eq. 19 and 21.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Four images, a row each, from CAM to corrected pseudo label, prediction and truth."}}
+# %% mystnb={"image": {"alt": "Four images, a row each, from CAM to corrected pseudo label, prediction and truth."}} tags=["hide-input"]
 networks, saved = load_networks(runs["method"])
 shown = [item for item in items if item.image.shape == items[0].image.shape][:4]
 images, tags, masks = collate(shown, "cpu")
