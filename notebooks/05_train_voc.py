@@ -112,6 +112,8 @@ for name, fields in variants.items():
 # activated. The *pseudo label* supervises the decoder; it may leave pixels unlabelled, and its score is over the labelled
 # ones: the last column says how many that are. The run on masks trains no classifier, so its CAM and pseudo label mean
 # nothing and are left out.
+#
+# It is one run of each with one seed: a class can come or go with the seed, so differences of a few points mean little.
 
 # %% tags=["nbval-ignore-output"]
 table = figures.score_table(runs)
