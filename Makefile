@@ -42,5 +42,5 @@ lint: setup  ## check the code with ruff
 	$(BIN)/python -m ruff check .
 
 clean:  ## remove the built book and caches; data, runs and .venv stay
-	rm -rf _build out.ipynb .pytest_cache .ruff_cache .hypothesis
+	rm -rf _build out.ipynb .pytest_cache .ruff_cache
 	find dsgc tests notebooks book -name __pycache__ -prune -exec rm -rf {} +
