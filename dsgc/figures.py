@@ -74,7 +74,7 @@ def losses_by_stage(run: Path, warmup_steps: int) -> Figure:
         axis.set(title=LOSSES[name], xlabel="step", xlim=(0, losses.step.max()))
     axes[0, 0].set_ylabel("loss")
     axes[0, 0].text(0.97, 0.95, "warm-up shaded", transform=axes[0, 0].transAxes, ha="right", va="top", fontsize=8, color="0.35")
-    return figure
+    return _closed(figure)
 
 
 def projection_entropy(run: Path, outputs: int) -> Figure:
@@ -87,7 +87,7 @@ def projection_entropy(run: Path, outputs: int) -> Figure:
         axis.axhline(level, color="0.4", ls="--", lw=1)
         axis.text(points[0][0], level, label, va="bottom", fontsize=8, color="0.35")
     axis.set(xlabel="step", ylabel="entropy, nats", ylim=(-0.4, np.log(outputs) + 0.9))
-    return figure
+    return _closed(figure)
 
 
 def learning_curve(run: Path, warmup_steps: int, network: str = "teacher") -> Figure:
@@ -101,7 +101,7 @@ def learning_curve(run: Path, warmup_steps: int, network: str = "teacher") -> Fi
     axis.axvspan(0, warmup_steps, color="0.5", alpha=0.15, lw=0, label="warm-up")
     axis.set(xlabel="step", ylabel="mIoU, %", xlim=(0, None), ylim=(0, 100))
     axis.legend(loc="lower right", fontsize=8)
-    return figure
+    return _closed(figure)
 
 
 def per_class(runs: Mapping[str, Path], score: str = "seg", network: str = "teacher") -> Figure:
@@ -116,7 +116,7 @@ def per_class(runs: Mapping[str, Path], score: str = "seg", network: str = "teac
     axis.set_title(f"{SCORES[score]}, {network}")
     axis.tick_params(axis="x", rotation=30)
     axis.tick_params(axis="y", rotation=0)
-    return figure
+    return _closed(figure)
 
 
 def colour(labels: np.ndarray) -> np.ndarray:
@@ -133,7 +133,7 @@ def samples(images: Sequence[np.ndarray], masks: Sequence[np.ndarray], tags: Seq
         axes[1, column].imshow(colour(mask))
     _bare(axes)
     _class_legend(figure, classes)
-    return figure
+    return _closed(figure)
 
 
 def view_grid(images: np.ndarray, masks: np.ndarray, views: Views, classes: Sequence[str]) -> Figure:
@@ -159,6 +159,12 @@ def view_grid(images: np.ndarray, masks: np.ndarray, views: Views, classes: Sequ
     figure.colorbar(heat, ax=axes[:, 1], location="bottom", shrink=0.9, aspect=12, pad=0.01)
     figure.colorbar(noise, ax=axes[:, 3], location="bottom", shrink=0.9, aspect=12, pad=0.01)
     _class_legend(figure, classes)
+    return _closed(figure)
+
+
+def _closed(figure: Figure) -> Figure:
+    """Taken out of pyplot's hands, so that a notebook shows it once: as the value of the cell."""
+    plt.close(figure)
     return figure
 
 

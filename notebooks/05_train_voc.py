@@ -82,7 +82,7 @@ figures.samples(
     [item.mask.numpy() for item in items],
     [", ".join(np.array(classes)[item.tags.numpy() > 0]) for item in items],
     classes,
-);
+)
 
 # %% [markdown]
 # ## Three runs
@@ -137,7 +137,7 @@ glue("miou_baseline", per_cent("baseline", "teacher", "seg"), display=False)
 glue("miou_method", heads["teacher"], display=False)
 glue("miou_method_student", heads["student"], display=False)
 glue("minutes_all", sum(minutes.values()), display=False)
-figures.per_class(runs);
+figures.per_class(runs)
 
 # %% [markdown]
 # Are these results what a first look at the data made us expect? The data should be learnable (masks, at least 85), the
@@ -164,17 +164,17 @@ print(f"the three runs took {sum(minutes.values()):.1f} minutes:", ", ".join(f"{
 # over the networks that are trained, so it halves at the end of the warm-up, where the student's part ends.
 
 # %% mystnb={"image": {"alt": "Five panels, one a loss, over the training steps, the warm-up stage shaded."}} tags=["hide-input"]
-figures.losses_by_stage(runs["method"], config.warmup_steps);
+figures.losses_by_stage(runs["method"], config.warmup_steps)
 
 # %% mystnb={"image": {"alt": "mIoU of segmentation head, CAM and pseudo labels at each evaluation of the run."}} tags=["hide-input"]
-figures.learning_curve(runs["method"], config.warmup_steps);
+figures.learning_curve(runs["method"], config.warmup_steps)
 
 # %% [markdown]
 # Eq. 10 could be satisfied by a projector that always gives the same answer. Centring and the sharper target prevent it:
 # the student's projections, averaged over a batch, keep an entropy well away from both ways to collapse.
 
 # %% mystnb={"image": {"alt": "Entropy of the mean target of Eq. 10 over the steps, between the two ways to collapse."}} tags=["hide-input"]
-figures.projection_entropy(runs["method"], config.projector[2]);
+figures.projection_entropy(runs["method"], config.projector[2])
 
 # %% [markdown]
 # ## What the method sees
@@ -189,7 +189,7 @@ shown = [item for item in items if item.image.shape == items[0].image.shape][:4]
 images, tags, masks = collate(shown, "cpu")
 seen = views(networks["teacher"], images, tags, saved.config)
 pixels = np.stack([item.image.permute(1, 2, 0).numpy() for item in shown])
-figures.view_grid(pixels, masks.numpy(), seen, classes);
+figures.view_grid(pixels, masks.numpy(), seen, classes)
 
 # %% [markdown]
 # ## What the correction changed
