@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup test book serve sync lint clean
+.PHONY: help setup test book serve notebooks sync lint clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -34,6 +34,9 @@ book: setup  ## run every notebook and build the book into _build/html
 serve: setup  ## show the built book at http://localhost:8000
 	@test -f _build/html/index.html || { echo "no book yet: run make book first"; exit 1; }
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+
+notebooks: setup  ## run every notebook and store its outputs, after a change of text or package
+	$(BIN)/python book/store.py
 
 sync: setup  ## bring each notebook and its .py pair into step
 	$(BIN)/jupytext --sync notebooks/*.py

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import shutil
 
+import pages
 import pytest
 import torch
 from steps import CLASSES, TAGS
@@ -104,3 +105,10 @@ def images():
     """Smooth pictures, one for each row of `TAGS`, so that refinement and mixture have something to see."""
     coarse = torch.rand(len(TAGS), 3, 5, 5, generator=torch.Generator().manual_seed(3))
     return torch.nn.functional.interpolate(coarse, (32, 32), mode="bilinear")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Tests that had no browser say so in one line, with the remedy; a row of `s` would be overlooked."""
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if pages.REMEDY in str(report.longrepr)]
+    if skipped:
+        terminalreporter.write_line(f"{len(skipped)} tests of the book's pages skipped: {pages.REMEDY}", yellow=True)

@@ -121,11 +121,12 @@ def test_the_notebooks_and_pages_that_are_named_exist():
 
 
 def test_papermill_parameters_that_are_named_exist():
-    source = (ROOT / "notebooks/05_train_voc.py").read_text(encoding="utf-8")
-    cell = source.split('tags=["parameters"]')[1].split("\n# %%")[0]
-    known = set(re.findall(r"^(\w+) =", cell, flags=re.MULTILINE))
-    for line in bash_lines(README):
-        assert set(re.findall(r" -p (\w+)", line)) <= known
+    lines = [line for line in bash_lines(README) if line.startswith("papermill")]
+    assert lines
+    for line in lines:
+        source = Path(ROOT, shlex.split(line)[1]).with_suffix(".py").read_text(encoding="utf-8")
+        cell = source.split('tags=["parameters"]')[1].split("\n# %%")[0]
+        assert set(re.findall(r" -p (\w+)", line)) <= set(re.findall(r"^(\w+) =", cell, flags=re.MULTILINE))
 
 
 def test_ci_runs_the_test_command_of_the_readme():

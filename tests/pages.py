@@ -1,0 +1,159 @@
+"""The built book as the tests see it: built once from the stored notebooks, read as HTML, opened in a browser from file:."""
+
+import os
+import shutil
+import subprocess
+import sys
+from functools import cache
+from html.parser import HTMLParser
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+SOURCES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
+PAGES = [*SOURCES, "search", "genindex"]
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+REMEDY = "no browser found: apt-get install chromium, or give the path of one in DSGC_BROWSER"
+QUIET = [  # no window, and nothing sent anywhere that no page asked for
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+MODES = ("light", "dark")
+SIZES = {"wide": {"width": 1200, "height": 900}, "narrow": {"width": 390, "height": 900}}
+FACTS = """() => {
+    const SCROLLS = 'pre, .output, .framework, .pst-scrollable-table-container';
+    const all = (selector) => [...document.querySelectorAll(selector)];
+    const text = all('article :is(p, li, dt, dd, td, th)').filter((e) => e.innerText?.trim() && e.offsetParent);
+    return {
+        theme: document.documentElement.dataset.theme,
+        formulas: all('.math').length,
+        typeset: all('mjx-container').length,
+        wrong: all('mjx-merror, [data-mjx-error], mjx-mtext[style*="red"]').map((e) => e.dataset.mjxError || 'an unknown macro'),
+        width: document.documentElement.clientWidth,
+        needed: document.documentElement.scrollWidth,
+        wide: all('article *').filter((e) => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(SCROLLS))
+            .slice(0, 3).map((e) => e.outerHTML.slice(0, 100)),
+        small: text.map((e) => [parseFloat(getComputedStyle(e).fontSize), e.innerText.slice(0, 40)]).filter((e) => e[0] < 14),
+        found: all('ul.search li > a').map((e) => e.getAttribute('href')),
+    };
+}"""
+TYPESET = "() => !window.MathJax || MathJax.startup?.promise?.then(() => true)"
+# Structure is checked once, contrast in each mode. Contrast is slow where there are many elements, and the entries of the
+# reference look alike, so the first of each section stands for the others.
+AXE = """(mode) => {
+    const contrast = 'color-contrast', options = { preload: false, resultTypes: ['violations'] };
+    const runs = [axe.run({ exclude: ['dl.py + dl.py'] }, { ...options, runOnly: [contrast] })];
+    if (mode === 'light') runs.push(runs[0].then(() => axe.run({ ...options, rules: { [contrast]: { enabled: false } } })));
+    return Promise.all(runs).then((results) => results.flatMap((result) => result.violations));
+}"""
+
+
+def build(to: Path) -> Path:
+    """Build the book from the stored notebooks below a folder; its HTML."""
+    command = [sys.executable, ROOT / "book/build.py", "--stored", "--to", to]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=to)
+    reasons = [line for line in done.stdout.splitlines() if "WARNING" in line or "ERROR" in line]
+    assert done.returncode == 0, "\n".join(reasons) or done.stdout[-3000:]
+    return to / "_build/html"
+
+
+class Html(HTMLParser):
+    """One page: its ids, where it links to, and the pictures of its text."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.pictures: list[dict[str, str | None]] = []
+        self.in_article = False
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        given = dict(attributes)
+        self.ids |= {given[key] for key in ("id", "name") if given.get(key) and (key == "id" or tag == "a")}
+        if tag == "a" and given.get("href"):
+            self.links.append(given["href"])
+        self.in_article |= tag == "article"
+        if self.in_article and (tag == "img" or given.get("role") == "img"):
+            self.pictures.append(given)
+
+    def handle_endtag(self, tag: str) -> None:
+        self.in_article &= tag != "article"
+
+
+@cache
+def read(path: Path) -> Html:
+    return Html(path)
+
+
+def browser_path() -> str | None:
+    """The browser that DSGC_BROWSER names, else the first that is installed."""
+    named = os.environ.get("DSGC_BROWSER", "")
+    if named and named != "required":
+        return named
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def browser_required() -> bool:
+    return bool(os.environ.get("CI")) or bool(os.environ.get("DSGC_BROWSER"))
+
+
+class Visit(NamedTuple):
+    """What was seen on one page in one mode."""
+
+    facts: dict[str, Any]
+    narrow: dict[str, Any]  # the same on a telephone
+    errors: list[str]  # of the console and of scripts
+    requests: list[str]  # addresses
+    violations: list[dict]  # axe's
+
+
+class Browser:
+    """A browser with one window a mode; a page is visited once in each."""
+
+    def __init__(self, playwright, executable: str, html: Path):
+        self.html = html
+        self.chromium = playwright.chromium.launch(executable_path=executable, args=QUIET)
+        self.windows: dict[str, Any] = {}
+        self.seen: dict[tuple[str, str], Visit] = {}
+        self.axe = (resources.files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+
+    def visit(self, page: str, mode: str, query: str = "") -> Visit:
+        key = page + query, mode
+        if key not in self.seen:
+            self.seen[key] = self._visit(page, mode, query)
+        return self.seen[key]
+
+    def _visit(self, page: str, mode: str, query: str) -> Visit:
+        if mode not in self.windows:
+            self.windows[mode] = self.chromium.new_context(viewport=SIZES["wide"], color_scheme=mode)
+        window = self.windows[mode].new_page()
+        errors, requests = [], []
+        window.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        window.on("pageerror", lambda error: errors.append(str(error)))
+        window.on("request", lambda request: requests.append(request.url))
+        window.goto((self.html / f"{page}.html").as_uri() + query)
+        window.wait_for_function(TYPESET)
+        if query:
+            window.wait_for_selector("ul.search li > a")
+        facts = window.evaluate(FACTS)
+        window.set_viewport_size(SIZES["narrow"])
+        narrow = window.evaluate(FACTS)
+        window.set_viewport_size(SIZES["wide"])
+        heard, asked = list(errors), list(requests)  # as the page made them, without axe's
+        window.evaluate(self.axe)
+        violations = window.evaluate(AXE, mode)
+        window.close()
+        return Visit(facts, narrow, heard, asked, violations)

@@ -1,0 +1,165 @@
+"""Every page of the book as a reader gets it: formulas, pictures, links, colours, width, and nothing from another host."""
+
+import re
+from collections import Counter
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import pages
+import pytest
+from pages import CONFIG, PAGES, ROOT, SOURCES
+
+# What others' code does against axe's rules: the rule, a piece of the HTML that does it, and why it stays.
+KNOWN = {
+    "region": ("sidebar-primary-item", "the theme puts the book's title above its contents outside of every landmark"),
+    "empty-table-header": ('class="blank', "pandas writes the empty corner of a table as header cells"),
+}
+FILE_NAME = re.compile(r"\.(png|svg|jpe?g|gif|webp)\b|/")
+NOTEBOOKS = [page for page in SOURCES if page.startswith("notebooks/")]
+PROSE = [page for page in SOURCES if not page.startswith("notebooks/")]
+REPOSITORY, BRANCH = CONFIG["repository"]["url"], CONFIG["repository"]["branch"]
+
+every_page = pytest.mark.parametrize("page", PAGES)
+every_mode = pytest.mark.parametrize("mode", pages.MODES)
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory):
+    return pages.build(tmp_path_factory.mktemp("book"))
+
+
+@pytest.fixture(scope="module")
+def browser(html):
+    executable = pages.browser_path()
+    if executable is None:
+        (pytest.fail if pages.browser_required() else pytest.skip)(pages.REMEDY)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        yield pages.Browser(playwright, executable, html)
+
+
+# in the browser
+
+
+@every_page
+@every_mode
+def test_no_script_fails(browser, page, mode):
+    assert browser.visit(page, mode).errors == []
+
+
+@every_page
+def test_nothing_comes_from_another_host(browser, page):
+    requests = browser.visit(page, "light").requests
+    assert [address for address in requests if not address.startswith(("file:", "data:", "blob:"))] == []
+    assert requests
+
+
+@every_page
+def test_every_formula_is_typeset(browser, page):
+    facts = browser.visit(page, "light").facts
+    assert facts["wrong"] == []
+    assert facts["typeset"] == facts["formulas"]
+
+
+def test_there_are_formulas(browser):
+    assert browser.visit("book/framework", "light").facts["formulas"] > 3
+
+
+@every_page
+@every_mode
+def test_axe_finds_nothing_new(browser, page, mode):
+    """Contrast of text and ground in both modes; names, roles, order of headings and what else axe-core can tell."""
+    visit = browser.visit(page, mode)
+    assert visit.facts["theme"] == mode
+    found = [(item["id"], node["html"][:200]) for item in visit.violations for node in item["nodes"]]
+    assert [(rule, piece) for rule, piece in found if rule not in KNOWN or KNOWN[rule][0] not in piece] == []
+
+
+def test_what_is_known_still_happens(browser):
+    """An exception that nothing needs any more would hide the next violation of its rule."""
+    found = {item["id"] for page in PAGES for item in browser.visit(page, "light").violations}
+    assert set(KNOWN) <= found
+
+
+@every_page
+def test_a_narrow_page_does_not_scroll_sideways(browser, page):
+    facts = browser.visit(page, "light").narrow
+    assert facts["needed"] <= facts["width"] == 390, facts["wide"]
+
+
+@every_page
+def test_text_is_large_enough_on_a_narrow_page(browser, page):
+    assert browser.visit(page, "light").narrow["small"] == []
+
+
+def test_the_search_finds_the_page_that_a_word_stands_on(browser):
+    visit = browser.visit("search", "light", "?q=posterior")
+    assert any("notebooks/03_gmm_em.html" in found for found in visit.facts["found"])
+    assert visit.errors == []
+
+
+# in the HTML
+
+
+def targets(html, path):
+    """The files and fragments that a page links to within the book."""
+    for link in pages.read(path).links:
+        parts = urlsplit(link)
+        if not parts.scheme and not parts.netloc:
+            yield link, (path.parent / unquote(parts.path)).resolve() if parts.path else path, unquote(parts.fragment)
+
+
+def dead_links(html, path):
+    for link, file, fragment in targets(html, path):
+        there = file.is_file() and file.is_relative_to(html)
+        if not there or (fragment and file.suffix == ".html" and fragment not in pages.read(file).ids):
+            yield link
+
+
+@every_page
+def test_every_link_within_the_book_leads_somewhere(html, page):
+    path = html / f"{page}.html"
+    assert list(dead_links(html, path)) == []
+    assert list(targets(html, path))
+
+
+def test_every_link_of_the_source_pages_leads_somewhere(html):
+    sources = sorted((html / "_modules").rglob("*.html"))
+    assert sources and {str(path): dead for path in sources if (dead := list(dead_links(html, path)))} == {}
+
+
+@every_page
+def test_every_picture_says_what_it_shows(html, page):
+    texts = [item.get("alt") or item.get("aria-label") or "" for item in pages.read(html / f"{page}.html").pictures]
+    assert [text for text in texts if len(text.split()) < 3 or FILE_NAME.search(text)] == []
+    assert [text for text, times in Counter(texts).items() if times > 1] == []  # a text for all pictures describes none
+
+
+@pytest.mark.parametrize("page", SOURCES)
+def test_the_edit_link_leads_to_the_page_s_source(html, page):
+    source = f"{page}.ipynb" if page in NOTEBOOKS else f"{page}.md"
+    assert (ROOT / source).is_file()
+    assert f"{REPOSITORY}/edit/{BRANCH}/{source}" in pages.read(html / f"{page}.html").links
+
+
+@pytest.mark.parametrize("page", NOTEBOOKS)
+def test_the_launch_links_lead_to_the_notebook_in_the_repository(html, page):
+    owner = REPOSITORY.removeprefix("https://github.com/")
+    links = pages.read(html / f"{page}.html").links
+    assert f"https://colab.research.google.com/github/{owner}/blob/{BRANCH}/{page}.ipynb" in links
+    assert f"https://mybinder.org/v2/gh/{owner}/{BRANCH}?urlpath=lab/tree/{page}.ipynb" in links
+
+
+@pytest.mark.parametrize("page", NOTEBOOKS)
+def test_the_download_is_the_notebook_with_its_outputs(html, page):
+    path = html / f"{page}.html"
+    (file,) = {file for _, file, _ in targets(html, path) if file.suffix == ".ipynb"}
+    notebook = nbformat.read(file, as_version=4)
+    assert any(cell.get("outputs") for cell in notebook.cells)
+
+
+def test_an_equation_named_in_the_reference_leads_to_it(html):
+    links = pages.read(html / "book/reference.html").links
+    named = {link.partition("#eq-")[2] for link in links if "#eq-" in link}
+    assert named == {str(number) for number in range(1, 25)}

@@ -1,0 +1,87 @@
+"""What continuous integration does: the tests with a browser, the book as `make book` builds it, published from main."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+WORKFLOW = yaml.safe_load((ROOT / ".github/workflows/book.yml").read_text(encoding="utf-8"))
+JOBS = WORKFLOW["jobs"]
+FROM_MAIN = "github.ref == 'refs/heads/main' && github.event_name == 'push'"
+
+
+def commands(job):
+    return [step["run"] for step in JOBS[job]["steps"] if "run" in step]
+
+
+def step(job, action):
+    """The one step of a job that uses an action."""
+    (found,) = [step for step in JOBS[job]["steps"] if step.get("uses", "").startswith(f"{action}@")]
+    return found
+
+
+def test_the_tests_run_on_push_and_pull_request_and_need_a_browser():
+    assert set(WORKFLOW[True]) == {"push", "pull_request"}  # YAML reads the key `on` as a truth value
+    assert commands("test") == ["make test"]
+    assert JOBS["test"]["env"]["DSGC_BROWSER"] == "required"
+
+
+def test_the_book_is_what_make_book_builds():
+    assert commands("book") == ["make book"]
+    assert step("book", "actions/upload-pages-artifact")["with"]["path"] == "_build/html"
+
+
+def test_only_main_is_published_and_only_after_the_tests():
+    assert JOBS["publish"]["needs"] == ["test", "book"] and JOBS["publish"]["if"] == FROM_MAIN
+    assert step("publish", "actions/deploy-pages")
+    for action in ("actions/configure-pages", "actions/upload-pages-artifact"):
+        assert step("book", action)["if"] == FROM_MAIN
+
+
+def test_only_the_publishing_job_may_write():
+    assert WORKFLOW["permissions"] == {"contents": "read"}
+    assert {name for name, job in JOBS.items() if "permissions" in job} == {"publish"}
+    assert JOBS["publish"]["permissions"] == {"pages": "write", "id-token": "write"}
+
+
+@pytest.mark.parametrize("job", ["test", "book"])
+def test_the_python_is_the_oldest_that_the_package_supports(job):
+    given = step(job, "actions/setup-python")["with"]
+    assert f'requires-python = ">={given["python-version"]}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert given["cache"] == "pip" and (ROOT / given["cache-dependency-path"]).is_file()
+
+
+# .ci/run, in a folder whose programs only say that they were called
+
+
+def run(tmp_path, programs, **environment):
+    """The lines that .ci/run's programs write."""
+    log, folder = tmp_path / "log", tmp_path / "bin"
+    folder.mkdir()
+    for name in programs:
+        (folder / name).write_text(f'#!/bin/sh\necho "{name} $* [$DSGC_BROWSER]" >> {log}\n')
+        (folder / name).chmod(0o755)
+    for name in ("bash", "dirname"):
+        (folder / name).symlink_to(next(p for p in (Path("/bin") / name, Path("/usr/bin") / name) if p.exists()))
+    clean = {key: value for key, value in os.environ.items() if key not in ("CI", "DSGC_BROWSER")}
+    subprocess.run([folder / "bash", ROOT / ".ci/run"], env=clean | {"PATH": str(folder)} | environment, check=True)
+    return log.read_text().splitlines()
+
+
+def test_ci_installs_a_browser_where_there_is_none(tmp_path):
+    update, install, make = run(tmp_path, ["make", "apt-get"])
+    assert re.match(r"apt-get update ", update) and re.match(r"apt-get install .*\bchromium\b", install)
+    assert make == "make test [required]"
+
+
+@pytest.mark.parametrize("name", ["chromium", "chromium-browser", "google-chrome"])
+def test_ci_takes_the_browser_that_is_there(tmp_path, name):
+    assert run(tmp_path, ["make", "apt-get", name]) == ["make test [required]"]
+
+
+def test_ci_takes_the_browser_that_is_named(tmp_path):
+    assert run(tmp_path, ["make", "apt-get"], DSGC_BROWSER="/opt/chrome") == ["make test [/opt/chrome]"]
