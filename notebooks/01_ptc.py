@@ -22,12 +22,12 @@
 # small enough for paper and pencil, the gradient of the loss, and the same picture with the loss switched on.
 
 # %% tags=["parameters"]
-steps = 64  # training steps of each of the two runs, 20 to 2000
+steps = 64  # training steps of each run, 20 to 2000
 seed = 0
-lambda1 = 0.2  # weight of the loss in the second run, 0 to 10; the paper's value
+lambda1 = 0.2  # weight of the loss, 0 to 10; the paper's value
 ptc_low = 0.2  # beta_l of Eq. 3, in [0, 1]
 ptc_high = 0.4  # beta_h of Eq. 3, in [0, 1], above ptc_low
-image = 30  # the validation image that is looked at, 0 to 199
+image = 30  # that is looked at, 0 to 199
 
 # %% tags=["hide-input"]
 import dataclasses
@@ -288,7 +288,10 @@ print(f"decided: {100 * float(decided.float().mean()):.0f} % of the patches; rig
 # (eq-4)=
 #
 # $$
-# L_{PTC}=\frac1{N^+}\sum_{Y_i=Y_j}\bigl(1-\mathrm{CosSim}(P_i,P_j)\bigr)+\frac1{N^-}\sum_{Y_i\neq Y_j}\mathrm{CosSim}(P_i,P_j)
+# \begin{aligned}
+# L_{PTC}={}&\frac1{N^+}\sum_{Y_i=Y_j}\bigl(1-\mathrm{CosSim}(P_i,P_j)\bigr)\\
+# &+\frac1{N^-}\sum_{Y_i\neq Y_j}\mathrm{CosSim}(P_i,P_j)
+# \end{aligned}
 # \tag{4}
 # $$
 #
@@ -440,10 +443,10 @@ if (steps, seed, lambda1, ptc_low, ptc_high) == (64, 0, 0.2, 0.2, 0.4):  # what 
 #
 # | equation | function | a test that holds it |
 # |---|---|---|
-# | {ref}`Eq. 1 <eq-1>`, {ref}`Eq. 2 <eq-2>` | {py:func}`dsgc.cam.class_activation_map` | {py:func}`test_cam.test_map_equals_the_loop` |
-# | {ref}`Eq. 3 <eq-3>` | {py:func}`dsgc.cam.patch_labels` | {py:func}`test_cam.test_patch_labels_equal_the_loop` |
-# | {ref}`Eq. 4 <eq-4>`, {ref}`Eq. 5 <eq-5>` | {py:func}`dsgc.ptc.patch_token_contrast` | {py:func}`test_ptc.test_value_equals_the_loop_over_all_pairs` |
-# | the gradient | {py:func}`dsgc.ptc.patch_token_contrast` | {py:func}`test_ptc.test_gradient_equals_finite_differences_of_the_loop` |
+# | {ref}`Eq. 1 <eq-1>`, {ref}`Eq. 2 <eq-2>` | {py:func}`~dsgc.cam.class_activation_map` | {py:func}`map equals the loop <test_cam.test_map_equals_the_loop>` |
+# | {ref}`Eq. 3 <eq-3>` | {py:func}`~dsgc.cam.patch_labels` | {py:func}`patch labels equal the loop <test_cam.test_patch_labels_equal_the_loop>` |
+# | {ref}`Eq. 4 <eq-4>`, {ref}`Eq. 5 <eq-5>` | {py:func}`~dsgc.ptc.patch_token_contrast` | {py:func}`value equals the loop over all pairs <test_ptc.test_value_equals_the_loop_over_all_pairs>` |
+# | the gradient | {py:func}`~dsgc.ptc.patch_token_contrast` | {py:func}`gradient equals finite differences of the loop <test_ptc.test_gradient_equals_finite_differences_of_the_loop>` |
 #
 # ## Exercises
 #

@@ -31,11 +31,11 @@
 
 # %% tags=["parameters"]
 steps = 80  # training steps, 40 to 2000
-warmup = 40  # steps of the warm-up, 20 or more, at least 16 fewer than steps
+warmup = 40  # steps of the warm-up, 20 to steps - 16
 seed = 0
-image = 11  # the validation image that is looked at, 0 to 199
-roi_low = 0.2  # l_th of Eq. 9, in [0, 1]; the paper's value
-roi_high = 0.7  # h_th of Eq. 9, in [0, 1], above roi_low; the paper's value
+image = 11  # that is looked at, 0 to 199
+roi_low = 0.2  # l_th of Eq. 9, 0 to 1; the paper's value
+roi_high = 0.7  # h_th of Eq. 9, roi_low to 1; the paper's value
 
 # %% tags=["hide-input"]
 import copy
@@ -484,12 +484,12 @@ if (steps, warmup, seed) == (80, 40, 0):  # what the text says holds for the run
 #
 # | equation | function | a test that holds it |
 # |---|---|---|
-# | {ref}`Eq. 6 <eq-6>` | {py:func}`dsgc.dskd.ema_update` | {py:func}`test_dskd.test_ema_equals_the_formula_and_copies_buffers` |
-# | the momentum | {py:func}`dsgc.dskd.momentum_at` | {py:func}`test_dskd.test_momentum_runs_from_start_to_one_without_falling` |
-# | {ref}`Eq. 7 <eq-7>` | {py:func}`dsgc.dskd.flip_similarity_loss` | {py:func}`test_dskd.test_flip_similarity_equals_the_loop` |
-# | {ref}`Eq. 8 <eq-8>` | {py:func}`dsgc.dskd.tag_loss` | {py:func}`test_dskd.test_tag_loss_equals_the_loop` |
-# | {ref}`Eq. 9 <eq-9>` | {py:func}`dsgc.dskd.uncertain_region` | {py:func}`test_dskd.test_uncertain_region_equals_the_loop` |
-# | {ref}`Eq. 10 <eq-10>` | {py:func}`dsgc.dskd.uncertain_region_loss` | {py:func}`test_dskd.test_uncertain_region_loss_is_the_printed_formula_by_default` |
+# | {ref}`Eq. 6 <eq-6>` | {py:func}`~dsgc.dskd.ema_update` | {py:func}`ema equals the formula and copies buffers <test_dskd.test_ema_equals_the_formula_and_copies_buffers>` |
+# | the momentum | {py:func}`~dsgc.dskd.momentum_at` | {py:func}`momentum runs from start to one without falling <test_dskd.test_momentum_runs_from_start_to_one_without_falling>` |
+# | {ref}`Eq. 7 <eq-7>` | {py:func}`~dsgc.dskd.flip_similarity_loss` | {py:func}`flip similarity equals the loop <test_dskd.test_flip_similarity_equals_the_loop>` |
+# | {ref}`Eq. 8 <eq-8>` | {py:func}`~dsgc.dskd.tag_loss` | {py:func}`tag loss equals the loop <test_dskd.test_tag_loss_equals_the_loop>` |
+# | {ref}`Eq. 9 <eq-9>` | {py:func}`~dsgc.dskd.uncertain_region` | {py:func}`uncertain region equals the loop <test_dskd.test_uncertain_region_equals_the_loop>` |
+# | {ref}`Eq. 10 <eq-10>` | {py:func}`~dsgc.dskd.uncertain_region_loss` | {py:func}`uncertain region loss is the printed formula by default <test_dskd.test_uncertain_region_loss_is_the_printed_formula_by_default>` |
 #
 # ## Exercises
 #

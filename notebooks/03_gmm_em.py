@@ -24,10 +24,10 @@
 # likelihood never falls, what goes wrong with a component that collapses, and what the noise probability is worth.
 
 # %% tags=["parameters"]
-steps = 60  # training steps of the network whose maps are used, 20 to 2000
+steps = 60  # training steps of the network, 20 to 2000
 seed = 0
-image = 22  # the validation image whose confidences are fitted, 0 to 199
-iterations = 24  # EM iterations that are shown, 2 to 60
+image = 22  # whose confidences are fitted, 0 to 199
+iterations = 24  # of EM, that are shown, 2 to 60
 
 # %% tags=["hide-input"]
 import dataclasses
@@ -177,8 +177,10 @@ assert all(after >= before - 1e-6 for before, after in zip(likelihoods, likeliho
 # For each $n$ let $q_n(1),\dots,q_n(K)$ be any probabilities. Multiply and divide by them:
 #
 # $$
-# \ell(\psi)=\sum_n\log\sum_k q_n(k)\,\frac{\lambda_k\mathcal N(x_n\mid\mu_k,\sigma_k^2)}{q_n(k)}
-# \;\ge\;\sum_n\sum_k q_n(k)\log\frac{\lambda_k\mathcal N(x_n\mid\mu_k,\sigma_k^2)}{q_n(k)}\;=:\;\mathcal F(q,\psi).
+# \begin{aligned}
+# \ell(\psi)&=\sum_n\log\sum_k q_n(k)\,\frac{\lambda_k\mathcal N(x_n\mid\mu_k,\sigma_k^2)}{q_n(k)}\\
+# &\ge\sum_n\sum_k q_n(k)\log\frac{\lambda_k\mathcal N(x_n\mid\mu_k,\sigma_k^2)}{q_n(k)}\;=:\;\mathcal F(q,\psi).
+# \end{aligned}
 # $$
 #
 # The step is *Jensen's inequality*: the logarithm is concave, so the logarithm of a mean is at least the mean of the
@@ -186,8 +188,10 @@ assert all(after >= before - 1e-6 for before, after in zip(likelihoods, likeliho
 # $p(x_n,k)=\lambda_k\mathcal N(x_n\mid\mu_k,\sigma_k^2)=p(x_n)\,p(k\mid x_n)$,
 #
 # $$
-# \ell(\psi)-\mathcal F(q,\psi)=\sum_n\sum_k q_n(k)\Bigl[\log p(x_n)-\log\frac{p(x_n)\,p(k\mid x_n)}{q_n(k)}\Bigr]
-# =\sum_n\sum_kq_n(k)\log\frac{q_n(k)}{p(k\mid x_n)},
+# \begin{aligned}
+# \ell(\psi)-\mathcal F(q,\psi)&=\sum_n\sum_k q_n(k)\Bigl[\log p(x_n)-\log\frac{p(x_n)\,p(k\mid x_n)}{q_n(k)}\Bigr]\\
+# &=\sum_n\sum_kq_n(k)\log\frac{q_n(k)}{p(k\mid x_n)},
+# \end{aligned}
 # $$
 #
 # the Kullback-Leibler divergence from $p(\cdot\mid x_n)$ to $q_n$, summed over $n$. It is never negative, and zero
@@ -231,9 +235,10 @@ assert all(after >= before - 1e-6 for before, after in zip(likelihoods, likeliho
 # (eq-15)=
 #
 # $$
-# \frac{\partial Q}{\partial s}=\sum_n\gamma_{nk}\Bigl[-\frac1{2s}+\frac{(x_n-\mu_k)^2}{2s^2}\Bigr]=0
-# \quad\Longrightarrow\quad
-# \sigma_k^2=\frac{\sum_n\gamma_{nk}(x_n-\mu_k)^2}{\sum_n\gamma_{nk}}
+# \begin{aligned}
+# &\frac{\partial Q}{\partial s}=\sum_n\gamma_{nk}\Bigl[-\frac1{2s}+\frac{(x_n-\mu_k)^2}{2s^2}\Bigr]=0\\
+# &\Longrightarrow\quad\sigma_k^2=\frac{\sum_n\gamma_{nk}(x_n-\mu_k)^2}{\sum_n\gamma_{nk}}
+# \end{aligned}
 # \tag{15}
 # $$
 #
@@ -245,9 +250,10 @@ assert all(after >= before - 1e-6 for before, after in zip(likelihoods, likeliho
 # (eq-16)=
 #
 # $$
-# \frac{\partial}{\partial\lambda_k}\Bigl[Q-\alpha\Bigl(\sum_j\lambda_j-1\Bigr)\Bigr]=\frac{\sum_n\gamma_{nk}}{\lambda_k}-\alpha=0
-# \quad\Longrightarrow\quad
-# \lambda_k=\frac1\alpha\sum_n\gamma_{nk}=\frac1N\sum_n\gamma_{nk}
+# \begin{aligned}
+# &\frac{\partial}{\partial\lambda_k}\Bigl[Q-\alpha\Bigl(\sum_j\lambda_j-1\Bigr)\Bigr]=\frac{\sum_n\gamma_{nk}}{\lambda_k}-\alpha=0\\
+# &\Longrightarrow\quad\lambda_k=\frac1\alpha\sum_n\gamma_{nk}=\frac1N\sum_n\gamma_{nk}
+# \end{aligned}
 # \tag{16}
 # $$
 #
@@ -531,14 +537,14 @@ if (steps, seed) == (60, 0):  # what the text says holds for the run as shipped
 #
 # | equation | function | a test that holds it |
 # |---|---|---|
-# | {ref}`Eq. 11 <eq-11>` | {py:func}`dsgc.gmm.log_density` | {py:func}`test_gmm.test_log_density_is_the_logarithm_of_the_normal_density` |
-# | {ref}`Eq. 12 <eq-12>` | {py:func}`dsgc.gmm.log_joint` | {py:func}`test_gmm.test_one_round_of_estimates_equals_the_loop` |
-# | {ref}`Eq. 13 <eq-13>` | {py:func}`dsgc.gmm.e_step` | {py:func}`test_gmm.test_one_round_of_estimates_equals_the_loop` |
-# | {ref}`Eq. 14 <eq-14>` | {py:func}`dsgc.gmm.update_mean` | {py:func}`test_gmm.test_one_round_of_estimates_equals_the_loop` |
-# | {ref}`Eq. 15 <eq-15>` | {py:func}`dsgc.gmm.update_variance` | {py:func}`test_gmm.test_fit_equals_scikit_learn_from_the_same_start` |
-# | {ref}`Eq. 16 <eq-16>` | {py:func}`dsgc.gmm.update_weight` | {py:func}`test_gmm.test_fit_equals_the_loop` |
-# | never falls | {py:func}`dsgc.gmm.fit` | {py:func}`test_gmm.test_likelihood_never_falls` |
-# | {ref}`Eq. 17 <eq-17>` | {py:func}`dsgc.gmm.noise_probability` | {py:func}`test_gmm.test_noise_is_the_hump_of_smaller_values` |
+# | {ref}`Eq. 11 <eq-11>` | {py:func}`~dsgc.gmm.log_density` | {py:func}`log density is the logarithm of the normal density <test_gmm.test_log_density_is_the_logarithm_of_the_normal_density>` |
+# | {ref}`Eq. 12 <eq-12>` | {py:func}`~dsgc.gmm.log_joint` | {py:func}`one round of estimates equals the loop <test_gmm.test_one_round_of_estimates_equals_the_loop>` |
+# | {ref}`Eq. 13 <eq-13>` | {py:func}`~dsgc.gmm.e_step` | {py:func}`one round of estimates equals the loop <test_gmm.test_one_round_of_estimates_equals_the_loop>` |
+# | {ref}`Eq. 14 <eq-14>` | {py:func}`~dsgc.gmm.update_mean` | {py:func}`one round of estimates equals the loop <test_gmm.test_one_round_of_estimates_equals_the_loop>` |
+# | {ref}`Eq. 15 <eq-15>` | {py:func}`~dsgc.gmm.update_variance` | {py:func}`fit equals scikit learn from the same start <test_gmm.test_fit_equals_scikit_learn_from_the_same_start>` |
+# | {ref}`Eq. 16 <eq-16>` | {py:func}`~dsgc.gmm.update_weight` | {py:func}`fit equals the loop <test_gmm.test_fit_equals_the_loop>` |
+# | never falls | {py:func}`~dsgc.gmm.fit` | {py:func}`likelihood never falls <test_gmm.test_likelihood_never_falls>` |
+# | {ref}`Eq. 17 <eq-17>` | {py:func}`~dsgc.gmm.noise_probability` | {py:func}`noise is the hump of smaller values <test_gmm.test_noise_is_the_hump_of_smaller_values>` |
 #
 # ## Exercises
 #

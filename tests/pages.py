@@ -41,6 +41,10 @@ FACTS = """() => {
         formulas: all('.math').length,
         typeset: all('mjx-container').length,
         wrong: all('mjx-merror, [data-mjx-error], mjx-mtext[style*="red"]').map((e) => e.dataset.mjxError || 'an unknown macro'),
+        cut: all('div.math').filter((e) => [...e.querySelectorAll('mjx-mi, mjx-mo, mjx-mn')].some((glyph) =>
+            glyph.getBoundingClientRect().left < e.getBoundingClientRect().left - 1)).map((e) => e.textContent.slice(0, 60)),
+        scrolling: all('div.math').filter((e) => [e, ...e.querySelectorAll('mjx-container')].some((box) =>
+            box.scrollWidth > box.clientWidth + 1)).map((e) => e.textContent.slice(0, 60)),
         width: document.documentElement.clientWidth,
         needed: document.documentElement.scrollWidth,
         wide: all('article *').filter((e) => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(SCROLLS))

@@ -85,7 +85,7 @@ def test_each_equation_of_a_chapter_is_a_target_and_carries_the_paper_s_number(n
 def rows_of_links(name):
     """(equations, function, test) of each row of the chapter's last table."""
     for line in prose(name).splitlines():
-        function, test = re.search(r"\{py:func\}`(dsgc\.[\w.]+)`", line), re.search(r"\{py:func\}`(test_\w+)\.(\w+)`", line)
+        function, test = re.search(r"\{py:func\}`~(dsgc\.[\w.]+)`", line), re.search(r"\{py:func\}`[\w ]+ <(test_\w+)\.(\w+)>`", line)
         if line.startswith("|") and function and test:
             yield [int(k) for k in re.findall(r"<eq-(\d+)>", line)], function[1], test.groups()
 

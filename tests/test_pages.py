@@ -62,6 +62,13 @@ def test_every_formula_is_typeset(browser, page):
     assert facts["typeset"] == facts["formulas"]
 
 
+@every_page
+def test_every_formula_fits_a_wide_page_and_starts_within_a_narrow_one(browser, page):
+    visit = browser.visit(page, "light")
+    assert visit.facts["scrolling"] == [] and visit.facts["cut"] == []
+    assert visit.narrow["cut"] == []  # it may scroll there, from its left end
+
+
 def test_there_are_formulas(browser):
     assert browser.visit("book/framework", "light").facts["formulas"] > 3
 
