@@ -99,25 +99,27 @@ def table() -> str:
         "# The choices, measured",
         "",
         "One change at a time from the preset `shapes`, mIoU in per cent on the development split, one run each with seed "
-        f"{SEED}: a difference of a point or two may be chance. *Labelled* is the share of pixels that the corrected pseudo "
-        "label labels. Made by `benchmarks/choices.py` from `results/choices.json`; change neither the page nor the numbers "
+        f"{SEED}: a difference of a point or two may be chance. *Head* is the segmentation of either network; what follows is "
+        "the teacher's: its CAM, its pseudo label before and after the correction (over the labelled pixels). *Labelled* is "
+        "the share of pixels that the corrected pseudo label labels. Made by `benchmarks/choices.py` from "
+        "`results/choices.json`; change neither the page nor the numbers "
         "by hand. These are not the paper's numbers, and need not order as PASCAL VOC would.",
         "",
-        "| variant | fields changed | head, teacher | head, student | CAM | pseudo label, initial | corrected | labelled |",
+        "| variant | head, teacher | student | CAM | pseudo label | corrected | labelled | fields changed |",
         "|---|---|---|---|---|---|---|---|",
     ]
     results = read()
     for name, fields in VARIANTS.items():
         changes = ", ".join(f"`{key} = {value!r}`" for key, value in fields.items()) or "–"
         if name not in results:
-            lines.append(f"| {name} | {changes} | not measured yet | | | | | |")
+            lines.append(f"| {name} | not measured yet | | | | | | {changes} |")
             continue
         entry = results[name]
         teacher, student = entry["scores"]["teacher"], entry["scores"].get("student")
         cells = [teacher["seg"]["miou"], student and student["seg"]["miou"]]
         cells += [teacher[key]["miou"] for key in ("cam", "pseudo_initial", "pseudo")] + [teacher["pseudo"]["coverage"]]
         numbers = " | ".join("–" if value is None else f"{100 * value:.1f}" for value in cells)
-        lines.append(f"| {name} | {changes} | {numbers} |")
+        lines.append(f"| {name} | {numbers} | {changes} |")
     return "\n".join(lines) + "\n"
 
 
