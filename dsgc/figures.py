@@ -15,7 +15,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from dsgc.data.palette import voc_palette
+from dsgc.data.palette import coloured, voc_palette
 from dsgc.evaluate import Views
 
 LOSSES = {
@@ -119,18 +119,13 @@ def per_class(runs: Mapping[str, Path], score: str = "seg", network: str = "teac
     return _closed(figure)
 
 
-def colour(labels: np.ndarray) -> np.ndarray:
-    """(H, W) labels to VOC's colours (H, W, 3)."""
-    return voc_palette()[labels]
-
-
 def samples(images: Sequence[np.ndarray], masks: Sequence[np.ndarray], tags: Sequence[str], classes: Sequence[str]) -> Figure:
     """Images with their tags above their masks: what training sees, and what only evaluation sees."""
     figure, axes = plt.subplots(2, len(images), figsize=(1.9 * len(images), 4.3), layout="constrained", squeeze=False)
     for column, (image, mask, tag) in enumerate(zip(images, masks, tags, strict=True)):
         axes[0, column].imshow(image)
         axes[0, column].set_title(tag, fontsize=9)
-        axes[1, column].imshow(colour(mask))
+        axes[1, column].imshow(coloured(mask))
     _bare(axes)
     _class_legend(figure, classes)
     return _closed(figure)
@@ -152,7 +147,7 @@ def view_grid(images: np.ndarray, masks: np.ndarray, views: Views, classes: Sequ
         row[2].imshow(views.region[i], cmap="gray", vmin=0, vmax=1)
         noise = row[3].imshow(views.noise[i], cmap="viridis", vmin=0, vmax=1)
         for axis, labels in zip(row[4:], (views.initial[i], views.corrected[i], views.prediction[i], masks[i]), strict=True):
-            axis.imshow(colour(np.asarray(labels)))
+            axis.imshow(coloured(labels))
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=9)
     _bare(axes)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dsgc.config import Config
 from dsgc.data.loading import EvalImages
-from dsgc.data.palette import voc_palette
+from dsgc.data.palette import coloured
 from dsgc.evaluate import collate, views
 from dsgc.network import Network
 
@@ -21,11 +21,6 @@ def heat(map: Tensor) -> np.ndarray:
     """(H, W) in [0, 1] -> (H, W, 3) uint8, dark to bright."""
     values = map.float().cpu().numpy()
     return np.stack([np.interp(values, np.linspace(0, 1, len(RAMP)), RAMP[:, c]) for c in range(3)], -1).astype(np.uint8)
-
-
-def coloured(labels: Tensor) -> np.ndarray:
-    """(H, W) labels -> (H, W, 3) uint8 in VOC's colours."""
-    return voc_palette()[labels.cpu().numpy()]
 
 
 def write(folder: Path, networks: dict[str, Network], dataset: EvalImages, config: Config, device: torch.device | str) -> None:
@@ -42,7 +37,7 @@ def write(folder: Path, networks: dict[str, Network], dataset: EvalImages, confi
                 heat(view.cam[0].amax(0)),
                 heat(view.region[0]),
                 heat(view.noise[0]),
-                *(coloured(labels[0]) for labels in (view.initial, view.corrected, view.prediction, masks)),
+                *(coloured(labels[0].cpu()) for labels in (view.initial, view.corrected, view.prediction, masks)),
             ]
             rows.append(np.concatenate(panels, 1))
         Image.fromarray(np.concatenate(rows)).save(folder / f"{item.image_id}.png")

@@ -16,12 +16,18 @@ from dsgc.config import Config
 from dsgc.errors import UserError
 
 
+def refuse_used(out: str) -> Path:
+    """The run folder, if nothing is in it yet. Raises `UserError` otherwise."""
+    folder = Path(out)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: already there and not an empty folder; choose another with --out or delete it first")
+    return folder
+
+
 @contextmanager
 def run_folder(config: Config) -> Iterator[Path]:
     """A new run folder with the resolved config in it; taken away again if a mistake ends the run before a checkpoint."""
-    out = Path(config.out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: already there and not an empty folder; choose another with --out or delete it first")
+    out = refuse_used(config.out)
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_json(out / "config.json", dataclasses.asdict(config))

@@ -18,7 +18,7 @@ from dsgc.errors import UserError
 from dsgc.evaluate import evaluate
 from dsgc.network import Network
 from dsgc.objective import stage_at, stage_weights, total_loss
-from dsgc.record import Log, run_folder, write_json
+from dsgc.record import Log, refuse_used, run_folder, write_json
 
 
 def learning_rate(step: int, config: Config) -> float:
@@ -67,6 +67,7 @@ def train(config: Config) -> Path:
     Raises:
         UserError: a mistake in data, weights or configuration. Found before the first step, it leaves nothing behind.
     """
+    refuse_used(config.out)  # before minutes are spent on reading the data
     data = open_data(config)
     accelerator = accelerator_of(config)
     if accelerator.num_processes > 1:

@@ -31,7 +31,9 @@ image = 30  # that is looked at, 0 to 199
 
 # %% tags=["hide-input"]
 import dataclasses
+import json
 import tempfile
+import time
 import warnings
 from pathlib import Path
 
@@ -45,6 +47,7 @@ warnings.filterwarnings("ignore", message="IProgress not found")  # progress bar
 from dsgc import chapter, figures
 from dsgc.build import load_networks
 from dsgc.cam import class_activation_map, patch_labels
+from dsgc.data.palette import coloured
 from dsgc.evaluate import collate
 from dsgc.ptc import patch_token_contrast
 from dsgc.train import open_data, train
@@ -57,6 +60,7 @@ chapter.number_in("ptc_high", ptc_high, 0, 1)
 chapter.ordered("ptc_low", ptc_low, "ptc_high", ptc_high)
 chapter.number_in("image", image, 0, 199, whole=True)
 figures.style()
+begun = time.monotonic()
 
 # %% [markdown]
 # ## The problem: tokens become alike
@@ -262,8 +266,8 @@ patches = patch_labels(auxiliary, item.tags[None], ptc_low, ptc_high)[0]
 figure, axes = plt.subplots(1, 4, figsize=(9.6, 2.8), layout="constrained")
 axes[0].imshow(shown.permute(1, 2, 0))
 heat = axes[1].imshow((auxiliary[0] * item.tags[:, None, None]).amax(0), cmap="magma", vmin=0, vmax=1)
-axes[2].imshow(figures.colour(patches.numpy()))
-axes[3].imshow(figures.colour(item.mask.numpy()))
+axes[2].imshow(coloured(patches))
+axes[3].imshow(coloured(item.mask))
 for axis, title in zip(axes, ("image", "auxiliary map $A_m$", "labels $Y_m$ (pale: none)", "truth"), strict=True):
     axis.set(title=title, xticks=[], yticks=[])
     axis.grid(False)
@@ -406,8 +410,6 @@ compare(list(networks), "similarity of all patches to the marked one")
 draw_cosines(list(networks))
 
 # %% tags=["nbval-ignore-output"]
-import json
-
 cam_miou = {}
 for name, run in runs.items():
     cam_miou[name] = 100 * json.loads((run / "metrics.json").read_text())["teacher"]["cam"]["miou"]
@@ -521,3 +523,6 @@ assert spread["two labels"] > 0.99 and spread["by class"] < 0
 #   not scale them; it costs no matrix of pairs.
 #
 # The next chapter, {doc}`02_dskd`, puts a second network beside the first.
+
+# %% tags=["remove-cell", "nbval-ignore-output"]
+glue("seconds", time.monotonic() - begun, display=False)  # how long the chapter took, for the page that lists them

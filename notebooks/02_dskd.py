@@ -30,8 +30,8 @@
 # collapsing, and why Eq. 10 has a softmax on one side and a log-softmax on the other.
 
 # %% tags=["parameters"]
-steps = 80  # training steps, 40 to 2000
-warmup = 40  # steps of the warm-up, 20 to steps - 16
+steps = 64  # training steps, 40 to 2000
+warmup = 32  # steps of the warm-up, 20 to steps - 16
 seed = 0
 image = 11  # that is looked at, 0 to 199
 roi_low = 0.2  # l_th of Eq. 9, 0 to 1; the paper's value
@@ -41,6 +41,7 @@ roi_high = 0.7  # h_th of Eq. 9, roi_low to 1; the paper's value
 import copy
 import dataclasses
 import tempfile
+import time
 import warnings
 from pathlib import Path
 
@@ -66,6 +67,7 @@ chapter.number_in("roi_low", roi_low, 0, 1)
 chapter.number_in("roi_high", roi_high, 0, 1)
 chapter.ordered("roi_low", roi_low, "roi_high", roi_high)
 figures.style()
+begun = time.monotonic()
 
 # %% [markdown]
 # ## Two networks, one image and its mirror
@@ -268,7 +270,7 @@ small_images, small_tags, _ = collate([data.val[i] for i in range(8)], "cpu")
 small_images = small_images[..., 16:112, 16:112]
 
 
-def minimise(with_tags, weights="shipped", updates=16):
+def minimise(with_tags, weights="shipped", updates=12):
     """Both networks on eight images; returns matched and mismatched similarity at each update."""
     torch.manual_seed(seed)
     first, _ = build_network(dataclasses.replace(config, weights=weights), len(data.folder.classes))
@@ -462,7 +464,7 @@ assert traces["Eq. 7 alone"][-1, 0] > 0.9 > 0.5 > traces["Eq. 7 alone"][-1, 1], 
 assert traces["Eq. 7 alone, random weights"][-1, 1] > traces["Eq. 7 alone"][-1, 1] + 0.1, "from random weights images become alike"
 gap = [float((a - b).norm()) for a, b in zip(weights["teacher"], weights["student"], strict=True)]
 expansion = [g for g, step in zip(gap, at, strict=True) if step > warmup]
-if (steps, warmup, seed) == (80, 40, 0):  # what the text says holds for the run as shipped
+if (steps, warmup, seed) == (64, 32, 0):  # what the text says holds for the run as shipped
     assert expansion[-1] < gap[at.index(warmup)], "the student has come closer to the teacher"
 
 # %% [markdown]
@@ -566,3 +568,6 @@ assert len(set(ends["as printed"])) < len(set(ends["centre and temperatures"]))
 #   distributions. Centre and temperatures keep it from the two ways to collapse.
 #
 # The next chapter, {doc}`03_gmm_em`, turns to the pseudo labels and asks which of them are wrong.
+
+# %% tags=["remove-cell", "nbval-ignore-output"]
+glue("seconds", time.monotonic() - begun, display=False)  # how long the chapter took, for the page that lists them

@@ -32,6 +32,7 @@ iterations = 24  # of EM, that are shown, 2 to 60
 # %% tags=["hide-input"]
 import dataclasses
 import tempfile
+import time
 import warnings
 from pathlib import Path
 
@@ -44,6 +45,7 @@ from myst_nb import glue
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
 from dsgc import chapter, figures, gmm, method
 from dsgc.build import load_networks
+from dsgc.data.palette import coloured
 from dsgc.evaluate import collate
 from dsgc.player import Player
 from dsgc.train import open_data, train
@@ -53,6 +55,7 @@ chapter.number_in("seed", seed, 0, 2**32 - 1, whole=True)
 chapter.number_in("image", image, 0, 199, whole=True)
 chapter.number_in("iterations", iterations, 2, 60, whole=True)
 figures.style()
+begun = time.monotonic()
 
 # %% [markdown]
 # ## EM at work
@@ -430,7 +433,7 @@ def draw_noise(axes, index):
     twin.set(ylim=(-0.02, 1.05), title=r"noise probability $\hat G(x)$")
     twin.grid(False)
     axes[1].imshow(images[index].permute(1, 2, 0))
-    axes[2].imshow(figures.colour(made.initial[index].numpy()))
+    axes[2].imshow(coloured(made.initial[index]))
     heat = axes[3].imshow(torch.where(foreground[index], made.noise[index], torch.nan), cmap="viridis", vmin=0, vmax=1)
     axes[4].imshow(torch.where(foreground[index], wrong[index].float(), torch.nan), cmap="viridis", vmin=0, vmax=1)
     for axis, title in zip(axes[1:], ("image", "pseudo label", r"$\hat G$ of its foreground", "its errors (yellow)"), strict=True):
@@ -616,3 +619,6 @@ assert torch.allclose(twins[0], x.mean().expand(1, 2), atol=1e-5) and torch.allc
 #   the confidence itself ({glue:text}`by_noise:.2f` against {glue:text}`by_confidence:.2f`), and it can call the surest pixels noise.
 #
 # What is done with the noisy pixels is the subject of {doc}`04_gc_rules`.
+
+# %% tags=["remove-cell", "nbval-ignore-output"]
+glue("seconds", time.monotonic() - begun, display=False)  # how long the chapter took, for the page that lists them

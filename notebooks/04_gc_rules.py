@@ -31,6 +31,7 @@ tau = 0.97  # of Eq. 19 and 21, -1 to 1; the preset has 0.5
 # %% tags=["hide-input"]
 import dataclasses
 import tempfile
+import time
 import warnings
 from pathlib import Path
 
@@ -47,6 +48,7 @@ from myst_nb import glue
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
 from dsgc import chapter, correction, figures, method
 from dsgc.build import load_networks
+from dsgc.data.palette import coloured
 from dsgc.evaluate import collate
 from dsgc.train import open_data, train
 
@@ -58,6 +60,7 @@ chapter.number_in("theta_low", theta_low, 0, 1)
 chapter.ordered("theta_low", theta_low, "theta_high", theta_high)
 chapter.number_in("tau", tau, -1, 1)
 figures.style()
+begun = time.monotonic()
 
 # %% [markdown]
 # ## One pseudo label, pixel by pixel
@@ -96,11 +99,11 @@ colours = ["0.9", "#d55e00", "#f0c000", "#8b3a8b", "#0072b2"]
 figure, axes = plt.subplots(2, 3, figsize=(9.5, 6.9), layout="constrained")
 axes = axes.flatten()
 axes[0].imshow(images[image].permute(1, 2, 0))
-axes[1].imshow(figures.colour(made.initial[image].numpy()))
+axes[1].imshow(coloured(made.initial[image]))
 heat = axes[2].imshow(made.noise[image], cmap="viridis", vmin=0, vmax=1)
 axes[3].imshow(rule[image], cmap=ListedColormap(colours), vmin=0, vmax=4, interpolation="nearest")
-axes[4].imshow(figures.colour(made.corrected[image].numpy()))
-axes[5].imshow(figures.colour(truth[image].numpy()))
+axes[4].imshow(coloured(made.corrected[image]))
+axes[5].imshow(coloured(truth[image]))
 titles = ("image", "initial pseudo label", "noise probability", "the rule that applies", "corrected (pale: left out)", "truth")
 for axis, title in zip(axes, titles, strict=True):
     axis.set(title=title, xticks=[], yticks=[])
@@ -210,7 +213,7 @@ CASES = {
 
 def draw(axis, labels, similarities):
     """A grid of labels with the middle pixel framed and the four similarities on its edges."""
-    axis.imshow(figures.colour(labels), extent=(0, 3, 3, 0))
+    axis.imshow(coloured(labels), extent=(0, 3, 3, 0))
     axis.add_patch(plt.Rectangle((1, 1), 1, 1, fill=False, ec="white", lw=3))
     axis.add_patch(plt.Rectangle((1, 1), 1, 1, fill=False, ec="black", lw=1.2))
     for (x, y), s in zip(((1.5, 1), (1.5, 2), (1, 1.5), (2, 1.5)), similarities, strict=True):
@@ -478,3 +481,6 @@ assert shares["background"] > shares["foreground"] and kept["all"] < kept["foreg
 #   {glue:text}`repaired:.0f` % were repaired and {glue:text}`broken:.0f` % broken, the latter by the boundary rules.
 #
 # All parts together are trained in {doc}`05_train_voc`.
+
+# %% tags=["remove-cell", "nbval-ignore-output"]
+glue("seconds", time.monotonic() - begun, display=False)  # how long the chapter took, for the page that lists them

@@ -187,6 +187,11 @@ def test_an_existing_run_is_not_touched(tmp_path, arguments, capsys):
     assert tree(tmp_path) == before
 
 
+def test_a_used_run_folder_is_refused_before_the_data_are_read(tmp_path, arguments, capsys):
+    (tmp_path / "metrics.json").write_text("{}")
+    refused(arguments(out=str(tmp_path), data=str(tmp_path / "no data")), capsys, "not an empty folder")
+
+
 @pytest.mark.parametrize("out", ["file", "file/run", "/proc/nowhere/run"])
 def test_a_run_folder_that_cannot_be_made_ends_in_one_line(out, tmp_path, arguments, capsys):
     (tmp_path / "file").write_text("in the way")

@@ -11,3 +11,8 @@ def voc_palette() -> np.ndarray:
         for channel in range(3):  # bits 0, 3, 6 make red, 1, 4, 7 green, 2, 5 blue; the lowest bits weigh most
             colours[:, channel] |= (((labels >> (3 * bit + channel)) & 1) << (7 - bit)).astype(np.uint8)
     return colours
+
+
+def coloured(labels: np.ndarray) -> np.ndarray:
+    """(H, W) labels 0..255, an array or a tensor -> (H, W, 3) uint8."""
+    return voc_palette()[np.asarray(labels)]
