@@ -97,7 +97,7 @@ def test_what_is_lacking_is_made_several_at_a_time_and_a_failure_stops_nothing(c
     assert first.scores != second.scores and first.config["seed"] == 4
 
 
-def test_a_killed_run_leaves_no_result(made, tmp_path, shapes_folder):
+def test_a_killed_run_leaves_no_result(made, tmp_path):
     """A real process, killed in the middle of training."""
     script = (
         "import dataclasses, json, sys; from dsgc import runner; from dsgc.config import Config\n"
@@ -105,15 +105,22 @@ def test_a_killed_run_leaves_no_result(made, tmp_path, shapes_folder):
         "runner.make(Config(**values), sys.argv[2])\n"
     )
     config = dataclasses.replace(made[1], steps=5000, warmup_steps=2)
-    command = [sys.executable, "-c", script, json.dumps(dataclasses.asdict(config)), str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    scratch, results = tmp_path / "scratch", tmp_path / "results"
+    scratch.mkdir()
+    results.mkdir()
+    command = [sys.executable, "-c", script, json.dumps(dataclasses.asdict(config)), str(results)]
+    process = subprocess.Popen(
+        command, env=os.environ | {"TMPDIR": str(scratch)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     try:
-        while "step" not in process.stderr.readline() and process.poll() is None:
-            time.sleep(0.01)
+        while process.poll() is None and not any(path.stat().st_size for path in scratch.glob("*/run/log.jsonl")):
+            time.sleep(0.02)
+        assert process.poll() is None, "it ended before it could be killed"
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    assert list(tmp_path.iterdir()) == [] and runner.look_up(config, tmp_path) == ("missing", None)
+    assert list(results.iterdir()) == [] and runner.look_up(config, results) == ("missing", None)
 
 
 def test_no_jobs_is_refused(made):
