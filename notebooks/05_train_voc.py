@@ -195,7 +195,8 @@ figures.view_grid(pixels, masks.numpy(), seen, classes)
 # ## What the correction changed
 #
 # The share of the pseudo label's pixels that the rules rewrote, and the mIoU over the labelled pixels before and after,
-# on this split. Whether the mixture really finds the errors is a chapter of its own.
+# on this split. Whether the mixture really finds the errors is counted in {doc}`03_gmm_em`, what each rule does in
+# {doc}`04_gc_rules`.
 
 # %% tags=["hide-input", "nbval-ignore-output"]
 scores = metrics["method"]["teacher"]
