@@ -9,17 +9,14 @@ Each variant is one training run with seed 0: differences of a point or two are 
 import dataclasses
 import json
 import os
-import platform
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE = ROOT / "results" / "choices.json", ROOT / "book" / "measured.md"
 SEED, SPLIT = 0, "dev"
-MACHINE = ("data", "out", "workers")  # fields that say where and how, and change no score
 
 VARIANTS: dict[str, dict] = {
     "preset": {},
@@ -48,10 +45,9 @@ VARIANTS: dict[str, dict] = {
 
 def run(names: list[str]) -> None:
     """Train each variant, score it and add it to the results."""
-    import torch
-
     from dsgc.config import preset
     from dsgc.data import shapes
+    from dsgc.runner import described, provenance
     from dsgc.train import train
 
     data = ROOT / "data" / "shapes"
@@ -70,17 +66,12 @@ def run(names: list[str]) -> None:
             log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
         entry = {
             "changes": VARIANTS[name],
-            "config": {key: value for key, value in dataclasses.asdict(config).items() if key not in MACHINE},
+            "config": described(config),
             "scores": scores,
             "projection_entropy": next((line["projection_entropy"] for line in log[::-1] if "projection_entropy" in line), None),
-            "seconds": round(time.perf_counter() - started),
             "seed": SEED,
             "split": SPLIT,
-            "date": time.strftime("%Y-%m-%d"),
-            "threads": torch.get_num_threads(),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "versions": {package: version(package) for package in ("torch", "timm", "numpy")},
-        }
+        } | provenance(config, time.perf_counter() - started)
         results = read() | {name: entry}
         RESULTS.parent.mkdir(exist_ok=True)
         partial = RESULTS.with_suffix(f".{os.getpid()}.partial")

@@ -18,19 +18,18 @@ class Cell(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table of the paper: rows by name, a value or None (not printed) for each column."""
+    """A table of the paper: rows by name, a value for each column."""
 
     number: int
     title: str
     columns: tuple[str, ...]
-    rows: dict[str, tuple[float | None, ...]]
+    rows: dict[str, tuple[float, ...]]
 
     def cells(self) -> Iterator[Cell]:
         """Every printed value, row by row."""
         for row, values in self.rows.items():
             for column, value in zip(self.columns, values, strict=True):
-                if value is not None:
-                    yield Cell(self.number, row, column, value)
+                yield Cell(self.number, row, column, value)
 
     def cell(self, row: str, column: str) -> Cell:
         """The value at a place. Raises `KeyError` where nothing is printed."""

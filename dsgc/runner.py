@@ -65,6 +65,22 @@ def described(config: Config) -> dict:
     return json.loads(json.dumps(fields))
 
 
+def provenance(config: Config, seconds: float) -> dict:
+    """Where a result of this process comes from: code, commit, date, duration, threads, machine, versions."""
+    import torch
+
+    device = "cpu" if config.device == "cpu" or not torch.cuda.is_available() else torch.cuda.get_device_name()
+    return {
+        "code": code_version(),
+        "commit": _commit(),
+        "date": time.strftime("%Y-%m-%d"),
+        "seconds": round(seconds),
+        "threads": torch.get_num_threads(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {device}",
+        "versions": {package: version(package) for package in ("torch", "timm", "numpy")},
+    }
+
+
 def path_of(config: Config, folder: Path, code: str | None = None) -> Path:
     """The file that holds the result of a configuration under a code version, today's if none is given."""
     digest = hashlib.sha256(json.dumps(described(config), sort_keys=True).encode()).hexdigest()[:12]
@@ -115,25 +131,13 @@ def seconds_expected(config: Config, folder: Path) -> float | None:
 
 def make(config: Config, folder: Path) -> Path:
     """Train in a folder of its own that is gone afterwards, and write the result."""
-    import torch
-
     from dsgc.train import train  # torch and timm are loaded by the process that trains
 
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="dsgc-run-") as scratch:
         run = train(dataclasses.replace(config, out=f"{scratch}/run"))
         scores = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    device = "cpu" if config.device == "cpu" or not torch.cuda.is_available() else torch.cuda.get_device_name()
-    about = {
-        "code": code_version(),
-        "commit": _commit(),
-        "date": time.strftime("%Y-%m-%d"),
-        "seconds": round(time.monotonic() - begun),
-        "threads": torch.get_num_threads(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {device}",
-        "versions": {package: version(package) for package in ("torch", "timm", "numpy")},
-    }
-    result = Result(described(config), scores, about)
+    result = Result(described(config), scores, provenance(config, time.monotonic() - begun))
     path = path_of(config, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, result._asdict() | {"digest": _digest(result)})

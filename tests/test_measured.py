@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dsgc.config import preset
+from dsgc.runner import described
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEC = importlib.util.spec_from_file_location("choices", ROOT / "benchmarks/choices.py")
@@ -29,9 +30,7 @@ def test_a_result_was_measured_with_the_preset_as_it_is(name):
     """A preset that has changed since makes its measurements stale: run benchmarks/choices.py again."""
     entry = choices.read()[name]
     today = dataclasses.replace(preset("shapes"), val_split=choices.SPLIT, seed=choices.SEED, eval_every=0, pictures=0)
-    today = dataclasses.asdict(dataclasses.replace(today, **choices.VARIANTS[name]))
-    stored = {key: tuple(value) if isinstance(value, list) else value for key, value in entry["config"].items()}
-    assert stored == {key: value for key, value in today.items() if key not in choices.MACHINE}
+    assert entry["config"] == described(dataclasses.replace(today, **choices.VARIANTS[name]))
 
 
 @pytest.mark.parametrize("name", choices.read())
