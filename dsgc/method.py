@@ -1,5 +1,6 @@
 """Fig. 1 in code: a batch goes through teacher and student, CAM, pseudo label, correction, and comes out as losses."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -52,7 +53,7 @@ def pseudo_labels(images: Tensor, activation: Tensor, tags: Tensor, tokens: Tens
     on_patches = config.mixture_grid == "patch"
     grid = tokens.shape[-2:] if on_patches else size
     x = F.adaptive_avg_pool2d(confidence[:, None], grid)[:, 0] if on_patches else confidence
-    labels = _nearest(initial, grid)
+    labels = nearest(initial, grid)
     if config.mixture_pixels == "foreground":
         mask = (labels > 0) & (labels != IGNORE)
     else:
@@ -64,12 +65,13 @@ def pseudo_labels(images: Tensor, activation: Tensor, tags: Tensor, tokens: Tens
         labels, noise, features, high=config.theta_high, low=config.theta_low, tau=config.tau
     )
     if on_patches:  # a corrected patch passes its label on to all its pixels, every other pixel keeps its own
-        changed = _nearest((corrected != labels).long(), size).bool()
-        corrected = torch.where(changed, _nearest(corrected, size), initial)
+        changed = nearest((corrected != labels).long(), size).bool()
+        corrected = torch.where(changed, nearest(corrected, size), initial)
     return PseudoLabels(confidence, initial, noise, corrected)
 
 
-def _nearest(labels: Tensor, size) -> Tensor:
+def nearest(labels: Tensor, size: Sequence[int]) -> Tensor:
+    """Labels (B, H, W) on a grid of another size, each place with the label nearest to it; never mixed."""
     return F.interpolate(labels[:, None].float(), tuple(size), mode="nearest-exact")[:, 0].long()
 
 

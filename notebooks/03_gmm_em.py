@@ -39,14 +39,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-import torch.nn.functional as F
 from myst_nb import glue
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
-from dsgc import chapter, figures, gmm, method
+from dsgc import chapter, figures, gmm
 from dsgc.build import load_networks
 from dsgc.data.palette import coloured
-from dsgc.evaluate import collate
 from dsgc.player import Player
 from dsgc.train import open_data, train
 
@@ -74,12 +72,8 @@ network = load_networks(run)[0]["teacher"]
 
 # %% tags=["hide-input"]
 data = open_data(config)
-images, tags, masks = collate([data.val[i] for i in range(len(data.val))], "cpu")
-with torch.no_grad():
-    output = network(images)
-    made = method.pseudo_labels(images, method.network_cam(network, output, config), tags, output.tokens, config)
+images, tags, masks, output, made, truth = chapter.label(network, data.val, config)
 foreground = (made.initial > 0) & (made.initial != 255)  # (B, h, w)
-truth = F.interpolate(masks[:, None].float(), made.initial.shape[-2:], mode="nearest-exact")[:, 0].long()
 wrong = foreground & (made.initial != truth) & (truth != 255)
 x = made.confidence[image][foreground[image]][None]  # (1, N)
 print(f"{x.shape[1]} foreground pixels; in all images {100 * float(wrong.sum() / foreground.sum()):.0f} % of them are labelled wrongly")

@@ -49,7 +49,6 @@ warnings.filterwarnings("ignore", message="IProgress not found")  # progress bar
 from dsgc import chapter, correction, figures, method
 from dsgc.build import load_networks
 from dsgc.data.palette import coloured
-from dsgc.evaluate import collate
 from dsgc.train import open_data, train
 
 chapter.number_in("steps", steps, 20, 2000, whole=True)
@@ -79,13 +78,8 @@ network = load_networks(run)[0]["teacher"]
 
 # %% tags=["hide-input"]
 data = open_data(config)
-images, tags, masks = collate([data.val[i] for i in range(len(data.val))], "cpu")
-with torch.no_grad():
-    output = network(images)
-    made = method.pseudo_labels(images, method.network_cam(network, output, config), tags, output.tokens, config)
-grid = made.initial.shape[-2:]
-truth = F.interpolate(masks[:, None].float(), grid, mode="nearest-exact")[:, 0].long()
-features = F.interpolate(output.tokens, grid, mode="bilinear", align_corners=False)
+images, tags, masks, output, made, truth = chapter.label(network, data.val, config)
+features = F.interpolate(output.tokens, truth.shape[-2:], mode="bilinear", align_corners=False)
 similarity = correction.neighbour_similarity(features)  # (B, 4, h, w)
 boundary = (similarity < tau).any(1)
 noisy, unsure = made.noise > theta_high, (made.noise > theta_low) & (made.noise < theta_high)
@@ -294,7 +288,7 @@ def lowest_and_edges(maps, labels):
     return lowest, torch.stack([n != labels for n in around]).any(0)
 
 
-patch_truth = F.interpolate(masks[:, None].float(), output.tokens.shape[-2:], mode="nearest-exact")[:, 0].long()
+patch_truth = method.nearest(masks, output.tokens.shape[-2:])
 figure, axes = plt.subplots(1, 2, figsize=(9.5, 3), layout="constrained")
 quantiles = {}
 for axis, name, maps, labels in zip(
@@ -449,8 +443,7 @@ assert torch.equal(fast, by_loop(random_labels, random_noise, random_maps, 0.85,
 
 # %% tags=["hide-cell", "nbval-ignore-output"] mystnb={"code_prompt_show": "Solution in code", "code_prompt_hide": "Hide the solution"}
 literal = dataclasses.replace(config, mixture_pixels="all")
-with torch.no_grad():
-    every = method.pseudo_labels(images, method.network_cam(network, output, literal), tags, output.tokens, literal)
+every = chapter.label(network, data.val, literal).made
 suspects = every.noise > theta_high
 kinds = {"background": made.initial == 0, "foreground": (made.initial > 0) & (made.initial != 255)}
 shares = {name: float(where[suspects].float().mean()) for name, where in kinds.items()}
