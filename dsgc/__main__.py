@@ -1,4 +1,4 @@
-"""`python -m dsgc train | evaluate | data | pretrain`: the package from the command line.
+"""`python -m dsgc train | evaluate | grid | data | pretrain`: the package from the command line.
 
 A mistake in what the user gave ends in one line on standard error and exit code 2.
 """
@@ -7,7 +7,9 @@ import contextlib
 import dataclasses
 import io
 import json
+import os
 import re
+import shutil
 import sys
 import typing
 from collections.abc import Sequence
@@ -17,6 +19,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional
 
+from dsgc import grids, runner
 from dsgc.config import PRESETS, Config, preset, source
 from dsgc.data import shapes
 from dsgc.errors import UserError
@@ -30,7 +33,7 @@ def options_of(config: Config) -> type:
     fields = []
     for field in dataclasses.fields(Config):
         text = f"[{source(config, field.name)}] {field.metadata['text']}"
-        fields.append((field.name, Annotated[hints[field.name], tyro.conf.arg(help=text)], getattr(config, field.name)))
+        fields.append((field.name, Annotated[hints[field.name], tyro.conf.FlagConversionOff, tyro.conf.arg(help=text)], getattr(config, field.name)))
     return dataclasses.make_dataclass("Options", fields, frozen=True)
 
 
@@ -64,6 +67,26 @@ class ShapesOptions:
     """images to report on"""
 
 
+@dataclasses.dataclass(frozen=True)
+class GridOptions:
+    """Make the runs behind the ablation tables. What is there already is not made again; a run that was stopped is."""
+
+    names: Positional[tuple[str, ...]] = ()
+    """modules, thresholds, weights, choices; all if none is named"""
+    scale: str = "shapes"
+    """preset on which the runs are based"""
+    seeds: tuple[int, ...] = grids.SEEDS
+    """each run is made once with each"""
+    data: str = ""
+    """folder in the VOC layout; the preset's own if not given"""
+    out: Path = Path("results")
+    """results are kept in a folder of the scale's name under it"""
+    jobs: int | None = None
+    """runs at a time; one for each GPU, or for each core where there is none"""
+    dry_run: bool = False
+    """only say what would run, and how long it would take"""
+
+
 def train(arguments: Sequence[str]) -> None:
     """train PRESET: train as a preset says, with any value changed, and write a run folder."""
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -74,9 +97,7 @@ def train(arguments: Sequence[str]) -> None:
     config = Config(**dataclasses.asdict(options))
     from dsgc.train import train  # torch and timm are loaded only once the options are known to be right
 
-    if config.data == PRESETS["shapes"].data and not Path(config.data).exists():
-        print(f"{config.data}: writing the embedded data set")
-        shapes.write(config.data)
+    _embedded(config.data)
     print(f"{train(config)}: metrics.json, log.jsonl, checkpoints, pictures")
 
 
@@ -123,6 +144,44 @@ def pretrain(arguments: Sequence[str]) -> None:
     print(f"{out}: held-out accuracy {pretrain(out, recipe):.3f}")
 
 
+def grid(arguments: Sequence[str]) -> None:
+    """grid [NAME ...]: make the runs behind the ablation tables, several at a time, and keep their results."""
+    options = _parse(GridOptions, arguments, "grid")
+    known = tuple(grids.GRIDS)
+    for name in options.names:
+        if name not in known:
+            raise UserError(f"grid {name!r}: unknown; there are {', '.join(known)}")
+    runs = grids.runs(list(options.names or known), options.scale, options.seeds, options.data)
+    folder = options.out / options.scale
+    gpus = _gpus()
+    jobs = options.jobs if options.jobs is not None else gpus or os.cpu_count() or 1
+    if jobs < 1:
+        raise UserError(f"jobs {jobs}: must be 1 or more")
+    if options.dry_run:
+        print("\n".join(runner.plan(runs, folder, jobs)))
+        return
+    _embedded(next(iter(runs.values())).data)
+    failed = runner.make_all(runs, folder, jobs=jobs, gpus=gpus)
+    if failed:
+        raise UserError(f"{folder}: {failed} of {len(runs)} runs failed; what the others gave is kept, the same command makes the rest")
+
+
+def _gpus() -> int:
+    """How many cards there are; torch, which knows, is not loaded for it where there is no driver."""
+    if not (shutil.which("nvidia-smi") or shutil.which("rocm-smi")):
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _embedded(data: str) -> None:
+    """Write the embedded data set where a run of the `shapes` preset looks for it, if it is not there."""
+    if data == PRESETS["shapes"].data and not Path(data).exists():
+        print(f"{data}: writing the embedded data set")
+        shapes.ensure(data)
+
+
 def _parse(options: type, arguments: Sequence[str], command: str, description: str | None = None) -> typing.Any:
     """The options that the arguments give; what is wrong with them becomes a `UserError` of one line."""
     said = io.StringIO()
@@ -133,7 +192,7 @@ def _parse(options: type, arguments: Sequence[str], command: str, description: s
                 args=list(arguments),
                 prog=f"{PROGRAM} {command}",
                 description=description,
-                config=(tyro.conf.FlagConversionOff,),
+                config=(tyro.conf.FlagCreatePairsOff,),
             )
     except SystemExit as stop:
         if not stop.code:
@@ -144,7 +203,7 @@ def _parse(options: type, arguments: Sequence[str], command: str, description: s
         raise UserError(f"{message.rstrip('.')}; see `{PROGRAM} {command} --help`") from None
 
 
-COMMANDS = {"train": train, "evaluate": evaluate, "data": data, "pretrain": pretrain}
+COMMANDS = {"train": train, "evaluate": evaluate, "grid": grid, "data": data, "pretrain": pretrain}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

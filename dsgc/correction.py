@@ -41,6 +41,39 @@ def neighbour_similarity(features: Tensor) -> Tensor:
     ).clamp(-1, 1)
 
 
+RULES = (  # by the number that `rules` gives
+    "kept",
+    "R_h, boundary: background",
+    "R_h, inside: left out",
+    "R_u, boundary: background",
+    "R_u, inside: neighbour's label",
+)
+
+
+def rules(noise: Tensor, similarity: Tensor, *, high: float, low: float, tau: float) -> Tensor:
+    """Which rule applies to each pixel, as its number in `RULES`.
+
+    R_h is where noise > high, R_u where low < noise < high; at equality with a threshold the label is kept. A pixel lies on
+    a boundary if some neighbour's similarity is below tau; a neighbour off the image takes no part.
+
+    Args:
+        noise: (B, h, w) in [0, 1], from `gmm.noise_probability`.
+        similarity: (B, 4, h, w), from `neighbour_similarity`.
+        high, low: theta_h >= theta_l in [0, 1].
+        tau: similarity threshold in [-1, 1].
+    Returns:
+        (B, h, w) int64.
+    Raises:
+        ValueError: unless 0 <= low <= high <= 1.
+    Source: the paper, the text before Eq. 18.
+    """
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"thresholds must satisfy 0 <= low <= high <= 1, got low={low}, high={high}")
+    boundary = (similarity < tau).any(1).long()  # a comparison with NaN is False: no neighbour, no boundary
+    uncertain = (low < noise) & (noise < high)
+    return torch.where(noise > high, 2 - boundary, torch.where(uncertain, 4 - boundary, 0))
+
+
 @torch.no_grad()
 def correct(labels: Tensor, noise: Tensor, features: Tensor, *, high: float, low: float, tau: float) -> Tensor:
     """Rewrite the labels of noisy pixels; all pixels at once, each looking at its neighbours' labels before the change.
@@ -54,7 +87,7 @@ def correct(labels: Tensor, noise: Tensor, features: Tensor, *, high: float, low
         labels: (B, h, w) int64: 0, 1..C, 255.
         noise: (B, h, w) in [0, 1], from `gmm.noise_probability`.
         features: (B, D, h, w) at the same places.
-        high, low: theta_h > theta_l in [0, 1].
+        high, low: theta_h >= theta_l in [0, 1].
         tau: similarity threshold in [-1, 1].
     Returns:
         (B, h, w) int64, a new tensor.
@@ -62,17 +95,14 @@ def correct(labels: Tensor, noise: Tensor, features: Tensor, *, high: float, low
         ValueError: unless 0 <= low <= high <= 1, or when the grids differ.
     Source: the paper, Eq. 19 and 21.
     """
-    if not 0 <= low <= high <= 1:
-        raise ValueError(f"thresholds must satisfy 0 <= low <= high <= 1, got low={low}, high={high}")
     if not labels.shape == noise.shape == features.shape[:1] + features.shape[2:]:
         raise ValueError(
             f"grids differ: labels {tuple(labels.shape)}, noise {tuple(noise.shape)}, features {tuple(features.shape)}"
         )
-    similarity = neighbour_similarity(features)  # (B, 4, h, w)
-    boundary = (similarity < tau).any(1)  # a comparison with NaN is False: no neighbour, no boundary
+    similarity = neighbour_similarity(features)
+    rule = rules(noise, similarity, high=high, low=low, tau=tau)
     nearest = similarity.nan_to_num(nan=-2.0).argmax(1, keepdim=True)  # (B, 1, h, w)
     copied = _shifted(labels, fill=255).gather(1, nearest).squeeze(1)  # 255 only where no neighbour exists at all
-    noisy = noise > high
-    uncertain = (low < noise) & (noise < high)
-    corrected = torch.where(noisy, torch.where(boundary, 0, 255), labels)
-    return torch.where(uncertain, torch.where(boundary, 0, copied), corrected)
+    corrected = torch.where(rule == 4, copied, labels)
+    corrected = torch.where(rule == 2, 255, corrected)
+    return torch.where((rule == 1) | (rule == 3), 0, corrected)

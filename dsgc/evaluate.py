@@ -31,13 +31,17 @@ class Views(NamedTuple):
     corrected: Tensor  # (B, H, W) int64, after
 
 
+def fitted(images: Tensor, patch: int) -> Tensor:
+    """Images (B, 3, H, W) scaled so that both sides are the nearest multiple of the patch."""
+    size = [max(1, round(side / patch)) * patch for side in images.shape[-2:]]
+    return images if list(images.shape[-2:]) == size else F.interpolate(images, size, mode="bilinear", antialias=True)
+
+
 @torch.no_grad()
 def views(network: Network, images: Tensor, tags: Tensor, config: Config) -> Views:
     """images (B, 3, H, W) in [0, 1] of any size, scaled to the nearest multiple of the patch; tags (B, C)."""
     size = images.shape[-2:]
-    patch = network.patch_size
-    fitted = [max(1, round(side / patch)) * patch for side in size]
-    scaled = images if list(size) == fitted else F.interpolate(images, fitted, mode="bilinear", antialias=True)
+    scaled = fitted(images, network.patch_size)
     output = network(scaled)
     activation = method.network_cam(network, output, config)
     labels = method.pseudo_labels(scaled, activation, tags, output.tokens.float(), config)

@@ -1,5 +1,7 @@
-"""Sample pictures of a run, drawn with Pillow alone: what the networks see in the first validation images."""
+"""Sample pictures of a run, made with Pillow alone: what the networks see in the first validation images."""
 
+import base64
+import io
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ from torch import Tensor
 
 from dsgc.config import Config
 from dsgc.data.loading import EvalImages
-from dsgc.data.palette import coloured
+from dsgc.data.palette import coloured, voc_palette
 from dsgc.evaluate import collate, views
 from dsgc.network import Network
 
@@ -41,3 +43,31 @@ def write(folder: Path, networks: dict[str, Network], dataset: EvalImages, confi
             ]
             rows.append(np.concatenate(panels, 1))
         Image.fromarray(np.concatenate(rows)).save(folder / f"{item.image_id}.png")
+
+
+def encoded(network: Network, dataset: EvalImages, config: Config, device: torch.device | str) -> dict[str, dict[str, str]]:
+    """Of each sample image what a network makes of it: "cam" (grey), "pseudo", "prediction" (VOC's palette), PNG in base64."""
+    samples = {}
+    for index in range(min(config.pictures, len(dataset))):
+        item = dataset[index]
+        images, tags, _ = collate([item], device)
+        view = views(network, images, tags, config)
+        cam = (view.cam[0].amax(0) * 255).round().byte().cpu().numpy()
+        maps = {"pseudo": view.corrected, "prediction": view.prediction}
+        labels = {name: _png(map[0].byte().cpu().numpy(), palette=True) for name, map in maps.items()}
+        samples[item.image_id] = {"cam": _png(cam, palette=False)} | labels
+    return samples
+
+
+def decoded(png: str) -> np.ndarray:
+    """(H, W) uint8 of a map that `encoded` made."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))))
+
+
+def _png(values: np.ndarray, *, palette: bool) -> str:
+    image = Image.fromarray(values)
+    if palette:
+        image.putpalette(voc_palette().ravel().tolist())
+    file = io.BytesIO()
+    image.save(file, "PNG", optimize=True)
+    return base64.b64encode(file.getvalue()).decode("ascii")

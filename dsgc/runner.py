@@ -1,32 +1,33 @@
-"""Training runs kept as results: made several at a time, each under a key of its configuration and its code.
+"""Training runs kept as results: several made at a time, each found again by its configuration and its code.
 
-A result is one JSON file, written whole when its run has ended. A run that was killed leaves nothing behind and is made
-again the next time. A file that is damaged, or that other code made, is reported and never used.
+A result is one JSON file, named by a digest of the configuration and written whole when its run has ended. A run that was
+killed leaves nothing behind and is made again the next time. A file that is damaged, or that other code made, is
+reported and made again.
 """
 
-import ast
 import dataclasses
 import hashlib
 import json
 import os
-import platform
 import subprocess
+import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import cache
-from importlib.metadata import version
-from multiprocessing import get_context
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
+from queue import SimpleQueue
 from statistics import median
 from typing import Literal, NamedTuple
 
+from tqdm import tqdm
+
 from dsgc.config import Config
-from dsgc.errors import UserError, first_line
+from dsgc.errors import UserError
+from dsgc.provenance import code_version, provenance
 from dsgc.record import write_json
 
-PACKAGE = Path(__file__).parent
 MACHINE = ("data", "out", "workers")  # fields that say where and how, and change no score
 State = Literal["done", "missing", "damaged", "other code"]
 
@@ -36,27 +37,9 @@ class Result(NamedTuple):
 
     config: dict  # every field but those of `MACHINE`
     scores: dict  # as `evaluate.evaluate` gives them
-    about: dict  # code, commit, date, seconds, threads, machine, versions
-
-
-@cache
-def code_version() -> str:
-    """A digest of the modules that a training run depends on; comments and docstrings do not count."""
-    waiting, trees = ["train"], {}
-    while waiting:
-        name = waiting.pop()
-        path = PACKAGE.joinpath(*name.split(".")).with_suffix(".py")
-        if name in trees or not path.is_file():
-            continue
-        trees[name] = tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "dsgc":
-                below = node.module.removeprefix("dsgc").removeprefix(".")
-                waiting += [below, *(f"{below}.{alias.name}".lstrip(".") for alias in node.names)]
-            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node, clean=False) is not None:
-                node.body[0].value.value = ""
-    text = json.dumps({name: ast.dump(trees[name]) for name in sorted(trees)})
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
+    counts: dict  # of the teacher, as `diagnosis.count` gives them; empty where no pseudo label was made
+    samples: dict  # image id -> {"cam", "pseudo", "prediction"}: the teacher's maps as PNG in base64
+    about: dict  # as `provenance.provenance` gives it
 
 
 def described(config: Config) -> dict:
@@ -65,55 +48,56 @@ def described(config: Config) -> dict:
     return json.loads(json.dumps(fields))
 
 
-def provenance(config: Config, seconds: float) -> dict:
-    """Where a result of this process comes from: code, commit, date, duration, threads, machine, versions."""
-    import torch
-
-    device = "cpu" if config.device == "cpu" or not torch.cuda.is_available() else torch.cuda.get_device_name()
-    return {
-        "code": code_version(),
-        "commit": _commit(),
-        "date": time.strftime("%Y-%m-%d"),
-        "seconds": round(seconds),
-        "threads": torch.get_num_threads(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {device}",
-        "versions": {package: version(package) for package in ("torch", "timm", "numpy")},
-    }
-
-
-def path_of(config: Config, folder: Path, code: str | None = None) -> Path:
-    """The file that holds the result of a configuration under a code version, today's if none is given."""
-    digest = hashlib.sha256(json.dumps(described(config), sort_keys=True).encode()).hexdigest()[:12]
-    return Path(folder) / f"{digest}-{code or code_version()}.json"
+def path_of(config: Config, folder: Path) -> Path:
+    """The file that holds the result of a configuration."""
+    digest = hashlib.sha256(json.dumps(described(config), sort_keys=True).encode()).hexdigest()[:16]
+    return Path(folder) / f"{digest}.json"
 
 
 def look_up(config: Config, folder: Path) -> tuple[State, Result | None]:
-    """What the folder has of a run: its result if that is whole and of today's code, else why not."""
+    """What the folder has of a run; a result of other code comes with its state, a damaged one does not come."""
     path = path_of(config, folder)
     if not path.is_file():
-        others = sorted(path.parent.glob(path.name.replace(code_version(), "*")))
-        return ("other code", None) if others else ("missing", None)
+        return "missing", None
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        result = Result(stored["config"], stored["scores"], stored["about"])
+        result = Result(**{name: stored[name] for name in Result._fields})
         whole = stored["digest"] == _digest(result) and result.config == described(config)
     except (OSError, ValueError, KeyError, TypeError):
         whole = False
-    return ("done", result) if whole else ("damaged", None)
+    if not whole:
+        return "damaged", None
+    return ("done" if result.about["code"] == code_version() else "other code"), result
 
 
-def need(configs: Sequence[Config], folder: Path, command: str) -> list[Result]:
-    """The results of all runs.
+def read(runs: Mapping[str, Config], folder: Path, command: str) -> dict[str, Result]:
+    """The results of all runs by label, those of other code too: `summary` says how many these are.
 
     Raises:
-        UserError: one is missing, damaged or of other code; says how many and which command makes them.
+        UserError: one is missing or damaged; says how many and which command makes them.
     """
-    found = [look_up(config, folder) for config in configs]
-    lacking = [state for state, _ in found if state != "done"]
+    found = {label: look_up(config, folder) for label, config in runs.items()}
+    lacking = [state for state, result in found.values() if result is None]
     if lacking:
         counts = ", ".join(f"{lacking.count(state)} {state}" for state in dict.fromkeys(lacking))
-        raise UserError(f"{folder}: of {len(configs)} results {counts}; make them with `{command}`")
-    return [result for _, result in found]
+        raise UserError(f"{folder}: of {len(runs)} results {counts}; make them with `{command}`")
+    return {label: result for label, (_, result) in found.items()}
+
+
+def summary(results: Mapping[str, Result]) -> str:
+    """One paragraph on where results come from: how many, code, commits, dates, machines, time."""
+    abouts = [result.about for result in results.values()]
+    other = sum(about["code"] != code_version() for about in abouts)
+
+    def several(name: str) -> str:
+        return ", ".join(sorted({str(about[name]) for about in abouts}))
+
+    whose = f"all by today's code, {code_version()}" if not other else f"{other} of them by other code than today's ({several('code')})"
+    versions = ", ".join(sorted({f"{package} {number}" for about in abouts for package, number in about["versions"].items()}))
+    return (
+        f"{len(abouts)} runs, {whose}; commit {several('commit')}; {several('date')}; {several('machine')}; "
+        f"threads {several('threads')}; {versions}; {sum(about['seconds'] for about in abouts) / 3600:.1f} hours of training in all"
+    )
 
 
 def seconds_expected(config: Config, folder: Path) -> float | None:
@@ -129,58 +113,130 @@ def seconds_expected(config: Config, folder: Path) -> float | None:
     return median(known) if known else None
 
 
-def make(config: Config, folder: Path) -> Path:
-    """Train in a folder of its own that is gone afterwards, and write the result."""
-    from dsgc.train import train  # torch and timm are loaded by the process that trains
+def plan(runs: Mapping[str, Config], folder: Path, jobs: int) -> list[str]:
+    """What `make_all` would do, line by line, with the time that it would take."""
+    states = {label: look_up(config, folder)[0] for label, config in runs.items()}
+    waiting = {label: seconds_expected(runs[label], folder) for label, state in states.items() if state != "done"}
+    lines = [f"{states[label]:<10}  {path_of(config, folder).name}  {label}" for label, config in runs.items()]
+    seconds = [value for value in waiting.values() if value is not None]
+    time_needed = f"about {sum(seconds) / jobs / 60:.0f} min" if waiting and len(seconds) == len(waiting) else "no run to estimate from"
+    return [*lines, _counted(len(runs), len(waiting), jobs) + (f": {time_needed}" if waiting else "")]
+
+
+def make(config: Config, folder: Path, scratch: Path) -> Path:
+    """Train in `scratch` and write the result to the folder."""
+    from dsgc import diagnosis  # torch and timm are loaded by the process that trains
+    from dsgc.build import accelerator_of, load_networks
+    from dsgc.pictures import encoded
+    from dsgc.train import open_data, train
 
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="dsgc-run-") as scratch:
-        run = train(dataclasses.replace(config, out=f"{scratch}/run"))
-        scores = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    result = Result(described(config), scores, provenance(config, time.monotonic() - begun))
+    run = train(dataclasses.replace(config, out=str(scratch / "run")))
+    scores = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    device = accelerator_of(config).device
+    networks, dataset = {name: network.to(device) for name, network in load_networks(run)[0].items()}, open_data(config).val
+    counts = diagnosis.count(networks["teacher"], dataset, config, device) if config.supervision == "tags" else {}
+    samples = encoded(networks["teacher"], dataset, config, device)
+    result = Result(described(config), scores, counts, samples, provenance(config, time.monotonic() - begun))
     path = path_of(config, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, result._asdict() | {"digest": _digest(result)})
     return path
 
 
-def make_all(configs: Sequence[Config], folder: Path, *, jobs: int, say: Callable[[str], None] = print) -> int:
-    """Make what the folder lacks, `jobs` runs at a time; returns how many failed. What is done is kept whatever happens.
+def make_all(runs: Mapping[str, Config], folder: Path, *, jobs: int, gpus: int = 0, say: Callable[[str], None] = tqdm.write) -> int:
+    """Make what the folder lacks, `jobs` runs at a time, each in a process of its own; returns how many failed.
+
+    What is done is kept whatever happens. Processes are dealt out over `gpus` cards, or share the cores where there is none.
 
     Raises:
         UserError: `jobs` is less than 1.
     """
     if jobs < 1:
         raise UserError(f"jobs {jobs}: must be 1 or more")
-    states = {config: look_up(config, folder)[0] for config in configs}
-    waiting = [config for config, state in states.items() if state != "done"]
-    for config in waiting:
-        if states[config] != "missing":
-            say(f"{path_of(config, folder).name}: {states[config]}, made again")
-    say(f"{len(states) - len(waiting)} of {len(states)} results are there, {len(waiting)} to make, {jobs} at a time")
-    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))  # for the processes that start below
-    failed, begun = 0, time.monotonic()
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        running = {pool.submit(make, config, folder): config for config in waiting}
-        for done, future in enumerate(as_completed(running), 1):
-            try:
-                what = future.result().name
-            except Exception as error:  # of any kind, a killed process included: the other runs go on
-                failed += 1
-                what = f"FAILED {path_of(running[future], folder).name}: {type(error).__name__}: {first_line(error)}"
-            left = (time.monotonic() - begun) / done * (len(waiting) - done)
-            say(f"{done} of {len(waiting)}: {what}; about {left / 60:.0f} min left")
+    states = {label: look_up(config, folder)[0] for label, config in runs.items()}
+    waiting = {label: runs[label] for label, state in states.items() if state != "done"}
+    for label in waiting:
+        if states[label] != "missing":
+            say(f"{label}: {path_of(runs[label], folder).name} {states[label]}, made again")
+    say(_counted(len(runs), len(waiting), jobs))
+    places: SimpleQueue[dict[str, str]] = SimpleQueue()
+    for job in range(jobs):
+        places.put({"CUDA_VISIBLE_DEVICES": str(job % gpus)} if gpus else {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))})
+
+    def one(label: str, scratch: Path) -> str | None:
+        place = places.get()
+        try:
+            return _make_apart(waiting[label], folder, scratch, place)
+        finally:
+            places.put(place)
+
+    failed, total = 0, sum(config.steps for config in waiting.values())
+    with tempfile.TemporaryDirectory(prefix="dsgc-runs-") as scratch, tqdm(total=total, unit="step", smoothing=0.05) as bar:
+        folders = {label: Path(scratch, str(number)) for number, label in enumerate(waiting)}
+        pool = ThreadPoolExecutor(jobs)
+        try:
+            running = {pool.submit(one, label, place): label for label, place in folders.items()}
+            while running:
+                done, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
+                for future in done:
+                    label = running.pop(future)
+                    problem = future.result()
+                    failed += problem is not None
+                    left = f"{len(waiting) - len(running)} of {len(waiting)}"
+                    say(f"{left}: {label}" if problem is None else f"{left}: FAILED {label}: {problem}")
+                bar.update(sum(_steps(place, waiting[label].steps) for label, place in folders.items()) - bar.n)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # a process whose parent is gone ends itself
     return failed
+
+
+def _make_apart(config: Config, folder: Path, scratch: Path, place: dict[str, str]) -> str | None:
+    """`make` in a process of its own; returns what went wrong, on one line, if it did."""
+    scratch.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dsgc.runner", str(folder), str(scratch)],
+        env=os.environ | {"TQDM_DISABLE": "1"} | place,
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=(scratch / "stderr").open("w"), text=True,
+    )  # fmt: skip
+    process.stdin.write(json.dumps(dataclasses.asdict(config)) + "\n")
+    process.stdin.flush()  # and stays open: its end tells the process that this one is gone
+    code = process.wait()
+    process.stdin.close()
+    lines = (scratch / "stderr").read_text(errors="replace").strip().splitlines()
+    if code == 0:
+        return None
+    return f"killed by signal {-code}" if code < 0 else (lines[-1] if lines else f"exit code {code}")
+
+
+def _child(folder: str, scratch: str) -> int:
+    """What a process of `make_all` does: a configuration comes in on standard input."""
+    values = json.loads(sys.stdin.readline())
+    threading.Thread(target=lambda: (sys.stdin.read(), os._exit(1)), daemon=True).start()  # ends with its parent
+    try:
+        make(Config(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}), Path(folder), Path(scratch))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _steps(scratch: Path, steps: int) -> int:
+    """How far a run has come."""
+    try:
+        last = (scratch / "run" / "log.jsonl").read_text().splitlines()[-1]
+        return json.loads(last)["step"]
+    except (OSError, ValueError, IndexError):
+        return steps if (scratch / "run" / "metrics.json").exists() else 0
+
+
+def _counted(all_runs: int, waiting: int, jobs: int) -> str:
+    return f"{all_runs - waiting} of {all_runs} results are there, {waiting} to make, {jobs} at a time"
 
 
 def _digest(result: Result) -> str:
     return hashlib.sha256(json.dumps(result._asdict(), sort_keys=True).encode()).hexdigest()
 
 
-def _commit() -> str:
-    """The repository's commit, with a mark if files differ from it; `unknown` outside a repository."""
-    command = ["git", "-C", PACKAGE, "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
+if __name__ == "__main__":
+    sys.exit(_child(*sys.argv[1:]))

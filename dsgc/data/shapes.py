@@ -190,6 +190,12 @@ def write(out: Path | str, *, seed: int = 0, sizes: dict[str, int] | None = None
     return out
 
 
+def ensure(folder: Path | str) -> None:
+    """Write the data set to `folder` unless there is something of that name."""
+    if not Path(folder).exists():
+        write(folder)
+
+
 def _write_all(partial: Path, seed: int, sizes: dict[str, int]) -> None:
     for folder in ("JPEGImages", "SegmentationClass", "Annotations", "ImageSets/Segmentation"):
         (partial / folder).mkdir(parents=True)

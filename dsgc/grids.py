@@ -1,0 +1,68 @@
+"""The grids of runs behind the ablation tables: which fields each row changes, on which scale, under which seeds."""
+
+import dataclasses
+
+from dsgc import paper
+from dsgc.config import Config, preset
+
+SEEDS = (0, 1, 2)
+PICTURES = 6  # validation images kept from the runs of the first grid under the first seed, for Fig. 2 to 4
+METHOD = "+ DSKD + GC"
+
+
+def _fields(table: paper.Table, *names: str) -> dict[str, dict]:
+    """The fields that the rows of a table of the paper state in their names."""
+    return {row: dict(zip(names, map(float, row.split(", ")), strict=True)) for row in table.rows}
+
+
+GRIDS: dict[str, dict[str, dict]] = {
+    "modules": {  # Table 1, and the combination that it leaves out
+        "baseline": {"distillation": False, "correction": False},
+        "+ DSKD": {"correction": False},
+        METHOD: {},
+        "+ GC": {"distillation": False},
+    },
+    "thresholds": _fields(paper.THRESHOLDS, "theta_high", "theta_low"),  # Table 2
+    "weights": _fields(paper.WEIGHTS, "lambda1", "lambda2", "lambda3"),  # Table 3
+    "choices": {  # one change at a time from the preset; what the paper prints is marked so
+        "preset": {},
+        "mixture over all pixels (as printed)": {"mixture_pixels": "all"},
+        "mixture over positive pixels": {"mixture_pixels": "positive"},
+        "mixture on the patch grid": {"mixture_grid": "patch"},
+        "all pixels of the patch grid": {"mixture_pixels": "all", "mixture_grid": "patch"},
+        "tau 0.97": {"tau": 0.97},
+        "Eq. 7 over tokens": {"similarity_axis": "tokens"},
+        "Eq. 7 after warm-up too": {"similarity_after_warmup": True},
+        "Eq. 10 without centre": {"centre_momentum": 1.0},
+        "Eq. 10 with temperatures 1": {"student_temperature": 1.0, "teacher_temperature": 1.0},
+        "Eq. 10 with neither (as printed)": {
+            "centre_momentum": 1.0, "student_temperature": 1.0, "teacher_temperature": 1.0,
+        },
+        "Eq. 3 with two labels (as printed)": {"ptc_classes": False},
+        "Eq. 1 without minimum (as printed)": {"subtract_minimum": False},
+        "Eq. 22 unbalanced (as printed)": {"balanced_segmentation": False},
+        "Eq. 8 on the mean of the 5 % highest": {"tag_pool": 0.05},
+        "no refinement": {"refine_iterations": 0},
+        "labels from the student's CAM": {"label_network": "student"},
+        "lambda4 = 1": {"lambda4": 1.0},
+    },
+}  # fmt: skip
+
+
+def config_of(scale: str, changes: dict, seed: int, data: str = "") -> Config:
+    """A row's configuration: a preset with the row's changes, scored on the preset's validation split at the end only."""
+    base = preset(scale)
+    base = dataclasses.replace(base, data=data or base.data, seed=seed, eval_every=0, pictures=0)
+    config = dataclasses.replace(base, **changes)
+    pictured = seed == SEEDS[0] and any(config == dataclasses.replace(base, **row) for row in GRIDS["modules"].values())
+    return dataclasses.replace(config, pictures=PICTURES) if pictured else config
+
+
+def runs(names: list[str], scale: str, seeds: tuple[int, ...] = SEEDS, data: str = "") -> dict[str, Config]:
+    """The runs of several grids by label, grid by grid and within it seed by seed; one that two grids share comes once."""
+    found: dict[Config, str] = {}
+    for name in names:
+        for seed in seeds:
+            for row, changes in GRIDS[name].items():
+                found.setdefault(config_of(scale, changes, seed, data), f"{name}: {row}, seed {seed}")
+    return {label: config for config, label in found.items()}

@@ -1,0 +1,62 @@
+"""Where a result comes from: a digest of the code that made it, commit, date, duration, machine, versions."""
+
+import ast
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import time
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from dsgc.config import Config
+
+PACKAGE = Path(__file__).parent
+ENTRIES = ("train", "diagnosis")  # the modules that make a result; what they import makes it too
+
+
+@cache
+def code_version() -> str:
+    """A digest of the modules that a result depends on; comments and docstrings do not count."""
+    waiting, trees = [*ENTRIES], {}
+    while waiting:
+        name = waiting.pop()
+        path = PACKAGE.joinpath(*name.split(".")).with_suffix(".py")
+        if name in trees or not path.is_file():
+            continue
+        trees[name] = tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "dsgc":
+                below = node.module.removeprefix("dsgc").removeprefix(".")
+                waiting += [below, *(f"{below}.{alias.name}".lstrip(".") for alias in node.names)]
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node, clean=False) is not None:
+                node.body[0].value.value = ""
+    text = json.dumps({name: ast.dump(trees[name]) for name in sorted(trees)})
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def provenance(config: Config, seconds: float) -> dict:
+    """Where a result of this process comes from: code, commit, date, seconds, threads, machine, versions."""
+    import torch
+
+    device = "cpu" if config.device == "cpu" or not torch.cuda.is_available() else torch.cuda.get_device_name()
+    return {
+        "code": code_version(),
+        "commit": _commit(),
+        "date": time.strftime("%Y-%m-%d"),
+        "seconds": round(seconds),
+        "threads": torch.get_num_threads(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {device}",
+        "versions": {package: version(package) for package in ("torch", "timm", "numpy")},
+    }
+
+
+def _commit() -> str:
+    """The repository's commit, with a mark if files differ from it; `unknown` outside a repository."""
+    command = ["git", "-C", PACKAGE, "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
