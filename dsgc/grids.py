@@ -1,10 +1,13 @@
 """The grids of runs behind the ablation tables: which fields each row changes, on which scale, under which seeds."""
 
 import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
 
 from dsgc import paper
-from dsgc.config import Config, preset
+from dsgc.config import PRESETS, Config, preset
 
+RESULTS = Path(__file__).parents[1] / "results"  # those that the repository holds
 SEEDS = (0, 1, 2)
 PICTURES = 6  # validation images kept from the runs of the first grid under the first seed, for Fig. 2 to 4
 METHOD = "+ DSKD + GC"
@@ -58,11 +61,20 @@ def config_of(scale: str, changes: dict, seed: int, data: str = "") -> Config:
     return dataclasses.replace(config, pictures=PICTURES) if pictured else config
 
 
-def runs(names: list[str], scale: str, seeds: tuple[int, ...] = SEEDS, data: str = "") -> dict[str, Config]:
+def runs(names: Sequence[str], scale: str, seeds: Sequence[int] = SEEDS, data: str = "") -> dict[str, Config]:
     """The runs of several grids by label, grid by grid and within it seed by seed; one that two grids share comes once."""
     found: dict[Config, str] = {}
     for name in names:
-        for seed in seeds:
-            for row, changes in GRIDS[name].items():
-                found.setdefault(config_of(scale, changes, seed, data), f"{name}: {row}, seed {seed}")
+        for (row, seed), config in rows(name, scale, seeds, data).items():
+            found.setdefault(config, f"{name}: {row}, seed {seed}")
     return {label: config for config, label in found.items()}
+
+
+def rows(name: str, scale: str, seeds: Sequence[int] = SEEDS, data: str = "") -> dict[tuple[str, int], Config]:
+    """All runs of one grid by row and seed."""
+    return {(row, seed): config_of(scale, changes, seed, data) for seed in seeds for row, changes in GRIDS[name].items()}
+
+
+def scales(folder: Path) -> list[str]:
+    """The scales of which a folder holds results."""
+    return [name for name in PRESETS if any(Path(folder, name).glob("*.json"))]

@@ -19,7 +19,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from queue import SimpleQueue
 from statistics import median
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 from tqdm import tqdm
 
@@ -29,6 +29,7 @@ from dsgc.provenance import code_version, provenance
 from dsgc.record import write_json
 
 MACHINE = ("data", "out", "workers")  # fields that say where and how, and change no score
+Label = TypeVar("Label")
 State = Literal["done", "missing", "damaged", "other code"]
 
 
@@ -70,8 +71,8 @@ def look_up(config: Config, folder: Path) -> tuple[State, Result | None]:
     return ("done" if result.about["code"] == code_version() else "other code"), result
 
 
-def read(runs: Mapping[str, Config], folder: Path, command: str) -> dict[str, Result]:
-    """The results of all runs by label, those of other code too: `summary` says how many these are.
+def read(runs: Mapping[Label, Config], folder: Path, command: str) -> dict[Label, Result]:
+    """The results of all runs by label, whatever it is, those of other code too: `summary` says how many these are.
 
     Raises:
         UserError: one is missing or damaged; says how many and which command makes them.
@@ -84,7 +85,7 @@ def read(runs: Mapping[str, Config], folder: Path, command: str) -> dict[str, Re
     return {label: result for label, (_, result) in found.items()}
 
 
-def summary(results: Mapping[str, Result]) -> str:
+def summary(results: Mapping[Label, Result]) -> str:
     """One paragraph on where results come from: how many, code, commits, dates, machines, time."""
     abouts = [result.about for result in results.values()]
     other = sum(about["code"] != code_version() for about in abouts)
@@ -212,7 +213,8 @@ def _make_apart(config: Config, folder: Path, scratch: Path, place: dict[str, st
 def _child(folder: str, scratch: str) -> int:
     """What a process of `make_all` does: a configuration comes in on standard input."""
     values = json.loads(sys.stdin.readline())
-    threading.Thread(target=lambda: (sys.stdin.read(), os._exit(1)), daemon=True).start()  # ends with its parent
+    # This process ends with its parent. Not sys.stdin.read(): its lock, held, would stop the loading processes that fork.
+    threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
     try:
         make(Config(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}), Path(folder), Path(scratch))
     except UserError as error:

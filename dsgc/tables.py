@@ -1,0 +1,167 @@
+"""Tables of measured values beside the paper's: mean and spread over seeds, what the spread allows to tell, exports.
+
+Values are per cent throughout. `scores` gives a frame with one row for each setting and one column for each seed; runs with
+the same seed share data order, augmentation and first weights, so settings are compared seed by seed.
+"""
+
+import base64
+import html
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from dsgc import paper
+from dsgc.runner import Result
+
+CONFIDENCE = 0.95
+HELD, REVERSED, OPEN = "as in the paper", "the other way round", "cannot be told apart"
+
+
+def scores(results: Mapping[tuple[str, int], Result], score: str = "seg", network: str = "teacher") -> pd.DataFrame:
+    """mIoU of one score of one network: a row for each setting, a column for each seed."""
+    values = {key: result.scores[network][score]["miou"] for key, result in results.items() if network in result.scores}
+    series = pd.Series({key: 100 * value for key, value in values.items() if value is not None}, dtype=float)
+    rows, seeds = (list(dict.fromkeys(key[part] for key in results)) for part in (0, 1))
+    return pd.DataFrame([[series.get((row, seed), np.nan) for seed in seeds] for row in rows], rows, seeds)
+
+
+def long(printed: Mapping[str, Mapping[str, float]], measured: Mapping[str, Mapping[str, pd.DataFrame]]) -> pd.DataFrame:
+    """One line a value: what is scored, row, whose value, mean, standard deviation over seeds, number of seeds.
+
+    Args:
+        printed: the paper's values by score and row; a row or a score may be missing.
+        measured: by scale and score, as `scores` gives them.
+    """
+    lines = [(score, row, "paper", value, np.nan, np.nan) for score, rows in printed.items() for row, value in rows.items()]
+    for scale, by_score in measured.items():
+        for score, values in by_score.items():
+            n = values.count(axis=1)
+            columns = zip(values.index, values.mean(axis=1), values.std(axis=1, ddof=1), n, strict=True)
+            lines += [(score, row, scale, mean, sd, count) for row, mean, sd, count in columns if count]
+    return pd.DataFrame(lines, columns=["score", "row", "source", "mean", "sd", "seeds"])
+
+
+def wide(table: pd.DataFrame, name: str = "setting") -> pd.DataFrame:
+    """A long table as it is read: a row for each setting, a column for each score and source, mean and spread in a cell."""
+
+    def cell(line: pd.Series) -> str:
+        if line.source == "paper":
+            return f"{line['mean']:g}"
+        return f"{line['mean']:.1f} ± {line.sd:.1f}" if line.seeds > 1 else f"{line['mean']:.1f}"
+
+    heads = table.score + ", " + table.source
+    cells = {(row, head): cell(line) for (_, line), row, head in zip(table.iterrows(), table.row, heads, strict=True)}
+    rows, columns = list(dict.fromkeys(table.row)), list(dict.fromkeys(heads))
+    frame = pd.DataFrame([[cells.get((row, head), "–") for head in columns] for row in rows], rows, columns)
+    return frame.rename_axis(name)
+
+
+def interval(differences: Sequence[float]) -> tuple[float, float]:
+    """Where the mean of such differences lies, with 95 % confidence (Student's t); NaN for fewer than two."""
+    values = np.asarray(differences, float)
+    values = values[np.isfinite(values)]
+    if len(values) < 2:
+        return np.nan, np.nan
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return values.mean() - half, values.mean() + half
+
+
+def further_run(values: Sequence[float]) -> tuple[float, float]:
+    """Where one more run of the same setting lies, with 95 % confidence (Student's t); NaN for fewer than two."""
+    values = np.asarray(values, float)
+    values = values[np.isfinite(values)]
+    if len(values) < 2:
+        return np.nan, np.nan
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * values.std(ddof=1) * np.sqrt(1 + 1 / len(values))
+    return values.mean() - half, values.mean() + half
+
+
+def pairs(values: pd.DataFrame, printed: Mapping[str, float]) -> pd.DataFrame:
+    """Each two rows, the better one of the paper first: the paper's difference, the measured one seed by seed, a verdict.
+
+    The verdict is `OPEN` unless the 95 % interval of the measured difference leaves out 0. Two rows that the paper prints
+    with the same value are left out.
+    """
+    ranked = sorted((row for row in values.index if row in printed), key=lambda row: -printed[row])
+    lines = []
+    for better, worse in combinations(ranked, 2):
+        if printed[better] == printed[worse]:
+            continue
+        difference = (values.loc[better] - values.loc[worse]).dropna()
+        low, high = interval(difference)
+        verdict = HELD if low > 0 else REVERSED if high < 0 else OPEN
+        lines.append((better, worse, printed[better] - printed[worse], difference.mean(), low, high, verdict))
+    names = ["better in the paper", "than", "by", "measured by", "from", "to", "order"]
+    return pd.DataFrame(lines, columns=names)
+
+
+def verdict(values: pd.DataFrame, printed: Mapping[str, float], scale: str) -> str:
+    """An honest line: did the paper's order hold in the means, and does the spread allow to tell?"""
+    compared = pairs(values, printed)
+    order = " > ".join(sorted(printed, key=lambda row: -printed[row]))
+    means = values.mean(axis=1).loc[[row for row in values.index if row in printed]]
+    ours = " > ".join(means.sort_values(ascending=False).index)
+    counts = compared["order"].value_counts()
+    held, reversed_, open_ = (int(counts.get(kind, 0)) for kind in (HELD, REVERSED, OPEN))
+    same = "The paper's order held" if order == ours else "The paper's order did not hold"
+    return (
+        f"{same} on scale {scale} ({values.shape[1]} seeds). Paper: {order}. Here, by the means: {ours}. "
+        f"Of {len(compared)} pairs the spread over seeds tells {held + reversed_} apart: {held} as in the paper, "
+        f"{reversed_} the other way round; {open_} cannot be told apart."
+    )
+
+
+def agreement(live: float, committed: Sequence[float]) -> str:
+    """Whether a run made now agrees with those committed, within what another seed would change."""
+    low, high = further_run(committed)
+    if not np.isfinite(low):
+        return f"{live:.1f}; fewer than two runs are committed, so nothing can be said"
+    verdict = "agrees" if low <= live <= high else "DOES NOT AGREE"
+    return f"{live:.1f}, {verdict} with the committed runs, whose spread leaves {low:.1f} to {high:.1f} for a further one"
+
+
+def export(table: pd.DataFrame, folder: Path, name: str) -> dict[str, Path]:
+    """Write a table as CSV, Markdown and LaTeX; returns the files by format."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    files = {kind: Path(folder) / f"{name}.{suffix}" for kind, suffix in (("CSV", "csv"), ("Markdown", "md"), ("LaTeX", "tex"))}
+    for kind, path in files.items():
+        path.write_text(_text(table, kind), encoding="utf-8")
+    return files
+
+
+class Exported:
+    """A table as a notebook shows it, with its three files below it as downloads that work without a connection."""
+
+    def __init__(self, table: pd.DataFrame, folder: Path, name: str):
+        self.table, self.name = table, name
+        self.files = export(table, folder, name)
+
+    def __repr__(self) -> str:
+        return self.table.to_string()
+
+    def _repr_html_(self) -> str:
+        links = []
+        for kind, path in self.files.items():
+            data = base64.b64encode(path.read_bytes()).decode("ascii")
+            address = f"data:text/plain;charset=utf-8;base64,{data}"
+            links.append(f'<a download="{html.escape(path.name)}" href="{address}">{kind}</a>')
+        table = self.table.reset_index().to_html(index=False, border=0, justify="left")
+        return f"{table}<p>This table as {', '.join(links)}</p>"
+
+
+def _text(table: pd.DataFrame, kind: str) -> str:
+    if kind == "CSV":
+        return table.to_csv()
+    if kind == "Markdown":
+        return table.to_markdown() + "\n"
+    escaped = table.rename_axis(columns=None).style.format(escape="latex").format_index(escape="latex", axis=0)
+    return escaped.format_index(escape="latex", axis=1).to_latex(hrules=True).replace("±", "$\\pm$").replace("–", "--")
+
+
+def printed(table: paper.Table, column: str) -> dict[str, float]:
+    """A column of a table of the paper by row."""
+    return {row: table.cell(row, column).value for row in table.rows}
