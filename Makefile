@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup test book serve notebooks sync lint clean
+.PHONY: help setup test book serve notebooks ablations sync lint clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -37,6 +37,9 @@ serve: setup  ## show the built book at http://localhost:8000
 
 notebooks: setup  ## run every notebook and store its outputs, after a change of text or package
 	$(BIN)/python book/store.py
+
+ablations: setup  ## make the runs of notebooks 07 and 08 that results/ lacks; hours, can be stopped and goes on
+	$(BIN)/python -m dsgc grid
 
 sync: setup  ## bring each notebook and its .py pair into step
 	$(BIN)/jupytext --sync notebooks/*.py

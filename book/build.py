@@ -17,7 +17,6 @@ traceback of its cell and, as the last line, where it stands; exit code 1.
 import argparse
 import ast
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -31,7 +30,6 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 ROOT = Path(__file__).resolve().parents[1]
-FONT_AWESOME = re.compile(r"<link[^>]*font-?awesome[^>]*>", re.IGNORECASE)  # in matplotlib's to_jshtml(); another host
 
 
 def execute(source: Path, target: Path, parameters: dict) -> None:
@@ -53,7 +51,7 @@ def execute(source: Path, target: Path, parameters: dict) -> None:
 
 
 def clean(path: Path) -> None:
-    """Take timings, widget states, the injected cell and links to another host out of an executed notebook."""
+    """Take timings, widget states and the injected cell out of an executed notebook."""
     notebook = nbformat.read(path, as_version=4)
     for key in ("papermill", "widgets"):
         notebook.metadata.pop(key, None)
@@ -62,9 +60,6 @@ def clean(path: Path) -> None:
             cell.metadata.pop(key, None)
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.metadata.tags.append("remove-cell")
-        for output in cell.get("outputs", []):
-            if "text/html" in output.get("data", {}):
-                output.data["text/html"] = FONT_AWESOME.sub("", output.data["text/html"])
     nbformat.write(notebook, path)
 
 

@@ -7,9 +7,7 @@ import contextlib
 import dataclasses
 import io
 import json
-import os
 import re
-import shutil
 import sys
 import typing
 from collections.abc import Sequence
@@ -33,7 +31,8 @@ def options_of(config: Config) -> type:
     fields = []
     for field in dataclasses.fields(Config):
         text = f"[{source(config, field.name)}] {field.metadata['text']}"
-        fields.append((field.name, Annotated[hints[field.name], tyro.conf.FlagConversionOff, tyro.conf.arg(help=text)], getattr(config, field.name)))
+        hint = Annotated[hints[field.name], tyro.conf.FlagConversionOff, tyro.conf.arg(help=text)]
+        fields.append((field.name, hint, getattr(config, field.name)))
     return dataclasses.make_dataclass("Options", fields, frozen=True)
 
 
@@ -151,28 +150,20 @@ def grid(arguments: Sequence[str]) -> None:
     for name in options.names:
         if name not in known:
             raise UserError(f"grid {name!r}: unknown; there are {', '.join(known)}")
+    if not options.seeds:
+        raise UserError("seeds: none given; name one or more")
     runs = grids.runs(list(options.names or known), options.scale, options.seeds, options.data)
     folder = options.out / options.scale
-    gpus = _gpus()
-    jobs = options.jobs if options.jobs is not None else gpus or os.cpu_count() or 1
+    jobs = runner.jobs_here() if options.jobs is None else options.jobs
     if jobs < 1:
         raise UserError(f"jobs {jobs}: must be 1 or more")
     if options.dry_run:
         print("\n".join(runner.plan(runs, folder, jobs)))
         return
     _embedded(next(iter(runs.values())).data)
-    failed = runner.make_all(runs, folder, jobs=jobs, gpus=gpus)
+    failed = runner.make_all(runs, folder, jobs=jobs)
     if failed:
-        raise UserError(f"{folder}: {failed} of {len(runs)} runs failed; what the others gave is kept, the same command makes the rest")
-
-
-def _gpus() -> int:
-    """How many cards there are; torch, which knows, is not loaded for it where there is no driver."""
-    if not (shutil.which("nvidia-smi") or shutil.which("rocm-smi")):
-        return 0
-    import torch
-
-    return torch.cuda.device_count()
+        raise UserError(f"{folder}: {failed} of {len(runs)} runs failed; the others are kept, the same command makes the rest")
 
 
 def _embedded(data: str) -> None:

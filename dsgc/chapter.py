@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from dsgc.config import PRESETS, Config
@@ -21,6 +21,12 @@ def ordered(low_name: str, low: float, high_name: str, high: float) -> None:
     """Refuse two thresholds that are not in order. Raises `UserError`."""
     if not low < high:
         raise UserError(f"parameters {low_name} = {low!r}, {high_name} = {high!r}: {low_name} must be less than {high_name}")
+
+
+def among(name: str, value: Any, allowed: Collection) -> None:
+    """Refuse a notebook parameter that is none of the values allowed. Raises `UserError`, which lists them."""
+    if value not in allowed:
+        raise UserError(f"parameter {name} = {value!r}: must be one of {', '.join(map(str, allowed))}")
 
 
 class Listing(str):

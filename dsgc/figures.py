@@ -13,8 +13,10 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from dsgc import diagnosis, tables
 from dsgc.data.palette import coloured, voc_palette
 from dsgc.evaluate import Views
 
@@ -110,13 +112,110 @@ def per_class(runs: Mapping[str, Path], score: str = "seg", network: str = "teac
     for name, run in runs.items():
         metrics = json.loads((Path(run) / "metrics.json").read_text())
         rows[name] = {key: np.nan if v is None else 100 * v for key, v in metrics[network][score]["per_class"].items()}
-    table = pd.DataFrame.from_dict(rows, orient="index")
-    figure, axis = plt.subplots(figsize=(1.6 + 0.75 * table.shape[1], 0.9 + 0.5 * len(table)), layout="constrained")
-    sns.heatmap(table, annot=True, fmt=".0f", vmin=0, vmax=100, cmap="viridis", cbar_kws={"label": "IoU, %"}, ax=axis)
-    axis.set_title(f"{SCORES[score]}, {network}")
-    axis.tick_params(axis="x", rotation=30)
+    return class_heat(pd.DataFrame.from_dict(rows, orient="index"), f"{SCORES[score]}, {network}")
+
+
+def gains(
+    values: pd.DataFrame, reference: str, printed: Mapping[str, float] | None = None, *, measure: str = "segmentation"
+) -> Figure:
+    """What each row gains over the reference row: a dot for each seed, the mean with its 95 % interval, the paper's gain."""
+    rows = [row for row in values.index if row != reference]
+    figure, axis = plt.subplots(figsize=(7.2, 1.3 + 0.42 * len(rows)), layout="constrained")
+    colours = sns.color_palette("colorblind")
+    for place, row in enumerate(rows):
+        gain = (values.loc[row] - values.loc[reference]).dropna()
+        low, high = tables.interval(gain)
+        if np.isfinite(low):
+            axis.plot([low, high], [place, place], color=colours[0], lw=6, alpha=0.25, solid_capstyle="butt")
+        axis.plot(gain, [place] * len(gain), "o", color=colours[0], ms=5, mec="white", mew=0.6)
+        axis.plot([gain.mean()] * 2, [place - 0.28, place + 0.28], color=colours[0], lw=2)
+        if printed and row in printed:
+            axis.plot(printed[row] - printed[reference], place, "D", mfc="none", mec=colours[3], mew=1.8, ms=8)
+    axis.axvline(0, color="0.3", lw=1)
+    axis.set(yticks=range(len(rows)), yticklabels=rows, ylim=(len(rows) - 0.5, -0.5))
+    axis.set_xlabel(f"{measure}, difference to {reference}, points of mIoU")
+    axis.grid(axis="y", visible=False)
+    handles = [
+        Line2D([], [], marker="o", ls="", color=colours[0], label="measured, one seed"),
+        Line2D([], [], marker="|", ls="", ms=12, mew=2, color=colours[0], label="mean"),
+        Patch(facecolor=colours[0], alpha=0.25, label="its 95 % interval"),
+    ]
+    if printed:
+        handles.append(Line2D([], [], marker="D", ls="", mfc="none", mec=colours[3], mew=1.8, ms=8, label="the paper"))
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=9, frameon=False)
+    return _closed(figure)
+
+
+def detectors(counts: Mapping[str, Sequence[np.ndarray]]) -> Figure:
+    """Reliability and precision over recall of what is asked whether a label is wrong; thin lines are seeds, thick their sum.
+
+    counts: by detector, one (bins, 2) array of right and wrong pixels for each seed.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 4.0), layout="constrained")
+    left.plot([0, 1], [0, 1], color="0.4", ls="--", lw=1)
+    left.text(0.5, 0.53, "says what is so", rotation=37, fontsize=8, color="0.35", ha="center", va="bottom")
+    for (name, parts), colour in zip(counts.items(), sns.color_palette("colorblind"), strict=False):
+        for part, wide, alpha in [*((part, 0.8, 0.5) for part in parts), (np.sum(parts, 0), 2.5, 1)]:
+            wrong, share = diagnosis.reliability(part)
+            middles = (np.arange(len(wrong)) + 0.5) / len(wrong)
+            seen = share >= 0.001  # a bin with hardly any pixel says nothing
+            label = name if alpha == 1 else None
+            left.plot(middles[seen], wrong[seen], marker="o" if alpha == 1 else None, lw=wide, alpha=alpha, color=colour, label=label)
+            precision, recall = diagnosis.precision_recall(part)
+            right.plot(recall, precision, lw=wide, alpha=alpha, color=colour, label=label)
+    total = np.sum(next(iter(counts.values())), 0)
+    share = total[:, 1].sum() / total.sum()
+    right.axhline(share, color="0.4", ls="--", lw=1)
+    right.text(0.99, share - 0.015, "by chance", fontsize=8, color="0.35", ha="right", va="top")
+    left.set(xlabel="what the detector says", ylabel="share of labels that are wrong", xlim=(0, 1), ylim=(0, 1), title="reliability")
+    right.set(xlabel="recall: wrong labels found", ylabel="precision: found labels wrong", xlim=(0, 1), ylim=(0, 1))
+    right.set_title("precision and recall")
+    left.legend(loc="upper left", fontsize=9)
+    return _closed(figure)
+
+
+def image_grid(rows: Mapping[str, Sequence[np.ndarray]], kinds: Mapping[str, str], classes: Sequence[str] = ()) -> Figure:
+    """Pictures by row, one column an image; another method is another row.
+
+    rows: by title, (H, W, 3) images, (H, W) maps in 0..255 or (H, W) labels; kinds: of each title "image", "map" or "labels".
+    """
+    columns = len(next(iter(rows.values())))
+    size = (1.5 * columns + 1.2, 1.5 * len(rows) + 0.5)
+    figure, axes = plt.subplots(len(rows), columns, figsize=size, layout="constrained", squeeze=False)
+    for axis_row, (title, pictures) in zip(axes, rows.items(), strict=True):
+        for axis, picture in zip(axis_row, pictures, strict=True):
+            if kinds[title] == "map":
+                heat = axis.imshow(picture / 255, cmap="inferno", vmin=0, vmax=1)
+            else:
+                axis.imshow(coloured(picture) if kinds[title] == "labels" else picture)
+        axis_row[0].set_ylabel(title, fontsize=10)
+    _bare(axes)
+    if "map" in kinds.values():
+        figure.colorbar(heat, ax=axes, location="bottom", shrink=0.4, aspect=30, pad=0.02, label="activation")
+    if classes:
+        _class_legend(figure, classes)
+    return _closed(figure)
+
+
+def class_heat(table: pd.DataFrame, title: str) -> Figure:
+    """IoU in % as a heat map: a row for each method, a column for each class."""
+    figure, axis = plt.subplots(figsize=(1.9 + 0.5 * table.shape[1], 1.3 + 0.45 * len(table)), layout="constrained")
+    sns.heatmap(
+        table, annot=True, fmt=".0f", vmin=0, vmax=100, cmap="viridis", annot_kws={"fontsize": 9}, cbar_kws={"label": "IoU, %"}, ax=axis
+    )
+    axis.set_title(title)
+    axis.tick_params(axis="x", rotation=45)
     axis.tick_params(axis="y", rotation=0)
     return _closed(figure)
+
+
+def save(figure: Figure, folder: Path, name: str) -> Figure:
+    """Write a figure as SVG and PNG and hand it on."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with plt.rc_context({"svg.hashsalt": "dsgc"}):  # the same figure gives the same file
+        figure.savefig(Path(folder) / f"{name}.svg", metadata={"Date": None})
+    figure.savefig(Path(folder) / f"{name}.png", dpi=200)
+    return figure
 
 
 def samples(images: Sequence[np.ndarray], masks: Sequence[np.ndarray], tags: Sequence[str], classes: Sequence[str]) -> Figure:

@@ -48,6 +48,7 @@ GRIDS: dict[str, dict[str, dict]] = {
         "no refinement": {"refine_iterations": 0},
         "labels from the student's CAM": {"label_network": "student"},
         "lambda4 = 1": {"lambda4": 1.0},
+        "learning rates 0.0003 and 0.00003": {"lr": 3e-4, "student_lr": 3e-5},
     },
 }  # fmt: skip
 

@@ -5,10 +5,12 @@ killed leaves nothing behind and is made again the next time. A file that is dam
 reported and made again.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,7 +28,6 @@ from tqdm import tqdm
 from dsgc.config import Config
 from dsgc.errors import UserError
 from dsgc.provenance import code_version, provenance
-from dsgc.record import write_json
 
 MACHINE = ("data", "out", "workers")  # fields that say where and how, and change no score
 Label = TypeVar("Label")
@@ -63,7 +64,7 @@ def look_up(config: Config, folder: Path) -> tuple[State, Result | None]:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         result = Result(**{name: stored[name] for name in Result._fields})
-        whole = stored["digest"] == _digest(result) and result.config == described(config)
+        whole = stored["digest"] == digest(result) and result.config == described(config)
     except (OSError, ValueError, KeyError, TypeError):
         whole = False
     if not whole:
@@ -93,7 +94,8 @@ def summary(results: Mapping[Label, Result]) -> str:
     def several(name: str) -> str:
         return ", ".join(sorted({str(about[name]) for about in abouts}))
 
-    whose = f"all by today's code, {code_version()}" if not other else f"{other} of them by other code than today's ({several('code')})"
+    others = ", ".join(sorted({about["code"] for about in abouts} - {code_version()}))
+    whose = f"{other} of them by other code than today's ({others})" if other else f"all by today's code, {code_version()}"
     versions = ", ".join(sorted({f"{package} {number}" for about in abouts for package, number in about["versions"].items()}))
     return (
         f"{len(abouts)} runs, {whose}; commit {several('commit')}; {several('date')}; {several('machine')}; "
@@ -120,7 +122,9 @@ def plan(runs: Mapping[str, Config], folder: Path, jobs: int) -> list[str]:
     waiting = {label: seconds_expected(runs[label], folder) for label, state in states.items() if state != "done"}
     lines = [f"{states[label]:<10}  {path_of(config, folder).name}  {label}" for label, config in runs.items()]
     seconds = [value for value in waiting.values() if value is not None]
-    time_needed = f"about {sum(seconds) / jobs / 60:.0f} min" if waiting and len(seconds) == len(waiting) else "no run to estimate from"
+    time_needed = "no run to estimate from"
+    if waiting and len(seconds) == len(waiting):
+        time_needed = f"about {max(sum(seconds) / jobs, *seconds) / 60:.0f} min"
     return [*lines, _counted(len(runs), len(waiting), jobs) + (f": {time_needed}" if waiting else "")]
 
 
@@ -129,32 +133,52 @@ def make(config: Config, folder: Path, scratch: Path) -> Path:
     from dsgc import diagnosis  # torch and timm are loaded by the process that trains
     from dsgc.build import accelerator_of, load_networks
     from dsgc.pictures import encoded
+    from dsgc.record import write_json
     from dsgc.train import open_data, train
 
-    begun = time.monotonic()
+    begun, about = time.monotonic(), provenance(config, 0)  # of the code that was loaded: files may change while it trains
     run = train(dataclasses.replace(config, out=str(scratch / "run")))
     scores = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     device = accelerator_of(config).device
     networks, dataset = {name: network.to(device) for name, network in load_networks(run)[0].items()}, open_data(config).val
     counts = diagnosis.count(networks["teacher"], dataset, config, device) if config.supervision == "tags" else {}
     samples = encoded(networks["teacher"], dataset, config, device)
-    result = Result(described(config), scores, counts, samples, provenance(config, time.monotonic() - begun))
+    result = Result(described(config), scores, counts, samples, about | {"seconds": round(time.monotonic() - begun)})
     path = path_of(config, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, result._asdict() | {"digest": _digest(result)})
+    write_json(path, result._asdict() | {"digest": digest(result)})
     return path
 
 
-def make_all(runs: Mapping[str, Config], folder: Path, *, jobs: int, gpus: int = 0, say: Callable[[str], None] = tqdm.write) -> int:
+def gpus() -> int:
+    """How many cards there are; torch, which knows, is not loaded for it where there is no driver."""
+    if not (shutil.which("nvidia-smi") or shutil.which("rocm-smi")):
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def jobs_here() -> int:
+    """As many runs at a time as there are cards, or cores where there is no card."""
+    return gpus() or os.cpu_count() or 1
+
+
+def make_all(runs: Mapping[str, Config], folder: Path, *, jobs: int, say: Callable[[str], None] = tqdm.write) -> int:
     """Make what the folder lacks, `jobs` runs at a time, each in a process of its own; returns how many failed.
 
-    What is done is kept whatever happens. Processes are dealt out over `gpus` cards, or share the cores where there is none.
+    What is done is kept whatever happens. Processes are dealt out over the cards, or share the cores where there is none.
 
     Raises:
-        UserError: `jobs` is less than 1.
+        UserError: `jobs` is less than 1, or the folder cannot be written to.
     """
     if jobs < 1:
         raise UserError(f"jobs {jobs}: must be 1 or more")
+    try:  # before hours are spent on what could not be kept
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write here ({error.strerror}); choose another folder") from error
     states = {label: look_up(config, folder)[0] for label, config in runs.items()}
     waiting = {label: runs[label] for label, state in states.items() if state != "done"}
     for label in waiting:
@@ -162,13 +186,15 @@ def make_all(runs: Mapping[str, Config], folder: Path, *, jobs: int, gpus: int =
             say(f"{label}: {path_of(runs[label], folder).name} {states[label]}, made again")
     say(_counted(len(runs), len(waiting), jobs))
     places: SimpleQueue[dict[str, str]] = SimpleQueue()
+    cards, threads = _cards(), max(1, (os.cpu_count() or 1) // jobs)
     for job in range(jobs):
-        places.put({"CUDA_VISIBLE_DEVICES": str(job % gpus)} if gpus else {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))})
+        places.put({"CUDA_VISIBLE_DEVICES": cards[job % len(cards)]} if cards else {"OMP_NUM_THREADS": str(threads)})
+    stop = threading.Event()
 
     def one(label: str, scratch: Path) -> str | None:
         place = places.get()
         try:
-            return _make_apart(waiting[label], folder, scratch, place)
+            return _make_apart(waiting[label], folder, scratch, place, stop)
         finally:
             places.put(place)
 
@@ -186,25 +212,38 @@ def make_all(runs: Mapping[str, Config], folder: Path, *, jobs: int, gpus: int =
                     failed += problem is not None
                     left = f"{len(waiting) - len(running)} of {len(waiting)}"
                     say(f"{left}: {label}" if problem is None else f"{left}: FAILED {label}: {problem}")
-                bar.update(sum(_steps(place, waiting[label].steps) for label, place in folders.items()) - bar.n)
+                ahead = sum(waiting[label].steps - _steps(folders[label]) for label in running.values())
+                bar.update(total - ahead - bar.n)
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # a process whose parent is gone ends itself
+            stop.set()
+            pool.shutdown(cancel_futures=True)
     return failed
 
 
-def _make_apart(config: Config, folder: Path, scratch: Path, place: dict[str, str]) -> str | None:
-    """`make` in a process of its own; returns what went wrong, on one line, if it did."""
+def _cards() -> list[str]:
+    """The cards by name, as CUDA_VISIBLE_DEVICES has them; where it is set, those that it names."""
+    count = gpus()
+    return (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))).split(",")[:count]
+
+
+def _make_apart(config: Config, folder: Path, scratch: Path, place: dict[str, str], stop: threading.Event) -> str | None:
+    """`make` in a process of its own, killed once `stop` is set; returns what went wrong, on one line, if it did."""
     scratch.mkdir()
     process = subprocess.Popen(
         [sys.executable, "-m", "dsgc.runner", str(folder), str(scratch)],
         env=os.environ | {"TQDM_DISABLE": "1"} | place,
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=(scratch / "stderr").open("w"), text=True,
     )  # fmt: skip
-    process.stdin.write(json.dumps(dataclasses.asdict(config)) + "\n")
-    process.stdin.flush()  # and stays open: its end tells the process that this one is gone
-    code = process.wait()
-    process.stdin.close()
+    with contextlib.suppress(BrokenPipeError):  # it has ended already; its exit code says why
+        process.stdin.write(json.dumps(dataclasses.asdict(config)) + "\n")
+        process.stdin.flush()  # and stays open: its end tells the process that this one is gone
+    while (code := process.poll()) is None:
+        if stop.wait(0.2):
+            process.kill()
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
     lines = (scratch / "stderr").read_text(errors="replace").strip().splitlines()
+    shutil.rmtree(scratch, ignore_errors=True)  # now: the checkpoints of all runs together would fill a disk
     if code == 0:
         return None
     return f"killed by signal {-code}" if code < 0 else (lines[-1] if lines else f"exit code {code}")
@@ -214,7 +253,7 @@ def _child(folder: str, scratch: str) -> int:
     """What a process of `make_all` does: a configuration comes in on standard input."""
     values = json.loads(sys.stdin.readline())
     # This process ends with its parent. Not sys.stdin.read(): its lock, held, would stop the loading processes that fork.
-    threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=[Path(scratch).parent], daemon=True).start()
     try:
         make(Config(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}), Path(folder), Path(scratch))
     except UserError as error:
@@ -223,20 +262,27 @@ def _child(folder: str, scratch: str) -> int:
     return 0
 
 
-def _steps(scratch: Path, steps: int) -> int:
+def _end_with_parent(scratch: Path) -> None:
+    os.read(0, 1)
+    shutil.rmtree(scratch, ignore_errors=True)  # nobody else is left to do it
+    os._exit(1)
+
+
+def _steps(scratch: Path) -> int:
     """How far a run has come."""
     try:
         last = (scratch / "run" / "log.jsonl").read_text().splitlines()[-1]
         return json.loads(last)["step"]
     except (OSError, ValueError, IndexError):
-        return steps if (scratch / "run" / "metrics.json").exists() else 0
+        return 0
 
 
 def _counted(all_runs: int, waiting: int, jobs: int) -> str:
     return f"{all_runs - waiting} of {all_runs} results are there, {waiting} to make, {jobs} at a time"
 
 
-def _digest(result: Result) -> str:
+def digest(result: Result) -> str:
+    """A digest of a whole result, which its file holds too."""
     return hashlib.sha256(json.dumps(result._asdict(), sort_keys=True).encode()).hexdigest()
 
 

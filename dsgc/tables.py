@@ -14,11 +14,37 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from dsgc import paper
+from dsgc import grids, paper, runner
+from dsgc.correction import RULES
+from dsgc.diagnosis import STATES
 from dsgc.runner import Result
 
 CONFIDENCE = 0.95
 HELD, REVERSED, OPEN = "as in the paper", "the other way round", "cannot be told apart"
+
+
+def read(
+    folder: Path, scale: str, seeds: Mapping[str, Sequence[int]], data: str = ""
+) -> dict[str, dict[tuple[str, int], Result]]:
+    """The results of grids on a scale by grid, row and seed.
+
+    Args:
+        seeds: of each grid that is wanted.
+    Raises:
+        UserError: a result is missing or damaged; says which command makes it.
+    """
+    found = {}
+    for name, of_grid in seeds.items():
+        command = f"python -m dsgc grid {name} --scale {scale} --seeds {' '.join(map(str, of_grid))}"
+        command += f" --data {data}" if data else ""
+        found[name] = runner.read(grids.rows(name, scale, of_grid, data), Path(folder) / scale, command)
+    return found
+
+
+def sources(found: Mapping[str, Mapping[tuple[str, int], Result]]) -> str:
+    """`runner.summary` of what `read` found, each run counted once."""
+    results = {runner.digest(result): result for part in found.values() for result in part.values()}
+    return runner.summary(results)
 
 
 def scores(results: Mapping[tuple[str, int], Result], score: str = "seg", network: str = "teacher") -> pd.DataFrame:
@@ -27,6 +53,17 @@ def scores(results: Mapping[tuple[str, int], Result], score: str = "seg", networ
     series = pd.Series({key: 100 * value for key, value in values.items() if value is not None}, dtype=float)
     rows, seeds = (list(dict.fromkeys(key[part] for key in results)) for part in (0, 1))
     return pd.DataFrame([[series.get((row, seed), np.nan) for seed in seeds] for row in rows], rows, seeds)
+
+
+def by_class(results: Mapping[tuple[str, int], Result], score: str = "seg", network: str = "teacher") -> pd.DataFrame:
+    """IoU of each class, mean over the seeds: a row for each setting; NaN for a class that occurs under no seed."""
+    lines = [
+        (row, name, np.nan if value is None else 100 * value)
+        for (row, _), result in results.items()
+        for name, value in result.scores[network][score]["per_class"].items()
+    ]
+    frame = pd.DataFrame(lines, columns=["row", "class", "iou"])
+    return frame.groupby(["row", "class"], sort=False).iou.mean().unstack(sort=False)
 
 
 def long(printed: Mapping[str, Mapping[str, float]], measured: Mapping[str, Mapping[str, pd.DataFrame]]) -> pd.DataFrame:
@@ -124,42 +161,63 @@ def agreement(live: float, committed: Sequence[float]) -> str:
     return f"{live:.1f}, {verdict} with the committed runs, whose spread leaves {low:.1f} to {high:.1f} for a further one"
 
 
-def export(table: pd.DataFrame, folder: Path, name: str) -> dict[str, Path]:
-    """Write a table as CSV, Markdown and LaTeX; returns the files by format."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    files = {kind: Path(folder) / f"{name}.{suffix}" for kind, suffix in (("CSV", "csv"), ("Markdown", "md"), ("LaTeX", "tex"))}
-    for kind, path in files.items():
-        path.write_text(_text(table, kind), encoding="utf-8")
-    return files
+def rule_effects(counts: Sequence) -> pd.DataFrame:
+    """What the rules that change labels did: pixels of each, and in per cent of these what became of them.
+
+    counts: (rule, state before, state after), as `diagnosis.count` gives them under "rules".
+    """
+    right, wrong, out = range(len(STATES))
+    rows = {}
+    for name, table in zip(RULES, np.asarray(counts), strict=True):
+        parts = {
+            "repaired": table[[wrong, out], right].sum(),
+            "broken": table[right, wrong],
+            "wrong, left out": table[wrong, out],
+            "right, left out": table[right, out],
+            "right as before": table[right, right],
+            "wrong as before": table[wrong, wrong],
+            "other": table[out, wrong] + table[out, out],
+        }
+        rows[name] = {"pixels": int(table.sum())} | {key: 100.0 * value / max(table.sum(), 1) for key, value in parts.items()}
+    return pd.DataFrame.from_dict(rows, orient="index").iloc[1:].rename_axis("rule")
 
 
 class Exported:
-    """A table as a notebook shows it, with its three files below it as downloads that work without a connection."""
+    """A table as a notebook shows it, written as CSV, Markdown and LaTeX, with these files as downloads below it.
 
-    def __init__(self, table: pd.DataFrame, folder: Path, name: str):
-        self.table, self.name = table, name
-        self.files = export(table, folder, name)
+    Args:
+        table: what is shown; strings, or numbers that are shown with one decimal.
+        data: what the CSV holds instead, for a table whose cells join several numbers.
+    """
+
+    def __init__(self, table: pd.DataFrame, folder: Path, name: str, data: pd.DataFrame | None = None):
+        self.shown = table.map(lambda value: f"{value:.1f}" if isinstance(value, float) else value)
+        texts = {
+            "csv": table.to_csv() if data is None else data.to_csv(index=False),
+            "md": self.shown.to_markdown(disable_numparse=True) + "\n",
+            "tex": _latex(self.shown),
+        }
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        self.files = [Path(folder) / f"{name}.{suffix}" for suffix in texts]
+        for path, text in zip(self.files, texts.values(), strict=True):
+            path.write_text(text, encoding="utf-8")
 
     def __repr__(self) -> str:
-        return self.table.to_string()
+        return self.shown.to_string()
 
     def _repr_html_(self) -> str:
         links = []
-        for kind, path in self.files.items():
+        for path, kind in zip(self.files, ("CSV", "Markdown", "LaTeX"), strict=True):
             data = base64.b64encode(path.read_bytes()).decode("ascii")
-            address = f"data:text/plain;charset=utf-8;base64,{data}"
+            address = f"data:text/plain;charset=utf-8;base64,{data}"  # works without a connection
             links.append(f'<a download="{html.escape(path.name)}" href="{address}">{kind}</a>')
-        table = self.table.reset_index().to_html(index=False, border=0, justify="left")
+        table = self.shown.reset_index().to_html(index=False, border=0, justify="left")
         return f"{table}<p>This table as {', '.join(links)}</p>"
 
 
-def _text(table: pd.DataFrame, kind: str) -> str:
-    if kind == "CSV":
-        return table.to_csv()
-    if kind == "Markdown":
-        return table.to_markdown() + "\n"
-    escaped = table.rename_axis(columns=None).style.format(escape="latex").format_index(escape="latex", axis=0)
-    return escaped.format_index(escape="latex", axis=1).to_latex(hrules=True).replace("±", "$\\pm$").replace("–", "--")
+def _latex(table: pd.DataFrame) -> str:
+    style = table.reset_index().rename_axis(columns=None).style.hide(axis="index").format(escape="latex")
+    return style.format_index(escape="latex", axis=1).to_latex(hrules=True).replace("±", "$\\pm$").replace("–", "--")
 
 
 def printed(table: paper.Table, column: str) -> dict[str, float]:

@@ -482,7 +482,7 @@ if (steps, warmup, seed) == (64, 32, 0):  # what the text says holds for the run
 # | projector sizes | "after DINO" | `projector` | DINO's widths, ToCo's 1,024 outputs |
 # | maximum of Eq. 9 | over channels | over tagged classes | a class that is not in the image says nothing |
 #
-# {doc}`../book/choices` gives the values, {doc}`../book/measured` what another choice does.
+# {doc}`../book/choices` gives the values, {doc}`07_ablations` what another choice does.
 #
 # | equation | function | a test that holds it |
 # |---|---|---|
@@ -553,7 +553,7 @@ assert len(set(ends["as printed"])) < len(set(ends["centre and temperatures"]))
 #
 # ```{dropdown} Some directions
 # The average is smoother, so labels change less from step to step; but it lags behind, most at the start of the expansion stage, when the
-# student has had a tenth of the learning rate. {doc}`../book/measured` has a row for it. Without the mirror, Eq. 7 starts at its minimum (both
+# student has had a tenth of the learning rate. {doc}`07_ablations` has a row for it. Without the mirror, Eq. 7 starts at its minimum (both
 # networks start from the same weights) and stays there: no signal at all. What other changes of an image could take the mirror's place? They
 # must move patches in a way that can be undone: shifts by whole patches, rotations by a right angle, a change of colour.
 # ```

@@ -42,7 +42,7 @@ import torch
 from myst_nb import glue
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
-from dsgc import chapter, figures, gmm
+from dsgc import chapter, diagnosis, figures, gmm
 from dsgc.build import load_networks
 from dsgc.data.palette import coloured
 from dsgc.player import Player
@@ -72,7 +72,7 @@ network = load_networks(run)[0]["teacher"]
 
 # %% tags=["hide-input"]
 data = open_data(config)
-images, tags, masks, output, made, truth = chapter.label(network, data.val, config)
+images, tags, masks, output, made, _, truth = diagnosis.whole_split(network, data.val, config)
 foreground = (made.initial > 0) & (made.initial != 255)  # (B, h, w)
 wrong = foreground & (made.initial != truth) & (truth != 255)
 x = made.confidence[image][foreground[image]][None]  # (1, N)
@@ -483,7 +483,7 @@ glue("by_confidence", by_confidence, display=False)
 # The noise probability does find errors. In this run it does not find them better than a plain threshold on the
 # confidence would: the mixture splits every image in two, also one whose labels are all right or all wrong, and
 # confidences lose their meaning across images. This is one short run on one data set, not a verdict;
-# {doc}`../book/measured` has the effect of the whole correction on training.
+# {doc}`07_ablations` has the effect of the whole correction on training.
 #
 # One thing in Eq. 17 deserves a second look. Nothing in it says that the noise probability falls as the confidence
 # rises. Where the low component is the *wider* one, its tail overtakes the other far out on both sides, and the
@@ -530,7 +530,7 @@ if (steps, seed) == (60, 0):  # what the text says holds for the run as shipped
 # | smallest variance | not said | `variance_floor` | a millionth: a needle, but a finite one |
 # | equal values | not said | weights (0, 1) | no second component, so no noise |
 #
-# {doc}`../book/choices` has the reasons, {doc}`../book/measured` what another choice does.
+# {doc}`../book/choices` has the reasons, {doc}`07_ablations` what another choice does.
 #
 # | equation | function | a test that holds it |
 # |---|---|---|

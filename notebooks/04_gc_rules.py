@@ -37,7 +37,6 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from IPython.display import display
@@ -46,7 +45,7 @@ from matplotlib.patches import Patch
 from myst_nb import glue
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
-from dsgc import chapter, correction, figures, method
+from dsgc import chapter, correction, diagnosis, figures, method, tables
 from dsgc.build import load_networks
 from dsgc.data.palette import coloured
 from dsgc.train import open_data, train
@@ -78,15 +77,9 @@ network = load_networks(run)[0]["teacher"]
 
 # %% tags=["hide-input"]
 data = open_data(config)
-images, tags, masks, output, made, truth = chapter.label(network, data.val, config)
+images, tags, masks, output, made, rule, truth = diagnosis.whole_split(network, data.val, config)
 features = F.interpolate(output.tokens, truth.shape[-2:], mode="bilinear", align_corners=False)
 similarity = correction.neighbour_similarity(features)  # (B, 4, h, w)
-boundary = (similarity < tau).any(1)
-noisy, unsure = made.noise > theta_high, (made.noise > theta_low) & (made.noise < theta_high)
-RULES = ("kept", "R_h, boundary: background", "R_h, inside: left out", "R_u, boundary: background", "R_u, inside: neighbour's label")
-rule = torch.zeros_like(made.initial)
-for number, where in enumerate((noisy & boundary, noisy & ~boundary, unsure & boundary, unsure & ~boundary), 1):
-    rule[where] = number
 
 # %% mystnb={"image": {"alt": "An image, its initial pseudo label, the noise probability, the rule that applies to each pixel in five colours, the corrected label and the truth."}} tags=["hide-input"]
 colours = ["0.9", "#d55e00", "#f0c000", "#8b3a8b", "#0072b2"]
@@ -103,7 +96,7 @@ for axis, title in zip(axes, titles, strict=True):
     axis.set(title=title, xticks=[], yticks=[])
     axis.grid(False)
 figure.colorbar(heat, ax=axes[2], shrink=0.7)
-handles = [Patch(facecolor=c, edgecolor="0.4", label=name) for c, name in zip(colours, RULES, strict=True)]
+handles = [Patch(facecolor=c, edgecolor="0.4", label=name) for c, name in zip(colours, correction.RULES, strict=True)]
 figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
 plt.close(figure)
 figure
@@ -308,7 +301,7 @@ figure
 for name, (low, median) in quantiles.items():
     print(f"{name}: 1 % lie below {low:.2f}; median at true edges {median:.2f}")
 for threshold in (0.5, 0.8, 0.9, 0.95, 0.97):
-    fires = (similarity < threshold).any(1)[noisy | unsure].float().mean()
+    fires = (similarity < threshold).any(1)[rule > 0].float().mean()
     print(f"tau {threshold}: {100 * float(fires):.1f} % of the suspects have an unlike neighbour")
 glue("one_per_cent", float(quantiles["pixels of the label"][0]), display=False)
 
@@ -325,24 +318,7 @@ glue("one_per_cent", float(quantiles["pixels of the label"][0]), display=False)
 # In per cent of the pixels that the rule applied to.
 
 # %% tags=["nbval-ignore-output"]
-def effect(corrected_labels):
-    """One row a rule: its pixels, and in per cent of them what became of their labels."""
-    was_right, is_right = made.initial == truth, corrected_labels == truth
-    out = corrected_labels == 255
-    rows = {}
-    for number, name in enumerate(RULES[1:], 1):
-        here = rule == number
-        parts = {
-            "repaired": ~was_right & is_right, "broken": was_right & ~is_right & ~out,
-            "wrong, left out": ~was_right & out, "right, left out": was_right & out,
-            "right as before": was_right & is_right, "wrong as before": ~was_right & ~is_right & ~out,
-        }  # fmt: skip
-        count = int(here.sum())
-        rows[name] = {"pixels": count} | {k: 100 * float((v & here).sum()) / max(count, 1) for k, v in parts.items()}
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
-table = effect(made.corrected)
+table = tables.rule_effects(diagnosis.count(network, data.val, config)["rules"])
 display(table.style.format("{:.0f}"))
 
 # %% tags=["hide-input", "nbval-ignore-output"]
@@ -363,7 +339,7 @@ glue("left_right", float(total["right, left out"]), display=False)
 # detector. Repairs are rare. Where the boundary rules apply, they turn more right labels into background than wrong
 # ones: an edge has two sides, and on one of them the object's label was right. This is one short run on one data set and
 # with the $\tau$ named at the top; what the correction does to a whole training, with other grids and thresholds, is
-# measured in {doc}`../book/measured`.
+# measured in {doc}`07_ablations`.
 
 # %% tags=["hide-input"]
 assert (by_rule > 0).any() and np.allclose(table.drop(columns="pixels").sum(axis=1)[by_rule > 0], 100)
@@ -389,7 +365,7 @@ if (steps, seed, theta_high, theta_low, tau) == (60, 0, 0.85, 0.25, 0.97):  # wh
 # | tie | not said | first of up, down, left, right | any rule will do; this one is named |
 # | noise equal to a threshold | in neither region | kept | as the strict inequalities say |
 #
-# {doc}`../book/choices` has the reasons, {doc}`../book/measured` what another choice does.
+# {doc}`../book/choices` has the reasons, {doc}`07_ablations` what another choice does.
 #
 # | equation | function | a test that holds it |
 # |---|---|---|
@@ -443,7 +419,7 @@ assert torch.equal(fast, by_loop(random_labels, random_noise, random_maps, 0.85,
 
 # %% tags=["hide-cell", "nbval-ignore-output"] mystnb={"code_prompt_show": "Solution in code", "code_prompt_hide": "Hide the solution"}
 literal = dataclasses.replace(config, mixture_pixels="all")
-every = chapter.label(network, data.val, literal).made
+every = diagnosis.whole_split(network, data.val, literal).made
 suspects = every.noise > theta_high
 kinds = {"background": made.initial == 0, "foreground": (made.initial > 0) & (made.initial != 255)}
 shares = {name: float(where[suspects].float().mean()) for name, where in kinds.items()}

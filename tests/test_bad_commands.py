@@ -13,12 +13,19 @@ from dsgc.data import shapes
 from dsgc.train import train
 
 COMMANDS = {
-    "fly": ["fly", "train, evaluate, data"],
+    "fly": ["fly", "train, evaluate, grid, data"],
     "train mars": ["mars", "shapes"],
     "train --steps 3": ["--steps", "shapes"],
     "evaluate": ["evaluate", "run folder"],
     "evaluate nowhere": ["nowhere", "no checkpoint here"],
     "evaluate nowhere --hurry": ["--hurry"],
+    "grid mars": ["mars", "modules, thresholds, weights, choices"],
+    "grid modules --scale mars": ["mars", "shapes"],
+    "grid --jobs 0": ["jobs 0"],
+    "grid modules --jobs 0 --dry-run": ["jobs 0"],
+    "grid --jobs few": ["--jobs"],
+    "grid --seeds 0 -1": ["seed -1"],
+    "grid --seeds": ["seeds", "name one or more"],
     "data clouds out": ["clouds", "shapes"],
     "data shapes": ["data shapes", "--help"],
     "data shapes out --train few": ["--train", "few"],

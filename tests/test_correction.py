@@ -7,7 +7,8 @@ import oracles
 import pytest
 import torch
 
-from dsgc.correction import NEIGHBOURS, correct, neighbour_similarity
+from dsgc.correction import NEIGHBOURS, correct, neighbour_similarity, rules
+from dsgc.correction import RULES as NAMES
 
 HIGH, LOW = 0.85, 0.25
 KEEP, UNSURE, NOISY = 0.1, 0.5, 0.95  # a noise probability of each kind
@@ -71,6 +72,45 @@ def test_similarity_of_like_features_never_leaves_one():
     features = torch.rand(1, 64, 50, 1, generator=torch.Generator().manual_seed(0)).expand(1, 64, 50, 2)
     similarity = neighbour_similarity(features)[0, 3, :, 0]  # to the right: the same vector
     assert similarity.max() <= 1 and similarity.min() > 1 - 1e-6
+
+
+# which rule applies
+
+
+def rule_of(noise, around, high, low, tau):
+    """The number in `NAMES`, in the words of the paper; around: similarities, None off the image."""
+    boundary = any(value is not None and value < tau for value in around)
+    if noise > high:
+        return 1 if boundary else 2
+    return 0 if noise <= low or noise == high else 3 if boundary else 4
+
+
+@pytest.mark.parametrize("tau", [-1.0, 0.25, 1.0])
+@pytest.mark.parametrize(("high", "low"), [(0.75, 0.25), (0.5, 0.5), (1.0, 0.0), (0.0, 0.0), (1.0, 1.0)])
+def test_the_rule_of_every_noise_among_every_neighbourhood(high, low, tau):
+    """Noise below, at, between and above the thresholds; similarities off the image, below, at and above tau."""
+    noises = (0.0, 0.125, 0.25, 0.4375, 0.5, 0.625, 0.75, 0.875, 1.0)  # exact in float32, as are all numbers here
+    hoods = list(itertools.product((None, -1.0, 0.125, 0.25, 0.5, 1.0), repeat=4))
+    similarity = torch.tensor([[math.nan if value is None else value for value in hood] for hood in hoods])
+    similarity = similarity.T[None, :, :, None].expand(1, 4, len(hoods), len(noises))
+    noise = torch.tensor(noises).expand(1, len(hoods), len(noises))
+    got = rules(noise, similarity, high=high, low=low, tau=tau)
+    assert got.dtype == torch.int64
+    assert got[0].tolist() == [[rule_of(value, hood, high, low, tau) for value in noises] for hood in hoods]
+
+
+def test_rules_have_names_and_a_number_means_what_its_name_says():
+    assert len(NAMES) == len(set(NAMES)) == 5
+    similarity = torch.full((1, 4, 1, 1), torch.nan)
+    similarity[:, 0] = 0.5
+    for (noise, tau), name in {
+        (KEEP, 0.9): "kept",
+        (NOISY, 0.9): "R_h, boundary: background",
+        (NOISY, 0.1): "R_h, inside: left out",
+        (UNSURE, 0.9): "R_u, boundary: background",
+        (UNSURE, 0.1): "R_u, inside: neighbour's label",
+    }.items():
+        assert NAMES[rules(torch.full((1, 1, 1), noise), similarity, high=HIGH, low=LOW, tau=tau).item()] == name
 
 
 # Eq. 19, 21 over whole small worlds
@@ -206,6 +246,8 @@ def test_input_is_left_alone_and_the_output_has_no_graph():
 def test_thresholds_out_of_order_are_refused(low, high):
     with pytest.raises(ValueError, match="low"):
         correct(torch.zeros(1, 2, 2).long(), torch.zeros(1, 2, 2), torch.zeros(1, 3, 2, 2), high=high, low=low, tau=0.3)
+    with pytest.raises(ValueError, match="low"):
+        rules(torch.zeros(1, 2, 2), torch.zeros(1, 4, 2, 2), high=high, low=low, tau=0.3)
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,16 @@ def test_a_folder_with_something_in_it_is_refused_and_left_alone(tmp_path):
     assert contents(tmp_path) == {"mine.txt": b"kept"}
 
 
+def test_the_data_set_is_written_where_there_is_nothing_of_its_name_and_else_left_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(shapes, "SPLITS", FEW)
+    shapes.ensure(tmp_path / "new/set")
+    first = contents(tmp_path / "new/set")
+    assert first == contents(shapes.write(tmp_path / "same"))
+    (tmp_path / "new/set/classes.txt").write_text("mine")
+    shapes.ensure(str(tmp_path / "new/set"))
+    assert contents(tmp_path / "new/set") == first | {"classes.txt": b"mine"}
+
+
 @pytest.mark.parametrize(
     "failure", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full", "stopped"]
 )

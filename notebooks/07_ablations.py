@@ -1,0 +1,266 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Ablations
+#
+# Which part of the method brings how much? The paper asks this in Tables 1 to 3 and in Figures 2 and 3, each number from
+# one run. Here every setting is trained under several seeds, so that each number comes with its spread, and each
+# statement with the answer to the question whether the spread allows it. Then come questions that the paper leaves out:
+# what its unstated choices do, whether the mixture finds the errors of the pseudo label, and what each rule of the
+# correction does to them.
+#
+# ```{admonition} Two data sets, two scales
+# :class: warning
+# The paper's values are for ViT-B on PASCAL VOC 2012. What is measured here is on the scale named in the first cell:
+# `shapes` is a small network on a small drawn data set. Values of the two cannot be compared, only differences and
+# their order can, and even these need not agree.
+# ```
+#
+# All runs are made by one command, `make ablations`, and kept in the repository under `results/`, one file a run, with
+# configuration, code, commit, machine, versions and time. This notebook reads them. Two of the runs it makes anew while
+# it runs, to see whether they still come out the same.
+
+# %% tags=["parameters"]
+scale = "shapes"  # a preset of which results are there
+seeds = [0, 1, 2]  # of Tables 1 to 3
+choice_seeds = [0, 1, 2]  # of the choices
+data = ""  # folder in the VOC layout; empty for the preset's own
+results = ""  # folder of the results; empty for the repository's
+live = ["baseline", "+ DSKD + GC"]  # rows of Table 1 that are made anew, under the first seed; [] for none
+out = "runs/07_ablations"  # tables and figures are written here
+
+# %% tags=["hide-input"]
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from myst_nb import glue
+
+warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
+from dsgc import chapter, diagnosis, figures, grids, paper, pictures, runner, tables
+from dsgc.data import shapes
+from dsgc.data.loading import EvalImages
+from dsgc.data.voc import open_split
+from dsgc.errors import UserError
+
+chapter.among("scale", scale, grids.PRESETS)
+for row in live:
+    chapter.among("live", row, grids.GRIDS["modules"])
+folder = Path(results) if results else grids.RESULTS
+figures.style()
+begun = time.monotonic()
+
+# %% [markdown]
+# ## Where the numbers come from
+#
+# A result belongs to a configuration and to the code that a run depends on. A file that is missing or damaged ends the
+# notebook here, with the command that makes it. If code has changed since, the first line says so, and the runs made anew
+# [at the end](#made-anew) say what that means.
+
+# %% tags=["nbval-ignore-output"]
+wanted = dict.fromkeys(("modules", "thresholds", "weights"), seeds) | {"choices": choice_seeds}
+found = tables.read(folder, scale, wanted, data)
+print(f"{scale}: {tables.sources(found)}")
+by_scale = {scale: found}
+for other in grids.scales(folder):
+    if other != scale:
+        try:
+            by_scale[other] = tables.read(folder, other, wanted)
+            print(f"{other}: {tables.sources(by_scale[other])}")
+        except UserError as error:
+            print(f"{other} is left out: {error}")
+
+# %% tags=["hide-input"]
+SCORES = {"segmentation": ("seg", "teacher"), "student's segmentation": ("seg", "student"), "CAM": ("cam", "teacher"),
+          "pseudo label": ("pseudo", "teacher")}  # fmt: skip
+
+
+def side_by_side(grid, printed, scores, file, name="setting"):
+    """A table: the paper's values and those of each scale; written to files too."""
+    measured = {s: {score: tables.scores(part[grid], *SCORES[score]) for score in scores} for s, part in by_scale.items()}
+    table = tables.long(printed, measured)
+    return tables.Exported(tables.wide(table, name), out, file, table)
+
+
+def spread(grid, score="segmentation"):
+    """mIoU of each row under each seed."""
+    return tables.scores(found[grid], *SCORES[score])
+
+
+# %% [markdown]
+# ## Table 1: the modules
+#
+# The baseline is patch token contrast alone, whose pseudo label trains the decoder as it is. The paper adds the
+# distillation between teacher and student (DSKD), then the Gaussian correction (GC). It does not show GC without DSKD;
+# here it is the fourth row. The paper's last row is also the middle row of its Table 2, where it is called segmentation,
+# so that is what stands beside it. Values are mIoU in per cent, measured ones as mean ± standard deviation over seeds;
+# *segmentation* and everything after it is the teacher's, the network that gradients train. The pseudo label is scored
+# after the correction, over the pixels that it labels.
+
+# %%
+modules = tables.printed(paper.ABLATION, "mIoU")
+side_by_side("modules", {"segmentation": modules}, list(SCORES), "table1", "modules")
+
+# %% mystnb={"image": {"alt": "Gain of each combination of modules over the baseline: one dot a seed, the mean with its interval, and the paper's gain."}} tags=["hide-input"]
+figures.save(figures.gains(spread("modules"), "baseline", modules), out, "table1")
+
+# %%
+tables.Exported(tables.pairs(spread("modules"), modules).set_index("better in the paper"), out, "table1-pairs")
+
+# %% tags=["hide-input"]
+print(tables.verdict(spread("modules"), modules, scale))
+
+# %% [markdown]
+# ## Figure 2: pseudo labels
+#
+# The first images of the validation split, and the pseudo label that supervises the decoder at the end of training,
+# from the runs under the first seed. Pale is 255: left out.
+
+# %% tags=["hide-input"]
+config = grids.config_of(scale, {}, seeds[0], data)
+if scale == "shapes":
+    shapes.ensure(config.data)
+split = open_split(config.data, config.val_split)
+items = {item.image_id: item for item in (EvalImages(split)[i] for i in range(grids.PICTURES))}
+truth = [item.mask.numpy() for item in items.values()]
+images = [item.image.permute(1, 2, 0).numpy() for item in items.values()]
+
+
+def kept(row, kind):
+    """What a run of Table 1 under the first seed makes of these images."""
+    samples = found["modules"][row, seeds[0]].samples
+    return [pictures.decoded(samples[image_id][kind]) for image_id in items]
+
+
+# %% mystnb={"image": {"alt": "Six images, and below each the pseudo label of the baseline, with DSKD, with DSKD and GC, with GC alone, and the truth."}} tags=["hide-input"]
+rows = {"image": images} | {row: kept(row, "pseudo") for row in grids.GRIDS["modules"]} | {"truth": truth}
+kinds = {row: "image" if row == "image" else "labels" for row in rows}
+figures.save(figures.image_grid(rows, kinds, split.classes), out, "figure2")
+
+# %% [markdown]
+# ## Figure 3: class activation maps
+#
+# The strongest map among the classes that the tags name, of the same runs.
+
+# %% mystnb={"image": {"alt": "The same six images, and below each the strongest class activation map of the four runs, from dark to bright."}} tags=["hide-input"]
+rows = {"image": images} | {row: kept(row, "cam") for row in grids.GRIDS["modules"]}
+kinds = {row: "image" if row == "image" else "map" for row in rows}
+figures.save(figures.image_grid(rows, kinds), out, "figure3")
+
+# %% [markdown]
+# ## Table 2: the noise thresholds
+#
+# $(\theta_h,\theta_l)$: above the first a label is given up, between the two it is doubted.
+
+# %%
+thresholds = {score: tables.printed(paper.THRESHOLDS, score) for score in ("segmentation", "CAM")}
+side_by_side("thresholds", thresholds, list(thresholds), "table2", "theta_h, theta_l")
+
+# %% mystnb={"image": {"alt": "Gain of each pair of thresholds over the paper's own, by seed, with intervals and the paper's gains."}} tags=["hide-input"]
+paper_thresholds = "0.85, 0.25"
+figures.save(figures.gains(spread("thresholds"), paper_thresholds, thresholds["segmentation"]), out, "table2")
+
+# %% tags=["hide-input"]
+for score, printed in thresholds.items():
+    print(f"{score}: {tables.verdict(spread('thresholds', score), printed, scale)}")
+
+# %% [markdown]
+# ## Table 3: the weights of the losses
+#
+# $(\lambda_1,\lambda_2,\lambda_3)$ of patch token contrast, flip similarity and uncertain region; $\lambda_4$ stays.
+
+# %%
+weights = tables.printed(paper.WEIGHTS, "mIoU")
+side_by_side("weights", {"segmentation": weights}, ["segmentation", "CAM"], "table3", "lambda1, lambda2, lambda3")
+
+# %% mystnb={"image": {"alt": "Gain of each triple of loss weights over the paper's own, by seed, with intervals and the paper's gains."}} tags=["hide-input"]
+paper_weights = "0.2, 0.5, 0.1"
+figures.save(figures.gains(spread("weights"), paper_weights, weights), out, "table3")
+
+# %% tags=["hide-input"]
+print(tables.verdict(spread("weights"), weights, scale))
+
+# %% [markdown]
+# ## The choices
+#
+# What {doc}`../book/choices` decides where the paper is silent, one change at a time from the preset. Rows marked *as
+# printed* follow the paper to the letter where the preset does not.
+
+# %%
+side_by_side("choices", {}, list(SCORES), "choices", "changed")
+
+# %% mystnb={"image": {"alt": "What each changed choice gains or loses against the preset in the teacher's segmentation, by seed, with intervals."}} tags=["hide-input"]
+choices = spread("choices")
+figures.save(figures.gains(choices, "preset"), out, "choices")
+
+# %% tags=["hide-input"]
+effect = {row: tables.interval(choices.loc[row] - choices.loc["preset"]) for row in choices.index if row != "preset"}
+for kind, told in (("worse", lambda low, high: high < 0), ("better", lambda low, high: low > 0)):
+    names = [row for row, (low, high) in effect.items() if told(low, high)]
+    print(f"{kind} than the preset, beyond what the spread explains: {', '.join(names) or 'none'}")
+
+# %% [markdown]
+# ## Does the mixture find the errors?
+#
+# Eq. 17 calls its posterior a noise probability. If it were one, then of all labels with probability 0.7, seven in ten
+# would be wrong. Counted over all foreground pixels of the initial pseudo labels of the validation split, after training
+# with the full method, beside the plainest detector there is: one minus the confidence itself.
+
+# %% mystnb={"image": {"alt": "Left: share of wrong labels against what the noise probability and one minus the confidence say, with the diagonal. Right: precision over recall of both detectors."}} tags=["hide-input"]
+method = [found["modules"][grids.METHOD, seed] for seed in seeds]
+names = ("noise probability, Eq. 17", "1 - confidence")
+counts = {name: [np.array(result.counts["detectors"][i]) for result in method] for i, name in enumerate(names)}
+figures.save(figures.detectors(counts), out, "detectors")
+
+# %%
+lines = [
+    (name, seed, 100 * part[:, 1].sum() / part.sum(), 100 * diagnosis.auc(part), 100 * diagnosis.calibration_error(part))
+    for name, parts in counts.items()
+    for seed, part in zip(seeds, parts, strict=True)
+]
+detectors = pd.DataFrame(lines, columns=["detector", "seed", "labels wrong, %", "AUC, %", "calibration error, points"])
+tables.Exported(detectors.set_index("detector"), out, "detectors")
+
+# %% [markdown]
+# *AUC*: how often a wrong label is given a higher value than a right one; 50 is chance. *Calibration error*: how far, on
+# average over pixels, what the detector says is from the share of labels that are wrong.
+#
+# ## What each rule repairs and breaks
+#
+# The same pixels, by the rule that applied ({doc}`04_gc_rules` derives them): wrong before and right after (*repaired*),
+# right before and wrong after (*broken*), and what was left out. In per cent of each rule's pixels, summed over the seeds.
+# *Other* are pixels that had no label before.
+
+# %%
+rules = tables.rule_effects(sum(np.array(result.counts["rules"]) for result in method))
+tables.Exported(rules, out, "rules")
+
+# %% [markdown]
+# (made-anew)=
+# ## Made anew
+#
+# The runs named in the first cell, trained while this notebook runs, with the code as it is. They are kept in `runs/live`
+# and made again when code or configuration change. A further run of the same setting should fall where the spread of the
+# committed ones says; on the same kind of machine it should come out the same.
+
+# %% tags=["nbval-ignore-output"]
+again = {row: grids.config_of(scale, grids.GRIDS["modules"][row], seeds[0], data) for row in live}
+failed = runner.make_all(again, Path("runs/live") / scale, jobs=runner.jobs_here())
+assert not failed
+
+# %% tags=["hide-input", "nbval-ignore-output"]
+fresh = runner.read(again, Path("runs/live") / scale, "this notebook")
+for row, result in fresh.items():
+    values = tables.scores({(row, seeds[0]): result})
+    print(f"{row}: {tables.agreement(values.iloc[0, 0], spread('modules').loc[row])}")
+
+# %% tags=["remove-cell", "nbval-ignore-output"]
+glue("seconds", time.monotonic() - begun, display=False)  # how long the page took, for the page that lists them

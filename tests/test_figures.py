@@ -1,0 +1,69 @@
+"""Figures show the numbers they are given: dots, intervals, curves, pictures; files are the same every time."""
+
+import re
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+
+matplotlib.use("agg")
+
+from dsgc import diagnosis, figures, tables  # noqa: E402
+from dsgc.data.palette import voc_palette  # noqa: E402
+
+VALUES = pd.DataFrame.from_dict({"base": [50.0, 60.0], "better": [55.0, 64.0], "worse": [48.0, 59.0]}, orient="index")
+
+
+def dots(axis, marker):
+    return [line for line in axis.lines if line.get_marker() == marker]
+
+
+def test_gains_are_differences_to_the_reference_under_the_same_seed():
+    axis = figures.gains(VALUES, "base", {"base": 68.0, "better": 70.0}).axes[0]
+    assert [sorted(line.get_xdata()) for line in dots(axis, "o")] == [[4, 5], [-2, -1]]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["better", "worse"]
+    (diamond,) = dots(axis, "D")  # the paper says nothing about the other row
+    assert (diamond.get_xdata()[0], diamond.get_ydata()[0]) == (2, 0)
+    spans = [line.get_xdata() for line in axis.lines if line.get_linewidth() == 6]
+    np.testing.assert_allclose(spans, [tables.interval([5, 4]), tables.interval([-2, -1])])
+
+
+def test_gains_of_one_seed_have_no_interval():
+    axis = figures.gains(VALUES[[0]], "base").axes[0]
+    assert [line for line in axis.lines if line.get_linewidth() == 6] == [] and len(dots(axis, "o")) == 2
+
+
+def test_detectors_draw_reliability_and_precision_over_recall():
+    rng = np.random.default_rng(0)
+    counts = {name: [rng.integers(50, 100, (diagnosis.BINS, 2)) for _ in range(2)] for name in ("one", "two")}
+    left, right = figures.detectors(counts).axes
+    total = sum(counts["one"])
+    (thick,) = [line for line in left.lines if line.get_label() == "one"]
+    np.testing.assert_allclose(thick.get_ydata(), diagnosis.reliability(total)[0])
+    (curve,) = [line for line in right.lines if line.get_label() == "one"]
+    precision, recall = diagnosis.precision_recall(total)
+    np.testing.assert_allclose(curve.get_xydata(), np.stack([recall, precision], 1))
+    by_chance = [line for line in right.lines if line.get_linestyle() == "--"][0].get_ydata()[0]
+    assert by_chance == pytest.approx(total[:, 1].sum() / total.sum())
+
+
+def test_an_image_grid_has_a_row_for_each_title_and_colours_labels_as_voc_does():
+    labels = np.array([[0, 1], [2, 255]])
+    rows = {"image": [np.zeros((2, 2, 3), np.uint8)] * 2, "cam": [np.full((2, 2), 51, np.uint8)] * 2, "mask": [labels] * 2}
+    figure = figures.image_grid(rows, {"image": "image", "cam": "map", "mask": "labels"}, ["cat", "dog"])
+    drawn = [axis for axis in figure.axes if axis.images]
+    assert [axis.get_ylabel() for axis in drawn][::2] == ["image", "cam", "mask"] and len(drawn) == 6
+    np.testing.assert_allclose(drawn[2].images[0].get_array(), 0.2)
+    np.testing.assert_array_equal(drawn[4].images[0].get_array(), voc_palette()[labels])
+    assert [text.get_text() for text in figure.legends[0].texts] == ["background", "cat", "dog", "ignored (255)"]
+
+
+def test_a_figure_is_saved_as_svg_and_png_the_same_every_time(tmp_path):
+    for folder in ("a", "b"):
+        figure = figures.gains(VALUES, "base")
+        assert figures.save(figure, tmp_path / folder, "gains") is figure
+    assert (tmp_path / "a/gains.svg").read_bytes() == (tmp_path / "b/gains.svg").read_bytes()
+    assert (tmp_path / "a/gains.png").read_bytes() == (tmp_path / "b/gains.png").read_bytes()
+    assert not re.search(r"<dc:date>", (tmp_path / "a/gains.svg").read_text())
+    assert (tmp_path / "a/gains.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"

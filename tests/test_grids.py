@@ -1,0 +1,176 @@
+"""The grids of runs: their rows are the paper's or one change each, a run that two share is one, and the command makes them."""
+
+import dataclasses
+from functools import cache
+
+import pytest
+from refusal import tree
+
+from dsgc import grids, paper, runner
+from dsgc.__main__ import main
+from dsgc.config import PRESETS, Config
+from dsgc.errors import UserError
+
+ALL = tuple(grids.GRIDS)
+SHARED = {"modules": grids.METHOD, "thresholds": "0.85, 0.25", "weights": "0.2, 0.5, 0.1", "choices": "preset"}
+MODULES = {  # (distillation, correction)
+    "baseline": (False, False), "+ DSKD": (True, False), "+ DSKD + GC": (True, True), "+ GC": (False, True),
+}  # fmt: skip
+
+
+@cache  # to check a configuration takes its time, and there are hundreds
+def all_runs(*seeds, scale="shapes"):
+    return grids.runs(ALL, scale, seeds)
+
+
+@cache
+def all_rows(*seeds, scale="shapes"):
+    """By grid, row and seed."""
+    return {(name, *key): config for name in ALL for key, config in grids.rows(name, scale, seeds).items()}
+
+
+# rows
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "fields"),
+    [
+        ("thresholds", paper.THRESHOLDS, ("theta_high", "theta_low")),
+        ("weights", paper.WEIGHTS, ("lambda1", "lambda2", "lambda3")),
+    ],
+)
+def test_a_grid_of_numbers_has_the_papers_rows_with_the_numbers_that_their_names_state(name, table, fields):
+    assert tuple(grids.GRIDS[name]) == tuple(table.rows)
+    for row, changes in grids.GRIDS[name].items():
+        assert changes == dict(zip(fields, [float(number) for number in row.split(", ")], strict=True))
+
+
+def test_the_grid_of_modules_is_table_1_and_the_combination_that_it_leaves_out():
+    assert set(paper.ABLATION.rows) == set(grids.GRIDS["modules"]) - {"+ GC"}
+    configs = {row: all_rows(0)["modules", row, 0] for row in grids.GRIDS["modules"]}
+    assert {row: (config.distillation, config.correction) for row, config in configs.items()} == MODULES
+
+
+@pytest.mark.parametrize("scale", PRESETS)
+@pytest.mark.parametrize(("name", "row"), [(name, row) for name in ALL for row in grids.GRIDS[name]])
+def test_every_row_is_a_valid_run_that_keeps_all_else_of_the_preset(name, row, scale):
+    changes = grids.GRIDS[name][row]
+    config = grids.config_of(scale, changes, 7)
+    wanted = {"seed": 7, "eval_every": 0, "pictures": 0} | changes
+    assert config == dataclasses.replace(PRESETS[scale], **wanted)
+
+
+@pytest.mark.parametrize("scale", PRESETS)
+def test_each_choice_changes_every_field_that_it_names_and_no_two_are_the_same(scale):
+    for row, changes in grids.GRIDS["choices"].items():
+        assert bool(changes) == (row != "preset")
+        same = [field for field, value in changes.items() if getattr(PRESETS[scale], field) == value]
+        assert not same, f"{row}: {same} as in the preset"
+    configs = [all_rows(0, scale=scale)["choices", row, 0] for row in grids.GRIDS["choices"]]
+    assert len(set(configs)) == len(configs)
+
+
+def test_two_choices_at_once_have_each_of_them_alone_beside_them():
+    """Else nobody could tell which of the two made the difference; pairs of one kind go together."""
+    together = [{"student_temperature", "teacher_temperature"}, {"lr", "student_lr"}]
+    rows = [set(changes.items()) for changes in grids.GRIDS["choices"].values()]
+    for items in rows:
+        if len(items) > 1 and {field for field, _ in items} not in together:
+            parts = [other for other in rows if other < items]
+            assert set().union(*parts) == items
+
+
+# runs
+
+
+@pytest.mark.parametrize("seeds", [(0,), grids.SEEDS])
+def test_the_presets_row_is_one_run_that_four_grids_share(seeds):
+    found = all_runs(*seeds)
+    assert len(set(found.values())) == len(found) == (sum(map(len, grids.GRIDS.values())) - 3) * len(seeds)
+    for seed in seeds:
+        (shared,) = {all_rows(*seeds)[name, row, seed] for name, row in SHARED.items()}
+        assert [label for label, config in found.items() if config == shared] == [f"modules: {grids.METHOD}, seed {seed}"]
+
+
+def test_runs_come_grid_by_grid_and_seed_by_seed():
+    found = grids.runs(["thresholds", "modules"], "shapes", (2, 0))
+    thresholds = [f"thresholds: {row}, seed {seed}" for seed in (2, 0) for row in grids.GRIDS["thresholds"]]
+    modules = [f"modules: {row}, seed {seed}" for seed in (2, 0) for row in grids.GRIDS["modules"] if row != grids.METHOD]
+    assert list(found) == thresholds + modules
+    for label, config in found.items():
+        assert label.endswith(f", seed {config.seed}")
+
+
+def test_rows_of_a_grid_are_all_there_though_other_grids_have_them_too():
+    found = all_rows(*grids.SEEDS)
+    assert list(found) == [(name, row, seed) for name in ALL for seed in grids.SEEDS for row in grids.GRIDS[name]]
+    assert set(found.values()) == set(all_runs(*grids.SEEDS).values())
+
+
+def test_only_the_first_seeds_runs_of_the_modules_keep_pictures():
+    found = all_runs(*grids.SEEDS)
+    kept = {label for label, config in found.items() if config.pictures}
+    assert kept == {f"modules: {row}, seed {grids.SEEDS[0]}" for row in grids.GRIDS["modules"]}
+    assert {found[label].pictures for label in kept} == {grids.PICTURES}
+
+
+def test_the_data_is_the_presets_unless_another_is_named():
+    for name, data in (("", Config().data), ("elsewhere", "elsewhere")):
+        assert {config.data for config in grids.runs(["modules"], "voc", (0, 1), name).values()} == {data}
+
+
+def test_an_unknown_scale_is_refused():
+    with pytest.raises(UserError, match="'mars': unknown; there are voc, shapes"):
+        grids.runs(["modules"], "mars")
+
+
+def test_the_scales_of_a_folder_are_those_that_it_has_results_of(tmp_path):
+    assert grids.scales(tmp_path / "nowhere") == []
+    for name in ("shapes/a.json", "mars/a.json", "voc/a.json.partial"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("{}")
+    assert grids.scales(tmp_path) == ["shapes"]
+
+
+# the command
+
+
+def test_a_dry_run_says_line_by_line_what_would_be_made_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["grid", "thresholds", "modules", "--seeds", "4", "5", "--jobs", "3", "--dry-run"]) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    found = grids.runs(["thresholds", "modules"], "shapes", (4, 5))
+    assert [line.split(maxsplit=2) for line in lines] == [
+        ["missing", runner.path_of(config, tmp_path).name, label] for label, config in found.items()
+    ]
+    assert last == f"0 of {len(found)} results are there, {len(found)} to make, 3 at a time: no run to estimate from"
+    assert tree(tmp_path) == {}
+
+
+@pytest.fixture
+def asked(monkeypatch, tmp_path):
+    """What the command asks `make_all` for, which makes nothing here; the last entry says how many runs fail."""
+    calls, failing = [], [0]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runner, "make_all", lambda runs, folder, *, jobs: calls.append((runs, folder, jobs)) or failing[0])
+    return calls, failing
+
+
+def test_without_a_name_all_grids_are_made_as_many_runs_at_a_time_as_there_is_room_for(asked, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "jobs_here", lambda: 5)
+    assert main(["grid", "--scale", "voc", "--out", str(tmp_path)]) == 0
+    assert asked[0] == [(all_runs(*grids.SEEDS, scale="voc"), tmp_path / "voc", 5)]
+
+
+def test_the_embedded_data_is_written_where_it_is_not_and_no_other(asked, tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr("dsgc.data.shapes.write", lambda out: written.append(str(out)))
+    assert main(["grid", "modules", "--data", "elsewhere", "--jobs", "1"]) == 0 and written == []
+    assert main(["grid", "modules", "--jobs", "1"]) == 0 and written == [PRESETS["shapes"].data]
+
+
+def test_failed_runs_are_counted_in_one_line(asked, capsys):
+    asked[1][0] = 2
+    assert main(["grid", "modules", "--seeds", "0", "--data", "elsewhere"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("dsgc: results/shapes: 2 of 4 runs failed; ") and "the same command makes the rest" in line

@@ -1,0 +1,74 @@
+"""Where a result comes from: a digest that changes with the code that makes results and with nothing else; the commit."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from dsgc import provenance
+
+
+def changed_code(monkeypatch, tmp_path, file, old, new):
+    """The code version with one text replaced in one file of a copy of the package."""
+    package = tmp_path / "dsgc"
+    shutil.copytree(provenance.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
+    path = package / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    monkeypatch.setattr(provenance, "PACKAGE", package)
+    return provenance.code_version.__wrapped__()
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "differs"),
+    [
+        ("train.py", "gradient_clip:", "gradient_clip and True:", True),
+        ("dskd.py", "1 - momentum", "1 - momentum + 0", True),  # reached through method
+        ("data/transforms.py", "range(10)", "range(11)", True),
+        ("metrics.py", "nanmean()", "nanmean() + 0", True),
+        ("diagnosis.py", "BINS = 50", "BINS = 51", True),  # a result has its counts
+        ("pictures.py", "* 255)", "* 254)", True),  # and its samples
+        ("train.py", "# (B, C)", "# tags", False),
+        ("ptc.py", "Eq. (4), whose", "Eq. (4), of which the", False),
+        ("figures.py", "def style", "def look", False),
+        ("paper.py", "74.8", "74.9", False),
+        ("runner.py", "jobs < 1", "jobs <= 0", False),
+        ("grids.py", "SEEDS = (0, 1, 2)", "SEEDS = (0, 1)", False),
+    ],
+)
+def test_code_version_changes_with_what_a_run_depends_on_and_with_nothing_else(monkeypatch, tmp_path, file, old, new, differs):
+    assert (changed_code(monkeypatch, tmp_path, file, old, new) != provenance.code_version()) == differs
+
+
+def test_code_version_is_the_same_wherever_the_package_lies(monkeypatch, tmp_path):
+    assert changed_code(monkeypatch, tmp_path, "errors.py", "", "") == provenance.code_version()
+
+
+def test_provenance_names_code_commit_date_time_and_machine(tiny):
+    about = provenance.provenance(tiny(), 12.6)
+    assert about["code"] == provenance.code_version() and about["seconds"] == 13 and about["threads"] == 1
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", about["date"]) and about["machine"].endswith(" cores, cpu")
+    assert set(about["versions"]) == {"torch", "timm", "numpy"}
+
+
+def git(folder, *words):
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(["git", "-C", folder, *identity, *words], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def test_the_commit_is_marked_if_files_differ_from_it_and_unknown_outside_a_repository(monkeypatch, tmp_path):
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):  # set where a hook of git runs the tests
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path)
+    assert provenance._commit() == "unknown"
+    git(tmp_path, "init", "--quiet")
+    (tmp_path / "file").write_text("one")
+    git(tmp_path, "add", "file")
+    git(tmp_path, "commit", "--quiet", "--message", "one")
+    commit = git(tmp_path, "rev-parse", "HEAD")[:12]
+    assert provenance._commit() == commit
+    (tmp_path / "file").write_text("two")
+    assert provenance._commit() == f"{commit}-dirty"

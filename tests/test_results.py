@@ -1,0 +1,75 @@
+"""The results that the repository holds: whole, of runs that the grids still name, and enough for the notebooks."""
+
+import json
+import re
+from pathlib import Path
+
+import jupytext
+import pytest
+
+from dsgc import grids, runner, tables
+from dsgc.config import PRESETS
+from dsgc.correction import RULES
+from dsgc.pictures import decoded
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = sorted(grids.RESULTS.glob("*/*.json"))
+SCALES = grids.scales(grids.RESULTS)
+
+
+def parameters(notebook):
+    """What the cell tagged `parameters` of a notebook sets."""
+    cells = jupytext.read(ROOT / "notebooks" / f"{notebook}.py").cells
+    values = {}
+    exec(next(cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])), values)
+    return values
+
+
+def test_there_are_results_and_every_folder_is_a_scale():
+    assert FILES and {path.parent.name for path in FILES} == set(SCALES) <= set(PRESETS)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_result_is_whole_and_belongs_to_a_run_that_the_grids_name(path):
+    """A preset or a grid that has changed leaves results that nothing asks for: delete them, then `make ablations`."""
+    seed = json.loads(path.read_text(encoding="utf-8"))["config"]["seed"]
+    runs = grids.runs(list(grids.GRIDS), path.parent.name, (seed,))
+    config = {runner.path_of(config, path.parent).name: config for config in runs.values()}[path.name]
+    state, result = runner.look_up(config, path.parent)
+    assert state in ("done", "other code")
+    for network in {"teacher", "student"} & result.scores.keys():
+        for score in ("seg", "cam", "pseudo_initial", "pseudo"):
+            per_class = [value for value in result.scores[network][score]["per_class"].values() if value is not None]
+            assert result.scores[network][score]["miou"] == pytest.approx(sum(per_class) / len(per_class), rel=1e-6)
+    assert not result.about["commit"].endswith("dirty") and result.about["seconds"] > 0 and result.about["versions"]["torch"]
+    assert len(result.counts["rules"]) == len(RULES)
+    for maps in result.samples.values():
+        assert {name: decoded(png).dtype.name for name, png in maps.items()} == dict.fromkeys(
+            ("cam", "pseudo", "prediction"), "uint8"
+        )
+    assert len(result.samples) == config.pictures
+
+
+def test_notebook_07_finds_what_it_reads():
+    given = parameters("07_ablations")
+    seeds = dict.fromkeys(("modules", "thresholds", "weights"), given["seeds"]) | {"choices": given["choice_seeds"]}
+    found = tables.read(grids.RESULTS, given["scale"], seeds)
+    assert set(found) == set(grids.GRIDS) and len(given["seeds"]) >= 3
+    assert set(given["live"]) <= {row for row, _ in found["modules"]}
+
+
+def test_notebook_08_finds_what_it_reads():
+    given = parameters("08_comparison")
+    assert tables.read(grids.RESULTS, given["scale"], {"modules": given["seeds"]}) and len(given["seeds"]) >= 3
+
+
+def test_the_page_on_choices_names_rows_that_exist():
+    page = (ROOT / "book/choices.md").read_text(encoding="utf-8")
+    paragraphs = [text.replace("\n", " ") for text in page.split("\n\n") if text.startswith("Measured:")]
+    named = {name for text in paragraphs for name in re.findall(r"\*([^*]+)\*", text)}
+    assert named and named <= set(grids.GRIDS["choices"])
+
+
+def test_every_row_of_the_choices_stands_on_the_page_on_choices():
+    page = " ".join((ROOT / "book/choices.md").read_text(encoding="utf-8").split())
+    assert [row for row in grids.GRIDS["choices"] if row != "preset" and f"*{row}*" not in page] == []

@@ -1,0 +1,201 @@
+"""Measured values beside the paper's: spread, what it allows to tell, and the files that a table is written to."""
+
+import base64
+import csv
+import io
+import math
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from dsgc import correction, diagnosis, grids, paper, tables
+from dsgc.errors import UserError
+from dsgc.runner import Result
+
+
+def result(seg, student=None, per_class=None):
+    """A result with the given mIoU of the teacher's segmentation, a fraction."""
+    scores = {"teacher": {"seg": {"miou": seg, "per_class": per_class or {}}}}
+    if student is not None:
+        scores["student"] = {"seg": {"miou": student, "per_class": {}}}
+    return Result(
+        {},
+        scores,
+        {},
+        {},
+        {"code": "c", "commit": "x", "date": "d", "seconds": 3600, "threads": 1, "machine": "m", "versions": {}},
+    )
+
+
+RESULTS = {("a", 0): result(0.50), ("a", 1): result(0.54), ("b", 0): result(0.60, 0.3), ("b", 1): result(0.63, 0.4)}
+
+
+def frame(**rows):
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def test_scores_are_per_cent_by_row_and_seed():
+    values = tables.scores(RESULTS)
+    assert list(values.index) == ["a", "b"] and list(values.columns) == [0, 1]
+    np.testing.assert_allclose(values.to_numpy(), [[50, 54], [60, 63]])
+
+
+def test_a_run_without_the_network_or_the_score_leaves_a_gap():
+    values = tables.scores(RESULTS, network="student")
+    assert values.loc["a"].isna().all() and values.loc["b"].tolist() == [30, 40]
+    assert math.isnan(tables.scores({("a", 0): result(None)}).iloc[0, 0])
+
+
+def test_a_long_table_has_a_line_for_each_value_with_its_spread():
+    table = tables.long({"seg": {"a": 70.5}}, {"small": {"seg": tables.scores(RESULTS)}})
+    assert table.source.tolist() == ["paper", "small", "small"] and table.row.tolist() == ["a", "a", "b"]
+    np.testing.assert_allclose(table["mean"], [70.5, 52, 61.5])
+    np.testing.assert_allclose(table.sd[1:], [math.sqrt(8), math.sqrt(4.5)])
+    assert table.seeds[1:].tolist() == [2, 2]
+
+
+def test_a_wide_table_puts_sources_side_by_side_and_marks_what_is_not_there():
+    one_seed = tables.scores({("b", 0): result(0.25)})
+    table = tables.wide(
+        tables.long({"seg": {"a": 70.5}}, {"small": {"seg": tables.scores(RESULTS)}, "big": {"seg": one_seed}}), "row"
+    )
+    assert list(table.columns) == ["seg, paper", "seg, small", "seg, big"] and table.index.name == "row"
+    assert table.loc["a"].tolist() == ["70.5", "52.0 ± 2.8", "–"]
+    assert table.loc["b"].tolist() == ["–", "61.5 ± 2.1", "25.0"]
+
+
+def test_the_interval_is_student_s():
+    expected = stats.ttest_1samp([1.0, 2.0, 4.0], 0).confidence_interval(0.95)
+    np.testing.assert_allclose(tables.interval([1, 2, float("nan"), 4]), expected)
+    assert all(math.isnan(end) for end in tables.interval([3.0]))
+
+
+def test_a_further_run_falls_into_its_interval_as_often_as_promised():
+    draws = np.random.default_rng(0).normal(size=(4000, 4))
+    inside = [low <= row[3] <= high for row in draws for low, high in [tables.further_run(row[:3])]]
+    assert 0.94 < np.mean(inside) < 0.96
+
+
+def test_pairs_are_judged_by_the_paper_s_order_seed_by_seed():
+    values = frame(a=[70.0, 50.0, 60.0], b=[69.0, 49.1, 58.9], c=[75.0, 55.2, 64.9], d=[60.0, 60.0, 60.0])
+    table = tables.pairs(values, {"a": 3.0, "b": 2.0, "c": 1.0, "d": 0.0}).set_index(["better in the paper", "than"])
+    assert table.loc[("a", "b"), "order"] == tables.HELD  # seeds differ by 20, the rows under one seed hardly
+    assert table.loc[("a", "c"), "order"] == tables.REVERSED
+    assert table.loc[("a", "d"), "order"] == tables.OPEN
+    assert table.loc[("a", "c"), "by"] == 2.0 and math.isclose(table.loc[("a", "b"), "measured by"], 1.0)
+    assert len(table) == 6
+
+
+def test_rows_that_the_paper_does_not_rank_are_left_out_of_the_pairs():
+    values = frame(a=[1.0, 2.0], b=[2.0, 3.1], c=[0.0, 0.1])
+    assert len(tables.pairs(values, {"a": 1.0, "b": 1.0})) == 0  # a tie
+    assert len(tables.pairs(values, {"a": 1.0, "c": 2.0})) == 1
+
+
+def test_the_verdict_says_whether_the_order_held_and_what_can_be_told():
+    values = frame(a=[70.0, 71.0, 72.0], b=[60.0, 61.1, 62.0], c=[60.5, 60.0, 63.0])
+    line = tables.verdict(values, {"a": 3.0, "b": 2.0, "c": 1.0}, "small")
+    assert line.startswith(
+        "The paper's order did not hold on scale small (3 seeds). Paper: a > b > c. Here, by the means: a > c > b."
+    )
+    assert line.endswith(
+        "Of 3 pairs the spread over seeds tells 2 apart: 2 as in the paper, 0 the other way round; 1 cannot be told apart."
+    )
+    assert tables.verdict(values, {"a": 3.0, "b": 2.0}, "small").startswith("The paper's order held")
+
+
+def test_one_seed_tells_nothing_apart():
+    assert "tells 0 apart" in tables.verdict(frame(a=[70.0], b=[10.0]), {"a": 2.0, "b": 1.0}, "small")
+
+
+@pytest.mark.parametrize(("live", "verdict"), [(61.0, "agrees"), (90.0, "DOES NOT AGREE")])
+def test_a_run_made_anew_agrees_within_the_spread(live, verdict):
+    assert verdict in tables.agreement(live, [60.0, 61.0, 62.0])
+
+
+def test_without_two_committed_runs_nothing_is_said_about_agreement():
+    assert "nothing can be said" in tables.agreement(61.0, [60.0])
+
+
+def test_by_class_averages_over_seeds_and_keeps_the_order_of_the_classes():
+    results = {
+        ("a", 0): result(0, per_class={"bkg": 0.5, "dog": None, "cat": 0.2}),
+        ("a", 1): result(0, per_class={"bkg": 0.7, "dog": None, "cat": None}),
+    }
+    table = tables.by_class(results)
+    assert list(table.columns) == ["bkg", "dog", "cat"]
+    np.testing.assert_allclose(table.loc["a"], [60, math.nan, 20])
+
+
+def test_rule_effects_account_for_every_pixel():
+    counts = np.random.default_rng(0).integers(0, 50, (len(correction.RULES), 3, 3))
+    table = tables.rule_effects(counts.tolist())
+    assert list(table.index) == list(correction.RULES[1:])
+    np.testing.assert_allclose(table.drop(columns="pixels").sum(axis=1), 100)
+    assert table.pixels.tolist() == counts.sum((1, 2))[1:].tolist()
+    one = np.zeros_like(counts)
+    one[2, diagnosis.STATES.index("wrong"), diagnosis.STATES.index("left out")] = 3
+    one[2, diagnosis.STATES.index("right"), diagnosis.STATES.index("wrong")] = 1
+    row = tables.rule_effects(one).loc[correction.RULES[2]]
+    assert (row.pixels, row["wrong, left out"], row.broken, row.repaired) == (4, 75, 25, 0)
+    assert tables.rule_effects(one).loc[correction.RULES[1]].sum() == 0  # a rule that never applied
+
+
+SHOWN = pd.DataFrame({"by, %": ["52.0 ± 2.8", "–"], "n_1": [1.26, 2.0]}, ["a & b", "c"]).rename_axis("set_up")
+
+
+def test_a_table_is_written_as_csv_markdown_and_latex(tmp_path):
+    table = tables.Exported(SHOWN, tmp_path / "new", "t")
+    texts = {path.suffix: path.read_text(encoding="utf-8") for path in table.files}
+    assert list(csv.reader(io.StringIO(texts[".csv"]))) == [
+        ["set_up", "by, %", "n_1"],
+        ["a & b", "52.0 ± 2.8", "1.26"],
+        ["c", "–", "2.0"],
+    ]
+    assert "| a & b    | 52.0 ± 2.8 | 1.3   |" in texts[".md"]
+    rows = [
+        r"\toprule",
+        r"set\_up & by, \% & n\_1 \\",
+        r"\midrule",
+        r"a \& b & 52.0 $\pm$ 2.8 & 1.3 \\",
+        r"c & -- & 2.0 \\",
+        r"\bottomrule",
+    ]
+    assert texts[".tex"].splitlines()[1:-1] == rows
+
+
+def test_the_csv_holds_the_numbers_where_cells_join_several(tmp_path):
+    data = pd.DataFrame({"row": ["a"], "mean": [52.123]})
+    table = tables.Exported(SHOWN, tmp_path, "t", data)
+    assert table.files[0].read_text() == "row,mean\na,52.123\n"
+
+
+def test_a_notebook_shows_the_table_with_its_files_as_downloads(tmp_path):
+    table = tables.Exported(SHOWN, tmp_path, "t")
+    page = table._repr_html_()
+    links = re.findall(r'<a download="([^"]+)" href="data:[^"]*base64,([^"]+)">(\w+)</a>', page)
+    assert [(name, kind) for name, _, kind in links] == [("t.csv", "CSV"), ("t.md", "Markdown"), ("t.tex", "LaTeX")]
+    assert all(base64.b64decode(data) == (tmp_path / name).read_bytes() for name, data, _ in links)
+    assert page.count("<th>") == 3 and "a &amp; b" in page and "1.3" in page
+
+
+def test_a_missing_result_names_the_command_that_makes_it(tmp_path):
+    with pytest.raises(
+        UserError, match=r"of 8 results 8 missing; make them with `python -m dsgc grid modules --scale shapes --seeds 0 7`"
+    ):
+        tables.read(tmp_path, "shapes", {"modules": (0, 7)})
+    with pytest.raises(UserError, match="--data here`"):
+        tables.read(tmp_path, "voc", {"modules": (0,)}, "here")
+
+
+def test_sources_count_a_run_once_that_two_grids_share():
+    line = tables.sources({"x": RESULTS, "y": {("preset", 0): RESULTS["a", 0]}})
+    assert line.startswith("4 runs, 4 of them by other code than today's (c)") and "4.0 hours" in line
+
+
+def test_printed_takes_a_column_of_the_paper():
+    assert tables.printed(paper.THRESHOLDS, "CAM") == {"0.75, 0.35": 70.966, "0.85, 0.25": 71.429, "0.90, 0.20": 70.892}
+    assert set(tables.printed(paper.ABLATION, "mIoU")) < set(grids.GRIDS["modules"])
