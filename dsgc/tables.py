@@ -35,10 +35,25 @@ def read(
     """
     found = {}
     for name, of_grid in seeds.items():
-        command = f"python -m dsgc grid {name} --scale {scale} --seeds {' '.join(map(str, of_grid))}"
-        command += f" --data {data}" if data else ""
-        found[name] = runner.read(grids.rows(name, scale, of_grid, data), Path(folder) / scale, command)
+        runs = grids.rows(name, scale, of_grid, data)
+        found[name] = runner.read(runs, Path(folder) / scale, _command(name, scale, of_grid, data))
     return found
+
+
+def read_some(
+    folder: Path, scale: str, name: str, seeds: Sequence[int], data: str = ""
+) -> tuple[dict[tuple[str, int], Result], str]:
+    """What there is of a grid by row and seed, and a line that says how many results are missing and what makes them."""
+    runs = grids.rows(name, scale, seeds, data)
+    found = {key: runner.look_up(config, Path(folder) / scale)[1] for key, config in runs.items()}
+    found = {key: result for key, result in found.items() if result is not None}
+    missing = f"{len(runs) - len(found)} of {len(runs)} results missing; `{_command(name, scale, seeds, data)}` makes them"
+    return found, missing if len(found) < len(runs) else f"all {len(runs)} results are there"
+
+
+def _command(name: str, scale: str, seeds: Sequence[int], data: str) -> str:
+    command = f"python -m dsgc grid {name} --scale {scale} --seeds {' '.join(map(str, seeds))}"
+    return command + (f" --data {data}" if data else "")
 
 
 def sources(found: Mapping[str, Mapping[tuple[str, int], Result]]) -> str:
@@ -152,13 +167,14 @@ def verdict(values: pd.DataFrame, printed: Mapping[str, float], scale: str) -> s
     )
 
 
-def agreement(live: float, committed: Sequence[float]) -> str:
-    """Whether a run made now agrees with those committed, within what another seed would change."""
+def agreement(live: float, committed: pd.Series, seed: int) -> str:
+    """Whether a run made now agrees with those committed, by seed: with the same seed's, and within what a seed changes."""
+    same = f"{live:.1f}, committed under the same seed {committed[seed]:.1f}"
     low, high = further_run(committed)
     if not np.isfinite(low):
-        return f"{live:.1f}; fewer than two runs are committed, so nothing can be said"
+        return f"{same}; fewer than two runs are committed, so nothing can be said about the spread"
     verdict = "agrees" if low <= live <= high else "DOES NOT AGREE"
-    return f"{live:.1f}, {verdict} with the committed runs, whose spread leaves {low:.1f} to {high:.1f} for a further one"
+    return f"{same}; {verdict} within the spread, which leaves {max(low, 0):.1f} to {min(high, 100):.1f} for a further run"
 
 
 def rule_effects(counts: Sequence) -> pd.DataFrame:

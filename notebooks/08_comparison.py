@@ -35,7 +35,7 @@ import pandas as pd
 from myst_nb import glue
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
-from dsgc import chapter, figures, grids, paper, pictures, runner, tables
+from dsgc import chapter, figures, grids, paper, pictures, provenance, runner, tables
 from dsgc.data import shapes
 from dsgc.data.loading import EvalImages
 from dsgc.data.voc import open_split
@@ -223,10 +223,12 @@ assert not runner.make_all(again, Path("runs/live") / scale, jobs=runner.jobs_he
 fresh = runner.read(again, Path("runs/live") / scale, "this notebook")
 for row, result in fresh.items():
     key = (row, seeds[0])
-    print(f"{row}, mIoU: {tables.agreement(tables.scores({key: result}).iloc[0, 0], tables.scores(found[scale]['modules']).loc[row])}")
-    for name, value in tables.by_class({key: result}).loc[row].items():
-        committed = [tables.by_class({(row, seed): found[scale]["modules"][row, seed]}).loc[row, name] for seed in seeds]
-        print(f"  {name}: {tables.agreement(value, committed)}")
+    value, committed = tables.scores({key: result}).iloc[0, 0], tables.scores(found[scale]["modules"]).loc[row]
+    print(f"{row}, mIoU: {tables.agreement(value, committed, seeds[0])}")
+    for name, iou in tables.by_class({key: result}).loc[row].items():
+        by_seed = {seed: tables.by_class({(row, seed): found[scale]["modules"][row, seed]}).loc[row, name] for seed in seeds}
+        print(f"  {name}: {tables.agreement(iou, pd.Series(by_seed), seeds[0])}")
+    assert 0 <= value <= 100 and result.about["code"] == provenance.code_version()
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 glue("seconds", time.monotonic() - begun, display=False)  # how long the page took, for the page that lists them

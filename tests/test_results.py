@@ -10,6 +10,7 @@ import pytest
 from dsgc import grids, runner, tables
 from dsgc.config import PRESETS
 from dsgc.correction import RULES
+from dsgc.errors import UserError
 from dsgc.pictures import decoded
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,15 +53,26 @@ def test_a_result_is_whole_and_belongs_to_a_run_that_the_grids_name(path):
 
 def test_notebook_07_finds_what_it_reads():
     given = parameters("07_ablations")
-    seeds = dict.fromkeys(("modules", "thresholds", "weights"), given["seeds"]) | {"choices": given["choice_seeds"]}
+    seeds = dict.fromkeys(("modules", "thresholds", "weights"), given["seeds"])
     found = tables.read(grids.RESULTS, given["scale"], seeds)
-    assert set(found) == set(grids.GRIDS) and len(given["seeds"]) >= 3
+    assert len(given["seeds"]) >= 3
+    choices, _ = tables.read_some(grids.RESULTS, given["scale"], "choices", given["seeds"])
+    assert {row for row, _ in choices} > {"preset"}
     assert set(given["live"]) <= {row for row, _ in found["modules"]}
 
 
 def test_notebook_08_finds_what_it_reads():
     given = parameters("08_comparison")
     assert tables.read(grids.RESULTS, given["scale"], {"modules": given["seeds"]}) and len(given["seeds"]) >= 3
+
+
+@pytest.mark.parametrize("notebook", ["07_ablations", "08_comparison"])
+@pytest.mark.parametrize(("parameter", "value", "said"), [("scale", "mars", "shapes"), ("live", ["+ XY"], r"\+ DSKD")])
+def test_a_wrong_parameter_is_refused_in_the_first_cell_with_what_is_allowed(notebook, parameter, value, said):
+    cells = [cell for cell in jupytext.read(ROOT / "notebooks" / f"{notebook}.py").cells if cell.cell_type == "code"]
+    assert "parameters" in cells[0].metadata["tags"]
+    with pytest.raises(UserError, match=f"parameter {parameter} = .*must be one of .*{said}"):
+        exec(cells[1].source, parameters(notebook) | {parameter: value})
 
 
 def test_the_page_on_choices_names_rows_that_exist():

@@ -113,11 +113,12 @@ def test_one_seed_tells_nothing_apart():
 
 @pytest.mark.parametrize(("live", "verdict"), [(61.0, "agrees"), (90.0, "DOES NOT AGREE")])
 def test_a_run_made_anew_agrees_within_the_spread(live, verdict):
-    assert verdict in tables.agreement(live, [60.0, 61.0, 62.0])
+    line = tables.agreement(live, pd.Series([60.0, 61.0, 62.0], [0, 1, 5]), 5)
+    assert line.startswith(f"{live}, committed under the same seed 62.0; {verdict} within the spread, which leaves 56.0 to 66.0")
 
 
 def test_without_two_committed_runs_nothing_is_said_about_agreement():
-    assert "nothing can be said" in tables.agreement(61.0, [60.0])
+    assert "nothing can be said" in tables.agreement(61.0, pd.Series([60.0], [0]), 0)
 
 
 def test_by_class_averages_over_seeds_and_keeps_the_order_of_the_classes():
@@ -189,6 +190,13 @@ def test_a_missing_result_names_the_command_that_makes_it(tmp_path):
         tables.read(tmp_path, "shapes", {"modules": (0, 7)})
     with pytest.raises(UserError, match="--data here`"):
         tables.read(tmp_path, "voc", {"modules": (0,)}, "here")
+
+
+def test_what_there_is_of_a_grid_is_read_and_the_rest_is_counted_with_its_command(tmp_path):
+    found, line = tables.read_some(tmp_path, "voc", "modules", (0, 1), "here")
+    assert found == {} and line == (
+        "8 of 8 results missing; `python -m dsgc grid modules --scale voc --seeds 0 1 --data here` makes them"
+    )
 
 
 def test_sources_count_a_run_once_that_two_grids_share():
