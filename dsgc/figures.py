@@ -4,6 +4,7 @@ Figures have a white ground, so that they stay legible on a dark page, and colou
 apart; masks use VOC's palette.
 """
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +28,12 @@ LOSSES = {
     "punc": "$L_{PUNC}$, uncertain region",
     "seg": "$L_{seg}$, segmentation",
 }
-SCORES = {"seg": "segmentation head", "cam": "CAM", "pseudo_initial": "pseudo label, initial", "pseudo": "pseudo label, corrected"}
+SCORES = {
+    "seg": "segmentation head",
+    "cam": "CAM",
+    "pseudo_initial": "pseudo label, initial",
+    "pseudo": "pseudo label, corrected",
+}
 
 
 def style() -> None:
@@ -146,31 +152,32 @@ def gains(
     return _closed(figure)
 
 
-def detectors(counts: Mapping[str, Sequence[np.ndarray]]) -> Figure:
-    """Reliability and precision over recall of what is asked whether a label is wrong; thin lines are seeds, thick their sum.
+def detectors(counts: Mapping[str, Mapping[int, np.ndarray]]) -> Figure:
+    """Reliability and precision over recall of what is asked whether a label is wrong: a colour each, a line style a seed.
 
-    counts: by detector, one (bins, 2) array of right and wrong pixels for each seed.
+    counts: by detector and seed, (bins, 2) pixels whose label is right and wrong. Seeds are not added up: where more labels
+    are wrong every curve lies higher, and a sum would show that instead of the detector.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 4.0), layout="constrained")
-    left.plot([0, 1], [0, 1], color="0.4", ls="--", lw=1)
-    left.text(0.5, 0.53, "says what is so", rotation=37, fontsize=8, color="0.35", ha="center", va="bottom")
-    for (name, parts), colour in zip(counts.items(), sns.color_palette("colorblind"), strict=False):
-        for part, wide, alpha in [*((part, 0.8, 0.5) for part in parts), (np.sum(parts, 0), 2.5, 1)]:
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 4.4), layout="constrained")
+    left.plot([0, 1], [0, 1], color="0.4", lw=1)
+    left.text(0.72, 0.74, "says what is so", rotation=38, fontsize=8, color="0.35", ha="center", va="bottom")
+    seeds = list(next(iter(counts.values())))
+    styles = dict(zip(seeds, itertools.cycle(("-", "--", ":", "-.")), strict=False))
+    handles = [Line2D([], [], color="0.3", ls=styles[seed], label=f"seed {seed}") for seed in seeds]
+    for (name, by_seed), colour in zip(counts.items(), sns.color_palette("colorblind"), strict=False):
+        handles.append(Line2D([], [], color=colour, marker="o", ms=4, label=name))
+        for seed, part in by_seed.items():
             wrong, share = diagnosis.reliability(part)
             middles = (np.arange(len(wrong)) + 0.5) / len(wrong)
             seen = share >= 0.001  # a bin with hardly any pixel says nothing
-            label = name if alpha == 1 else None
-            left.plot(middles[seen], wrong[seen], marker="o" if alpha == 1 else None, lw=wide, alpha=alpha, color=colour, label=label)
+            left.plot(middles[seen], wrong[seen], marker="o", ms=4, ls=styles[seed], color=colour, gid=f"{name}, {seed}")
             precision, recall = diagnosis.precision_recall(part)
-            right.plot(recall, precision, lw=wide, alpha=alpha, color=colour, label=label)
-    total = np.sum(next(iter(counts.values())), 0)
-    share = total[:, 1].sum() / total.sum()
-    right.axhline(share, color="0.4", ls="--", lw=1)
-    right.text(0.99, share - 0.015, "by chance", fontsize=8, color="0.35", ha="right", va="top")
-    left.set(xlabel="what the detector says", ylabel="share of labels that are wrong", xlim=(0, 1), ylim=(0, 1), title="reliability")
-    right.set(xlabel="recall: wrong labels found", ylabel="precision: found labels wrong", xlim=(0, 1), ylim=(0, 1))
-    right.set_title("precision and recall")
-    left.legend(loc="upper left", fontsize=9)
+            right.plot(recall, precision, ls=styles[seed], color=colour, gid=f"{name}, {seed}")
+    left.set(xlabel="what the detector says", ylabel="share of labels that are wrong", title="reliability")
+    right.set(xlabel="recall: wrong labels found", ylabel="precision: found labels wrong", title="precision and recall")
+    for axis in (left, right):
+        axis.set(xlim=(0, 1), ylim=(0, 1))
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9, frameon=False)
     return _closed(figure)
 
 
@@ -199,11 +206,20 @@ def image_grid(rows: Mapping[str, Sequence[np.ndarray]], kinds: Mapping[str, str
 
 def class_heat(table: pd.DataFrame, title: str) -> Figure:
     """IoU in % as a heat map: a row for each method, a column for each class."""
-    figure, axis = plt.subplots(figsize=(1.9 + 0.5 * table.shape[1], 1.3 + 0.45 * len(table)), layout="constrained")
+    size = (max(6.0, 1.9 + 0.5 * table.shape[1]), 1.3 + 0.45 * len(table))
+    figure, axis = plt.subplots(figsize=size, layout="constrained")
     sns.heatmap(
-        table, annot=True, fmt=".0f", vmin=0, vmax=100, cmap="viridis", annot_kws={"fontsize": 9}, cbar_kws={"label": "IoU, %"}, ax=axis
+        table,
+        annot=True,
+        fmt=".0f",
+        vmin=0,
+        vmax=100,
+        cmap="viridis",
+        annot_kws={"fontsize": 9},
+        cbar_kws={"label": "IoU, %"},
+        ax=axis,
     )
-    axis.set_title(title)
+    axis.set(title=title, xlabel="", ylabel="")
     axis.tick_params(axis="x", rotation=45)
     axis.tick_params(axis="y", rotation=0)
     return _closed(figure)

@@ -151,19 +151,29 @@ def pairs(values: pd.DataFrame, printed: Mapping[str, float]) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=names)
 
 
+def rank_agreement(values: pd.DataFrame, printed: Mapping[str, float]) -> tuple[float, float]:
+    """Kendall's tau in [-1, 1] between the paper's order of the rows and that of the means, and its two-sided p-value."""
+    means = values.mean(axis=1)
+    common = [row for row in means.index if row in printed]
+    tau, chance = stats.kendalltau([printed[row] for row in common], means[common])
+    return float(tau), float(chance)
+
+
 def verdict(values: pd.DataFrame, printed: Mapping[str, float], scale: str) -> str:
     """An honest line: did the paper's order hold in the means, and does the spread allow to tell?"""
     compared = pairs(values, printed)
     order = " > ".join(sorted(printed, key=lambda row: -printed[row]))
     means = values.mean(axis=1).loc[[row for row in values.index if row in printed]]
     ours = " > ".join(means.sort_values(ascending=False).index)
+    tau, chance = rank_agreement(values, printed)
     counts = compared["order"].value_counts()
     held, reversed_, open_ = (int(counts.get(kind, 0)) for kind in (HELD, REVERSED, OPEN))
     same = "The paper's order held" if order == ours else "The paper's order did not hold"
     return (
         f"{same} on scale {scale} ({values.shape[1]} seeds). Paper: {order}. Here, by the means: {ours}. "
         f"Of {len(compared)} pairs the spread over seeds tells {held + reversed_} apart: {held} as in the paper, "
-        f"{reversed_} the other way round; {open_} cannot be told apart."
+        f"{reversed_} the other way round; {open_} cannot be told apart. "
+        f"Agreement of the two orders: Kendall's tau {tau:.2f} (p {chance:.3f} that chance alone gives as much)."
     )
 
 

@@ -5,7 +5,6 @@ import re
 import matplotlib
 import numpy as np
 import pandas as pd
-import pytest
 
 matplotlib.use("agg")
 
@@ -36,16 +35,15 @@ def test_gains_of_one_seed_have_no_interval():
 
 def test_detectors_draw_reliability_and_precision_over_recall():
     rng = np.random.default_rng(0)
-    counts = {name: [rng.integers(50, 100, (diagnosis.BINS, 2)) for _ in range(2)] for name in ("one", "two")}
+    counts = {name: {seed: rng.integers(50, 100, (diagnosis.BINS, 2)) for seed in (0, 4)} for name in ("one", "two")}
     left, right = figures.detectors(counts).axes
-    total = sum(counts["one"])
-    (thick,) = [line for line in left.lines if line.get_label() == "one"]
-    np.testing.assert_allclose(thick.get_ydata(), diagnosis.reliability(total)[0])
-    (curve,) = [line for line in right.lines if line.get_label() == "one"]
-    precision, recall = diagnosis.precision_recall(total)
-    np.testing.assert_allclose(curve.get_xydata(), np.stack([recall, precision], 1))
-    by_chance = [line for line in right.lines if line.get_linestyle() == "--"][0].get_ydata()[0]
-    assert by_chance == pytest.approx(total[:, 1].sum() / total.sum())
+    for seed in (0, 4):
+        (line,) = [line for line in left.lines if line.get_gid() == f"two, {seed}"]
+        np.testing.assert_allclose(line.get_ydata(), diagnosis.reliability(counts["two"][seed])[0])
+        (curve,) = [line for line in right.lines if line.get_gid() == f"two, {seed}"]
+        precision, recall = diagnosis.precision_recall(counts["two"][seed])
+        np.testing.assert_allclose(curve.get_xydata(), np.stack([recall, precision], 1))
+    assert [text.get_text() for text in left.figure.legends[0].texts] == ["seed 0", "seed 4", "one", "two"]
 
 
 def test_an_image_grid_has_a_row_for_each_title_and_colours_labels_as_voc_does():
