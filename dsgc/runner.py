@@ -16,12 +16,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from queue import SimpleQueue
 from statistics import median
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
 from tqdm import tqdm
 
@@ -30,7 +30,7 @@ from dsgc.errors import UserError
 from dsgc.provenance import code_version, provenance
 
 MACHINE = ("data", "out", "workers")  # fields that say where and how, and change no score
-Label = TypeVar("Label")
+
 State = Literal["done", "missing", "damaged", "other code"]
 
 
@@ -72,7 +72,7 @@ def look_up(config: Config, folder: Path) -> tuple[State, Result | None]:
     return ("done" if result.about["code"] == code_version() else "other code"), result
 
 
-def read(runs: Mapping[Label, Config], folder: Path, command: str) -> dict[Label, Result]:
+def read(runs: Mapping[Hashable, Config], folder: Path, command: str) -> dict[Hashable, Result]:
     """The results of all runs by label, whatever it is, those of other code too: `summary` says how many these are.
 
     Raises:
@@ -86,7 +86,7 @@ def read(runs: Mapping[Label, Config], folder: Path, command: str) -> dict[Label
     return {label: result for label, (_, result) in found.items()}
 
 
-def summary(results: Mapping[Label, Result]) -> str:
+def summary(results: Mapping[Hashable, Result]) -> str:
     """One paragraph on where results come from: how many, code, commits, dates, machines, time."""
     abouts = [result.about for result in results.values()]
     other = sum(about["code"] != code_version() for about in abouts)

@@ -67,10 +67,9 @@ def test_pages_keep_their_paths_and_the_figure_is_drawn_beside_them(monkeypatch,
 
 
 def test_what_says_nothing_to_a_reader_is_taken_out(tmp_path):
-    link = '<link rel="stylesheet" href="https://maxcdn.example/font-awesome.min.css"><b>kept</b>'
     injected = nbformat.v4.new_code_cell("seed = 1", metadata={"tags": ["injected-parameters"], "papermill": {"duration": 1}})
     shown = nbformat.v4.new_code_cell("1", metadata={"execution": {"time": "now"}})
-    shown.outputs = [nbformat.v4.new_output("display_data", data={"text/html": link})]
+    shown.outputs = [nbformat.v4.new_output("display_data", data={"text/html": "<b>kept</b>"})]
     path = executed(tmp_path / "a.ipynb", injected, shown, papermill={"duration": 2}, widgets={})
     build.clean(path)
     notebook = nbformat.read(path, as_version=4)
