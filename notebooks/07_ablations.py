@@ -41,6 +41,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from IPython.display import Markdown, display
 from myst_nb import glue
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
@@ -67,15 +68,15 @@ begun = time.monotonic()
 # %% tags=["nbval-ignore-output"]
 wanted = dict.fromkeys(("modules", "thresholds", "weights"), seeds)
 found = tables.read(folder, scale, wanted, data)
-print(f"{scale}: {tables.sources(found)}")
+display(Markdown(f"`{scale}`: {tables.sources(found)}."))
 by_scale = {scale: found}
 for other in grids.scales(folder):
     if other != scale:
         try:
             by_scale[other] = tables.read(folder, other, wanted)
-            print(f"{other}: {tables.sources(by_scale[other])}")
+            display(Markdown(f"`{other}`: {tables.sources(by_scale[other])}."))
         except UserError as error:
-            print(f"{other} is left out: {error}")
+            display(Markdown(f"`{other}` is left out: {error}."))
 
 # %% tags=["hide-input"]
 SCORES = {"segmentation": ("seg", "teacher"), "student's segmentation": ("seg", "student"), "CAM": ("cam", "teacher"),
@@ -115,7 +116,7 @@ figures.save(figures.gains(spread("modules"), "baseline", modules), out, "table1
 tables.Exported(tables.pairs(spread("modules"), modules).set_index("better in the paper"), out, "table1-pairs")
 
 # %% tags=["hide-input"]
-print(tables.verdict(spread("modules"), modules, scale))
+Markdown(tables.verdict(spread("modules"), modules, scale))
 
 # %% [markdown]
 # The spread is large, and the reason is not small differences everywhere. Below, for each seed, the classes that a run has
@@ -181,7 +182,7 @@ figures.save(figures.gains(spread("thresholds"), paper_thresholds, thresholds["s
 
 # %% tags=["hide-input"]
 for score, printed in thresholds.items():
-    print(f"{score}: {tables.verdict(spread('thresholds', score), printed, scale)}")
+    display(Markdown(f"*{score}*: {tables.verdict(spread('thresholds', score), printed, scale)}"))
 
 # %% [markdown]
 # ## Table 3: the weights of the losses
@@ -197,7 +198,7 @@ paper_weights = "0.2, 0.5, 0.1"
 figures.save(figures.gains(spread("weights"), paper_weights, weights), out, "table3")
 
 # %% tags=["hide-input"]
-print(tables.verdict(spread("weights"), weights, scale))
+Markdown(tables.verdict(spread("weights"), weights, scale))
 
 # %% [markdown]
 # ## The choices
@@ -208,7 +209,7 @@ print(tables.verdict(spread("weights"), weights, scale))
 # %% tags=["nbval-ignore-output"]
 for name in by_scale:
     by_scale[name]["choices"], there = tables.read_some(folder, name, "choices", seeds, data if name == scale else "")
-    print(f"{name}: {there}; {tables.sources({'choices': by_scale[name]['choices']})}")
+    display(Markdown(f"`{name}`: {there}; {tables.sources({'choices': by_scale[name]['choices']})}."))
 
 # %%
 side_by_side("choices", {}, list(SCORES), "choices", "changed")
@@ -221,10 +222,10 @@ figures.save(figures.gains(choices, "preset"), out, "choices") if len(choices) >
 effect = {row: tables.interval(choices.loc[row] - choices.loc["preset"]) for row in choices.index if row != "preset"}
 for kind, told in (("worse", lambda low, high: high < 0), ("better", lambda low, high: low > 0)):
     names = [row for row, (low, high) in effect.items() if told(low, high)]
-    print(f"{kind} than the preset, beyond what the spread explains: {', '.join(names) or 'none'}")
+    display(Markdown(f"*{kind}* than the preset, beyond what the spread explains: {', '.join(names) or 'none'}."))
 once = [row for row in choices.index if choices.loc[row].count() < 2]
 if once:
-    print(f"one run each, so nothing can be said: {', '.join(once)}")
+    display(Markdown(f"*One run each*, so nothing can be said: {', '.join(once)}."))
 
 # %% [markdown]
 # ## Does the mixture find the errors?
@@ -325,7 +326,7 @@ assert not failed
 fresh = runner.read(again, Path("runs/live") / scale, "this notebook")
 for row, result in fresh.items():
     values = tables.scores({(row, seeds[0]): result})
-    print(f"{row}: {tables.agreement(values.iloc[0, 0], spread('modules').loc[row], seeds[0])}")
+    display(Markdown(f"*{row}*: {tables.agreement(values.iloc[0, 0], spread('modules').loc[row], seeds[0])}."))
     assert 0 <= values.iloc[0, 0] <= 100 and result.about["code"] == provenance.code_version()
 
 # %% tags=["remove-cell", "nbval-ignore-output"]

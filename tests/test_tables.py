@@ -185,6 +185,11 @@ def test_a_notebook_shows_the_table_with_its_files_as_downloads(tmp_path):
     assert page.count("<th>") == 3 and "a &amp; b" in page and "1.3" in page
 
 
+def test_a_name_of_the_columns_makes_no_empty_header(tmp_path):
+    page = tables.Exported(SHOWN.rename_axis(columns="class"), tmp_path, "t")._repr_html_()
+    assert "<th></th>" not in page and page.count("<th>") == 3
+
+
 def test_a_missing_result_names_the_command_that_makes_it(tmp_path):
     with pytest.raises(
         UserError, match=r"of 8 results 8 missing; make them with `python -m dsgc grid modules --scale shapes --seeds 0 7`"
