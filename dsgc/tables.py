@@ -114,21 +114,22 @@ def wide(table: pd.DataFrame, name: str = "setting") -> pd.DataFrame:
 
 def interval(differences: Sequence[float]) -> tuple[float, float]:
     """Where the mean of such differences lies, with 95 % confidence (Student's t); NaN for fewer than two."""
-    values = np.asarray(differences, float)
-    values = values[np.isfinite(values)]
-    if len(values) < 2:
-        return np.nan, np.nan
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return values.mean() - half, values.mean() + half
+    return _around_mean(differences, further=0)
 
 
 def further_run(values: Sequence[float]) -> tuple[float, float]:
     """Where one more run of the same setting lies, with 95 % confidence (Student's t); NaN for fewer than two."""
+    return _around_mean(values, further=1)
+
+
+def _around_mean(values: Sequence[float], further: int) -> tuple[float, float]:
+    """`further`: how many variances of one value come on top of that of the mean."""
     values = np.asarray(values, float)
     values = values[np.isfinite(values)]
-    if len(values) < 2:
+    n = len(values)
+    if n < 2:
         return np.nan, np.nan
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * values.std(ddof=1) * np.sqrt(1 + 1 / len(values))
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * values.std(ddof=1) * np.sqrt(1 / n + further)
     return values.mean() - half, values.mean() + half
 
 
