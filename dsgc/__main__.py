@@ -20,6 +20,7 @@ from tyro.conf import Positional
 from dsgc import grids, runner
 from dsgc.config import PRESETS, Config, preset, source
 from dsgc.data import shapes
+from dsgc.data.voc import open_split
 from dsgc.errors import UserError
 
 PROGRAM = "python -m dsgc"
@@ -160,7 +161,10 @@ def grid(arguments: Sequence[str]) -> None:
     if options.dry_run:
         print("\n".join(runner.plan(runs, folder, jobs)))
         return
-    _embedded(next(iter(runs.values())).data)
+    first = next(iter(runs.values()))
+    _embedded(first.data)
+    for split in (first.train_split, first.val_split):
+        open_split(first.data, split)  # said once here, not by each run
     failed = runner.make_all(runs, folder, jobs=jobs)
     if failed:
         raise UserError(f"{folder}: {failed} of {len(runs)} runs failed; the others are kept, the same command makes the rest")

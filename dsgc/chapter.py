@@ -2,11 +2,15 @@
 
 import inspect
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Any
 
+from dsgc import grids
 from dsgc.config import PRESETS, Config
 from dsgc.data import shapes
+from dsgc.data.loading import EvalImages, EvalItem
+from dsgc.data.voc import open_split
 from dsgc.errors import UserError
 
 
@@ -29,6 +33,20 @@ def among(name: str, value: Any, allowed: Collection) -> None:
         raise UserError(f"parameter {name} = {value!r}: must be one of {', '.join(map(str, allowed))}")
 
 
+def results_of(scale: str, seeds: Sequence[int], live: Sequence[str], results: str = "") -> Path:
+    """The folder of results that a page reads, the repository's for ""; refuses a wrong parameter of such a page.
+
+    Raises:
+        UserError: no such preset, no such row of Table 1, or seeds that are not whole numbers, each once.
+    """
+    among("scale", scale, PRESETS)
+    if not seeds or len(set(seeds)) < len(seeds) or any(isinstance(seed, bool) or not isinstance(seed, int) for seed in seeds):
+        raise UserError(f"parameter seeds = {seeds!r}: name one or more whole numbers, each once")
+    for row in live:
+        among("live", row, grids.GRIDS["modules"])
+    return Path(results) if results else grids.RESULTS
+
+
 class Listing(str):
     """Python source that a notebook shows highlighted."""
 
@@ -46,3 +64,12 @@ def embedded_data() -> Config:
     config = PRESETS["shapes"]
     shapes.ensure(config.data)
     return config
+
+
+def pictured(config: Config) -> tuple[list[EvalItem], tuple[str, ...]]:
+    """The validation images of which results keep maps, and the names of the classes; embedded data is written if not there."""
+    if config.data == PRESETS["shapes"].data:
+        shapes.ensure(config.data)
+    split = open_split(config.data, config.val_split)
+    images = EvalImages(split)
+    return [images[index] for index in range(min(grids.PICTURES, len(images)))], split.classes

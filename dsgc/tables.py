@@ -17,6 +17,7 @@ from scipy import stats
 from dsgc import grids, paper, runner
 from dsgc.correction import RULES
 from dsgc.diagnosis import STATES
+from dsgc.errors import UserError
 from dsgc.runner import Result
 
 CONFIDENCE = 0.95
@@ -38,6 +39,25 @@ def read(
         runs = grids.rows(name, scale, of_grid, data)
         found[name] = runner.read(runs, Path(folder) / scale, _command(name, scale, of_grid, data))
     return found
+
+
+def read_scales(
+    folder: Path, scale: str, seeds: Mapping[str, Sequence[int]], data: str = ""
+) -> tuple[dict[str, dict[str, dict[tuple[str, int], Result]]], list[str]]:
+    """`read` of a scale and of every other scale that is complete, by scale; and for each scale a line on its sources.
+
+    Raises:
+        UserError: a result of the scale named is missing or damaged; says which command makes it.
+    """
+    found, lines = {scale: read(folder, scale, seeds, data)}, []
+    for other in grids.scales(folder):
+        if other == scale:
+            continue
+        try:
+            found[other] = read(folder, other, seeds)
+        except UserError as error:
+            lines.append(f"`{other}` is left out: {error}.")
+    return found, [f"`{name}`: {sources(part)}." for name, part in found.items()] + lines
 
 
 def read_some(

@@ -37,15 +37,8 @@ from myst_nb import glue
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
 from dsgc import chapter, figures, grids, paper, pictures, provenance, runner, tables
-from dsgc.data import shapes
-from dsgc.data.loading import EvalImages
-from dsgc.data.voc import open_split
-from dsgc.errors import UserError
 
-chapter.among("scale", scale, grids.PRESETS)
-for row in live:
-    chapter.among("live", row, grids.GRIDS["modules"])
-folder = Path(results) if results else grids.RESULTS
+folder = chapter.results_of(scale, seeds, live, results)
 figures.style()
 begun = time.monotonic()
 
@@ -131,15 +124,8 @@ glue("gain_of_method", ablation_end - paper.ABLATION.cell("baseline", "mIoU").va
 # ## Where our numbers come from
 
 # %% tags=["nbval-ignore-output"]
-found = {scale: tables.read(folder, scale, {"modules": seeds}, data)}
-for other in grids.scales(folder):
-    if other != scale:
-        try:
-            found[other] = tables.read(folder, other, {"modules": seeds})
-        except UserError as error:
-            display(Markdown(f"`{other}` is left out: {error}."))
-for name, part in found.items():
-    display(Markdown(f"`{name}`: {tables.sources(part)}."))
+found, lines = tables.read_scales(folder, scale, {"modules": seeds}, data)
+display(*map(Markdown, lines))
 
 # %% [markdown]
 # ## Table 4: PASCAL VOC 2012
@@ -202,11 +188,7 @@ tables.Exported(per_class.rename_axis("modules"), out, "table6")
 # runs under the first seed.
 
 # %% tags=["hide-input"]
-config = grids.config_of(scale, {}, seeds[0], data)
-if scale == "shapes":
-    shapes.ensure(config.data)
-split = open_split(config.data, config.val_split)
-items = [EvalImages(split)[i] for i in range(grids.PICTURES)]
+items, classes = chapter.pictured(grids.config_of(scale, {}, seeds[0], data))
 predictions = {
     title: [pictures.decoded(found[scale]["modules"][row, seeds[0]].samples[item.image_id]["prediction"]) for item in items]
     for title, row in (("baseline", "baseline"), ("method", grids.METHOD))
@@ -218,7 +200,7 @@ rows = {
     "truth": [item.mask.numpy() for item in items],
 } | predictions
 kinds = {row: "image" if row == "image" else "labels" for row in rows}
-figures.save(figures.image_grid(rows, kinds, split.classes), out, "figure4")
+figures.save(figures.image_grid(rows, kinds, classes), out, "figure4")
 
 # %% [markdown]
 # ## Made anew

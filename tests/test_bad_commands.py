@@ -95,8 +95,9 @@ def process(words, cwd):
         ("train mars", "preset 'mars'"),
         ("train shapes --steps x", "--steps"),
         ("train shapes --weights none --data nowhere", "nowhere"),
+        ("grid modules --data nowhere --jobs 2", "nowhere"),
     ],
-    ids=["preset", "option", "data"],
+    ids=["preset", "option", "data", "data of a grid"],
 )
 def test_a_real_process_exits_with_2_and_one_line(words, named, tmp_path):
     done = process(words.split(), tmp_path)

@@ -11,7 +11,8 @@ import matplotlib
 import pytest
 
 import dsgc
-from dsgc import chapter
+from dsgc import chapter, grids
+from dsgc.data import shapes
 from dsgc.errors import UserError
 from dsgc.player import Player
 
@@ -163,6 +164,33 @@ def test_thresholds_must_be_in_order():
     chapter.ordered("low", 0.2, "high", 0.3)
     with pytest.raises(UserError, match=r"low = 0.3, high = 0.3: low must be less than high"):
         chapter.ordered("low", 0.3, "high", 0.3)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"scale": "mars"}, "parameter scale = 'mars': must be one of voc, shapes"),
+        ({"seeds": []}, r"parameter seeds = \[\]: name one or more"),
+        ({"seeds": [0, 1, 0]}, "each once"),
+        ({"seeds": [0.5]}, "whole numbers"),
+        ({"live": ["PTC"]}, "parameter live = 'PTC': must be one of baseline"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_page_of_results_refuses_its_parameters_before_it_reads_anything(given, named):
+    with pytest.raises(UserError, match=named):
+        chapter.results_of(**{"scale": "shapes", "seeds": [0, 1, 2], "live": []} | given)
+
+
+def test_a_page_of_results_reads_the_repository_s_unless_told_otherwise():
+    assert chapter.results_of("shapes", [5], ["baseline"]) == ROOT / "results"
+    assert chapter.results_of("shapes", [5], [], "elsewhere") == Path("elsewhere")
+
+
+def test_pictured_are_the_first_images_of_the_validation_split(tiny):
+    items, classes = chapter.pictured(tiny())
+    assert [item.image_id for item in items] == [f"val_{index:05d}" for index in range(len(items))]
+    assert 1 < len(items) <= grids.PICTURES and tuple(classes) == tuple(kind.name for kind in shapes.KINDS)
 
 
 def test_listing_is_the_source_as_it_stands():

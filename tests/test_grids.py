@@ -149,9 +149,10 @@ def test_a_dry_run_says_line_by_line_what_would_be_made_and_writes_nothing(tmp_p
 
 @pytest.fixture
 def asked(monkeypatch, tmp_path):
-    """What the command asks `make_all` for, which makes nothing here; the last entry says how many runs fail."""
+    """What the command asks `make_all` for, which makes nothing here, of any data; the last entry says how many runs fail."""
     calls, failing = [], [0]
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("dsgc.__main__.open_split", lambda root, split: None)
     monkeypatch.setattr(runner, "make_all", lambda runs, folder, *, jobs: calls.append((runs, folder, jobs)) or failing[0])
     return calls, failing
 

@@ -199,6 +199,22 @@ def test_a_missing_result_names_the_command_that_makes_it(tmp_path):
         tables.read(tmp_path, "voc", {"modules": (0,)}, "here")
 
 
+def test_scales_that_are_complete_are_read_too_and_the_others_named(tmp_path, monkeypatch):
+    def read(runs, folder, command):
+        if folder.name == "voc":
+            raise UserError(f"{folder}: 1 missing; make them with `{command}`")
+        return {key: result(0.5) for key in runs}
+
+    monkeypatch.setattr(tables.runner, "read", read)
+    monkeypatch.setattr(tables.grids, "scales", lambda folder: ["shapes", "voc"])
+    found, lines = tables.read_scales(tmp_path, "shapes", {"modules": (0, 1)})
+    assert set(found) == {"shapes"} and set(found["shapes"]["modules"]) == set(grids.rows("modules", "shapes", (0, 1)))
+    assert lines[0].startswith("`shapes`: ") and "runs" in lines[0]
+    assert lines[1].startswith("`voc` is left out: ") and "grid modules --scale voc" in lines[1]
+    with pytest.raises(UserError, match="1 missing"):
+        tables.read_scales(tmp_path, "voc", {"modules": (0, 1)})
+
+
 def test_what_there_is_of_a_grid_is_read_and_the_rest_is_counted_with_its_command(tmp_path):
     found, line = tables.read_some(tmp_path, "voc", "modules", (0, 1), "here")
     assert found == {} and line == (
