@@ -239,8 +239,9 @@ class Exported:
 
     def __init__(self, table: pd.DataFrame, folder: Path, name: str, data: pd.DataFrame | None = None):
         self.shown = table.map(lambda value: f"{value:.1f}" if isinstance(value, float) else value)
+        digits = "%.10g"  # the last ones of a double differ from machine to machine
         texts = {
-            "csv": table.to_csv() if data is None else data.to_csv(index=False),
+            "csv": table.to_csv(float_format=digits) if data is None else data.to_csv(index=False, float_format=digits),
             "md": self.shown.to_markdown(disable_numparse=True) + "\n",
             "tex": _latex(self.shown),
         }

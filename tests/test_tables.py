@@ -156,7 +156,7 @@ def test_a_table_is_written_as_csv_markdown_and_latex(tmp_path):
     assert list(csv.reader(io.StringIO(texts[".csv"]))) == [
         ["set_up", "by, %", "n_1"],
         ["a & b", "52.0 ± 2.8", "1.26"],
-        ["c", "–", "2.0"],
+        ["c", "–", "2"],
     ]
     assert "| a & b    | 52.0 ± 2.8 | 1.3   |" in texts[".md"]
     rows = [
@@ -171,9 +171,9 @@ def test_a_table_is_written_as_csv_markdown_and_latex(tmp_path):
 
 
 def test_the_csv_holds_the_numbers_where_cells_join_several(tmp_path):
-    data = pd.DataFrame({"row": ["a"], "mean": [52.123]})
+    data = pd.DataFrame({"row": ["a", "b"], "mean": [52.123, 1 / 3]})
     table = tables.Exported(SHOWN, tmp_path, "t", data)
-    assert table.files[0].read_text() == "row,mean\na,52.123\n"
+    assert table.files[0].read_text() == "row,mean\na,52.123\nb,0.3333333333\n"
 
 
 def test_a_notebook_shows_the_table_with_its_files_as_downloads(tmp_path):
