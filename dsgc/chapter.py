@@ -37,11 +37,13 @@ def results_of(scale: str, seeds: Sequence[int], live: Sequence[str], results: s
     """The folder of results that a page reads, the repository's for ""; refuses a wrong parameter of such a page.
 
     Raises:
-        UserError: no such preset, no such row of Table 1, or seeds that are not whole numbers, each once.
+        UserError: no such preset, no such row of Table 1, or seeds that are not whole numbers, each once, the pictures' first.
     """
     among("scale", scale, PRESETS)
     if not seeds or len(set(seeds)) < len(seeds) or any(isinstance(seed, bool) or not isinstance(seed, int) for seed in seeds):
         raise UserError(f"parameter seeds = {seeds!r}: name one or more whole numbers, each once")
+    if seeds[0] != grids.SEEDS[0]:
+        raise UserError(f"parameter seeds = {seeds!r}: must begin with {grids.SEEDS[0]}, the seed whose runs keep pictures")
     for row in live:
         among("live", row, grids.GRIDS["modules"])
     return Path(results) if results else grids.RESULTS

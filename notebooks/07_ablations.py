@@ -28,7 +28,7 @@
 
 # %% tags=["parameters"]
 scale = "shapes"  # a preset of which results are there
-seeds = [0, 1, 2]  # of Tables 1 to 3
+seeds = [0, 1, 2]  # of all tables; 0 comes first: its runs keep pictures
 data = ""  # folder in the VOC layout; empty for the preset's own
 results = ""  # folder of the results; empty for the repository's
 live = ["baseline", "+ DSKD + GC"]  # rows of Table 1 that are made anew, under the first seed; [] for none

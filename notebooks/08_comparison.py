@@ -20,7 +20,7 @@
 
 # %% tags=["parameters"]
 scale = "shapes"  # a preset of which results are there
-seeds = [0, 1, 2]
+seeds = [0, 1, 2]  # 0 comes first: its runs keep pictures
 data = ""  # folder in the VOC layout; empty for the preset's own
 results = ""  # folder of the results; empty for the repository's
 live = ["+ DSKD + GC"]  # rows that are made anew, under the first seed; [] for none

@@ -173,6 +173,7 @@ def test_thresholds_must_be_in_order():
         ({"seeds": []}, r"parameter seeds = \[\]: name one or more"),
         ({"seeds": [0, 1, 0]}, "each once"),
         ({"seeds": [0.5]}, "whole numbers"),
+        ({"seeds": [1, 0]}, "must begin with 0, the seed whose runs keep pictures"),
         ({"live": ["PTC"]}, "parameter live = 'PTC': must be one of baseline"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -183,8 +184,8 @@ def test_a_page_of_results_refuses_its_parameters_before_it_reads_anything(given
 
 
 def test_a_page_of_results_reads_the_repository_s_unless_told_otherwise():
-    assert chapter.results_of("shapes", [5], ["baseline"]) == ROOT / "results"
-    assert chapter.results_of("shapes", [5], [], "elsewhere") == Path("elsewhere")
+    assert chapter.results_of("shapes", [0, 5], ["baseline"]) == ROOT / "results"
+    assert chapter.results_of("shapes", [0], [], "elsewhere") == Path("elsewhere")
 
 
 def test_pictured_are_the_first_images_of_the_validation_split(tiny):
