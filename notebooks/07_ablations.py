@@ -272,8 +272,8 @@ tables.Exported(by_seed[["seed", *rules[seeds[0]].columns]], out, "rules")
 #   {glue:text}`right_high:.0f` % had been right. It tells wrong from right no better than the confidence to which it is fitted.
 # - **The choices.** Clearly worse than the preset are a $\tau$ of 0.97 ({glue:text}`choice_tau:.1f` points), which calls noise background
 #   where 0.5 leaves it out, and smaller learning rates ({glue:text}`choice_rates:.0f`), with which 300 steps are few. Labels from
-#   the student's map cost {glue:text}`choice_student:.1f`, Eq. 10 as printed {glue:text}`choice_printed:.1f`: little, but under every
-#   seed. To which pixels the mixture is fitted makes no difference. Eq. 3 with two labels is worse under every seed, by
+#   the student's map change it by {glue:text}`choice_student:.1f`, Eq. 10 as printed by {glue:text}`choice_printed:.1f`: little, but
+#   under every seed. To which pixels the mixture is fitted makes no difference. Eq. 3 with two labels is worse under every seed, by
 #   {glue:text}`choice_two_low:.0f` to {glue:text}`choice_two_high:.0f` points: a large change, but three seeds do not make it certain.
 
 # %% tags=["remove-cell"]
