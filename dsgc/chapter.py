@@ -40,7 +40,8 @@ def results_of(scale: str, seeds: Sequence[int], live: Sequence[str], results: s
         UserError: no such preset, no such row of Table 1, or seeds that are not whole numbers, each once, the pictures' first.
     """
     among("scale", scale, PRESETS)
-    if not seeds or len(set(seeds)) < len(seeds) or any(isinstance(seed, bool) or not isinstance(seed, int) for seed in seeds):
+    listed = isinstance(seeds, Sequence) and all(type(seed) is int for seed in seeds)  # a bool is none
+    if not listed or not seeds or len(set(seeds)) < len(seeds):
         raise UserError(f"parameter seeds = {seeds!r}: name one or more whole numbers, each once")
     if seeds[0] != grids.SEEDS[0]:
         raise UserError(f"parameter seeds = {seeds!r}: must begin with {grids.SEEDS[0]}, the seed whose runs keep pictures")
@@ -71,7 +72,7 @@ def embedded_data() -> Config:
 def pictured(config: Config) -> tuple[list[EvalItem], tuple[str, ...]]:
     """The validation images of which results keep maps, and the names of the classes; embedded data is written if not there."""
     if config.data == PRESETS["shapes"].data:
-        shapes.ensure(config.data)
+        embedded_data()
     split = open_split(config.data, config.val_split)
     images = EvalImages(split)
     return [images[index] for index in range(min(grids.PICTURES, len(images)))], split.classes

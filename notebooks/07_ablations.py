@@ -201,7 +201,9 @@ choices = spread("choices").dropna(how="all")
 figures.save(figures.gains(choices, "preset"), out, "choices") if len(choices) > 1 else None
 
 # %% tags=["hide-input"]
-effect = {row: tables.interval(choices.loc[row] - choices.loc["preset"]) for row in choices.index if row != "preset"}
+every = choices.reindex(list(grids.GRIDS["choices"]))  # rows that were not run are NaN
+change = (every - every.loc["preset"]).T
+effect = {row: tables.interval(change[row]) for row in choices.index if row != "preset"}
 for kind, told in (("worse", lambda low, high: high < 0), ("better", lambda low, high: low > 0)):
     names = [row for row, (low, high) in effect.items() if told(low, high)]
     display(Markdown(f"*{kind}* than the preset, beyond what the spread explains: {', '.join(names) or 'none'}."))
@@ -283,15 +285,13 @@ foreground = counts[names[0]]
 wrong = [100 * part[:, 1].sum() / part.sum() for part in foreground.values()]
 noise = [100 * rules[seed]["pixels"].filter(like="R_h").sum() / part.sum() for seed, part in foreground.items()]
 right = [table.filter(like="R_h, inside", axis=0)["right, left out"].item() for table in rules.values()]
-every, two = choices.reindex(list(grids.GRIDS["choices"])), "Eq. 3 with two labels (as printed)"
-change = (every - every.loc["preset"]).T  # rows that were not run are NaN
+two, (tau, tau_chance) = "Eq. 3 with two labels (as printed)", tables.rank_agreement(spread("weights"), weights)
 aucs = {name: [diagnosis.auc(part) for part in parts.values()] for name, parts in counts.items()}
 for name, value in {
     "sd_method": method_values.std(ddof=1), "dskd_best": dskd.iloc[-1], "dskd_other": dskd.iloc[:-1].mean(),
     "gc_mean": gc.mean(), "gc_low": tables.interval(gc)[0], "gc_high": tables.interval(gc)[1],
     "noise_low": min(noise), "noise_high": max(noise), "wrong_low": min(wrong), "wrong_high": max(wrong),
-    "tau": tables.rank_agreement(spread("weights"), weights)[0],
-    "tau_p": tables.rank_agreement(spread("weights"), weights)[1],
+    "tau": tau, "tau_p": tau_chance,
     "right_low": min(right), "right_high": max(right),
     "choice_tau": change["tau 0.97"].mean(), "choice_rates": change["learning rates 0.0003 and 0.00003"].mean(),
     "choice_student": change["labels from the student's CAM"].mean(),
@@ -301,7 +301,7 @@ for name, value in {
     glue(name, float(value), display=False)
 if (scale, seeds, data, results) == ("shapes", list(grids.SEEDS), "", ""):  # else the text above is not about these numbers
     assert method_values.std(ddof=1) > 5 and dskd.iloc[-1] > 5 > abs(dskd.iloc[:-1].mean()) and tables.interval(gc)[1] < 0
-    assert tables.rank_agreement(spread("weights"), weights)[0] > 0.8
+    assert tau > 0.8
     told = {row for row, (_, high) in effect.items() if high < 0}
     assert {"tau 0.97", "learning rates 0.0003 and 0.00003", "labels from the student's CAM"} < told and change[two].max() < 0
     assert "Eq. 10 with neither (as printed)" in told and not any(low > 0 for low, _ in effect.values())
