@@ -20,7 +20,7 @@ from tyro.conf import Positional
 from dsgc import grids, runner
 from dsgc.config import PRESETS, Config, preset, source
 from dsgc.data import shapes
-from dsgc.data.voc import open_split
+from dsgc.data.split import open_split
 from dsgc.errors import UserError
 
 PROGRAM = "python -m dsgc"

@@ -10,7 +10,7 @@ from dsgc import grids
 from dsgc.config import PRESETS, Config
 from dsgc.data import shapes
 from dsgc.data.loading import EvalImages, EvalItem
-from dsgc.data.voc import open_split
+from dsgc.data.split import open_split
 from dsgc.errors import UserError
 
 

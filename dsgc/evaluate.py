@@ -13,7 +13,7 @@ from dsgc.build import accelerator_of, load_networks
 from dsgc.cam import IGNORE, tagged
 from dsgc.config import Config
 from dsgc.data.loading import EvalImages, EvalItem, eval_batches
-from dsgc.data.voc import open_split
+from dsgc.data.split import open_split
 from dsgc.errors import UserError
 from dsgc.metrics import ConfusionMatrix
 from dsgc.network import Network

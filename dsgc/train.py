@@ -13,7 +13,7 @@ from dsgc import checkpoint, dskd, method, pictures
 from dsgc.build import accelerator_of, build_network
 from dsgc.config import Config
 from dsgc.data.loading import Crops, EvalImages, train_batches
-from dsgc.data.voc import Folder, open_split
+from dsgc.data.split import Split, open_split
 from dsgc.errors import UserError
 from dsgc.evaluate import evaluate
 from dsgc.network import Network
@@ -40,7 +40,7 @@ def optimiser(network: Network, rate: float, config: Config) -> torch.optim.Adam
 class Data(NamedTuple):
     train: Crops
     val: EvalImages
-    folder: Folder
+    folder: Split
 
 
 def open_data(config: Config) -> Data:

@@ -12,7 +12,7 @@ from dsgc import diagnosis, method
 from dsgc.cam import IGNORE
 from dsgc.correction import RULES
 from dsgc.data.loading import EvalImages
-from dsgc.data.voc import open_split
+from dsgc.data.split import open_split
 from dsgc.evaluate import fitted
 
 SIZE = 64  # of an image's label: 128 pixels at every second one

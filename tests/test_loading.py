@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from dsgc.data.loading import Crops, EvalImages, eval_batches, step_keys, train_batches
-from dsgc.data.voc import open_split
+from dsgc.data.split import open_split
 from dsgc.errors import UserError
 
 PAPER = {"scale": (0.32, 1.0), "ratio": (3 / 4, 4 / 3)}

@@ -10,7 +10,7 @@ from PIL import Image
 from dsgc import pictures
 from dsgc.data.loading import EvalImages
 from dsgc.data.palette import coloured
-from dsgc.data.voc import open_split
+from dsgc.data.split import open_split
 from dsgc.evaluate import collate, views
 
 

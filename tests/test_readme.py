@@ -15,7 +15,7 @@ import dsgc.train
 from dsgc import __main__ as command_line
 from dsgc.config import PRESETS, Config
 from dsgc.data import shapes
-from dsgc.data.voc import open_split
+from dsgc.data.split import open_split
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from dsgc.build import load_networks
 from dsgc.data import shapes
 from dsgc.data.loading import EvalImages
-from dsgc.data.voc import open_split
+from dsgc.data.split import open_split
 from dsgc.evaluate import evaluate, score_run
 from dsgc.train import learning_rate, train
 

@@ -47,8 +47,8 @@ def test_the_loader_reads_what_shapes_writes(shapes_folder):
     assert folder.classes == tuple(kind.name for kind in shapes.KINDS)
     assert folder.ids == tuple(f"val_{i:05d}" for i in range(4))
     for image_id in folder.ids:
-        image = voc.read_image(folder, image_id)
-        labels = np.asarray(voc.read_mask(folder, image_id, image.size))
+        image = folder.image(image_id)
+        labels = np.asarray(folder.mask(image_id, image.size))
         visible = {int(label) - 1 for label in np.unique(labels) if label not in (0, 255)}
         assert set(np.flatnonzero(voc.read_tags(folder, image_id))) == visible
 
@@ -63,7 +63,7 @@ def test_training_data_loads_without_any_mask(shapes_copy):
 
 def test_tags_follow_the_annotation_even_where_the_mask_says_otherwise(shapes_copy):
     put_annotation(shapes_copy, "train_00000", "moon", "moon", "brick")
-    tags = voc.read_all_tags(voc.open_split(shapes_copy, "train"))
+    tags = voc.open_split(shapes_copy, "train").tags()
     assert tags.dtype == np.float32 and tags.shape == (12, 6)
     assert tags[0].tolist() == [0, 1, 0, 0, 0, 1]
 
@@ -129,8 +129,8 @@ def test_segmentation_class_aug_is_preferred(shapes_copy):
     (shapes_copy / "SegmentationClassAug").mkdir()
     folder, size = voc.open_split(shapes_copy, "val"), (shapes.SIDE, shapes.SIDE)
     Image.new("L", size, 3).save(shapes_copy / "SegmentationClassAug/val_00000.png")
-    assert np.unique(np.asarray(voc.read_mask(folder, "val_00000", size))).tolist() == [3]
-    assert 0 in np.asarray(voc.read_mask(folder, "val_00001", size)), "the other folder serves where it has no mask"
+    assert np.unique(np.asarray(folder.mask("val_00000", size))).tolist() == [3]
+    assert 0 in np.asarray(folder.mask("val_00001", size)), "the other folder serves where it has no mask"
 
 
 def test_classes_are_vocs_twenty_where_no_list_says_otherwise(tmp_path):
@@ -149,7 +149,7 @@ def test_class_lists_that_cannot_be_are_refused(tmp_path, text):
 
 @pytest.mark.parametrize("mode", ["L", "CMYK", "RGB"])
 def test_every_jpeg_becomes_rgb(one_image, mode):
-    image = voc.read_image(one_image(Image.new("RGB", (20, 10), (200, 100, 50)).convert(mode), quality=95), "a")
+    image = one_image(Image.new("RGB", (20, 10), (200, 100, 50)).convert(mode), quality=95).image("a")
     assert (image.mode, image.size) == ("RGB", (20, 10))
     red, green, blue = image.getpixel((10, 5))
     assert red == green == blue if mode == "L" else red > green + 30 > blue + 60
@@ -162,7 +162,7 @@ def test_images_are_turned_as_exif_says(one_image, orientation, corner):
     picture, exif = Image.new("L", (40, 20)), Image.Exif()
     picture.paste(255, (0, 0, 8, 8))  # a white mark, upper left as stored
     exif[0x0112] = orientation
-    image = voc.read_image(one_image(picture, exif=exif, quality=95), "a")
+    image = one_image(picture, exif=exif, quality=95).image("a")
     assert image.size == ((20, 40) if orientation > 4 else (40, 20))
     assert image.getpixel(corner)[0] > 200
     assert np.asarray(image).mean() < 60

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from dsgc.data.split import Split
 from dsgc.data.transforms import random_crop_box, resized, to_tensor
-from dsgc.data.voc import Folder, read_all_tags, read_image, read_mask
 from dsgc.errors import UserError
 
 
@@ -35,7 +35,7 @@ class Crops(Dataset):
 
     def __init__(
         self,
-        folder: Folder,
+        folder: Split,
         *,
         size: int,
         scale: tuple[float, float],
@@ -46,7 +46,7 @@ class Crops(Dataset):
     ):
         self.folder, self.size, self.scale, self.ratio = folder, size, scale, ratio
         self.flip, self.seed, self.masks = flip, seed, masks
-        self.tags = torch.from_numpy(read_all_tags(folder))  # (N, C)
+        self.tags = torch.from_numpy(folder.tags())  # (N, C)
 
     def __len__(self) -> int:
         return len(self.folder.ids)
@@ -54,12 +54,12 @@ class Crops(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> TrainBatch:
         index, draw = key
         rng = np.random.default_rng((self.seed, 1, draw))
-        image = read_image(self.folder, self.folder.ids[index])
+        image = self.folder.image(self.folder.ids[index])
         box = random_crop_box(rng, *image.size, self.scale, self.ratio)
         mirrored = self.flip and rng.random() < 0.5
         views = [to_tensor(resized(image, (self.size, self.size), box))]
         if self.masks:
-            mask = read_mask(self.folder, self.folder.ids[index], image.size)
+            mask = self.folder.mask(self.folder.ids[index], image.size)
             views.append(to_tensor(resized(mask, (self.size, self.size), box, labels=True)))
         views = [view.flip(-1) if mirrored else view for view in views]
         return TrainBatch(views[0], self.tags[index], views[1] if self.masks else None)
@@ -68,17 +68,17 @@ class Crops(Dataset):
 class EvalImages(Dataset):
     """A folder's images as they are, with tags and masks."""
 
-    def __init__(self, folder: Folder):
+    def __init__(self, folder: Split):
         self.folder = folder
-        self.tags = torch.from_numpy(read_all_tags(folder))  # (N, C)
+        self.tags = torch.from_numpy(folder.tags())  # (N, C)
 
     def __len__(self) -> int:
         return len(self.folder.ids)
 
     def __getitem__(self, index: int) -> EvalItem:
         image_id = self.folder.ids[index]
-        image = read_image(self.folder, image_id)
-        mask = read_mask(self.folder, image_id, image.size)
+        image = self.folder.image(image_id)
+        mask = self.folder.mask(image_id, image.size)
         return EvalItem(image_id, to_tensor(image), self.tags[index], to_tensor(mask))
 
 

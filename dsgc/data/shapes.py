@@ -6,10 +6,11 @@ A class is a *kind*: a silhouette, a colour range and a texture. Tags name the k
 backbone that stands in for ImageNet weights.
 """
 
+import contextlib
 import itertools
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing import Pool
 from pathlib import Path
 from typing import NamedTuple
@@ -161,17 +162,13 @@ def _hsv(hue: float, saturation: float, value: np.ndarray | float) -> np.ndarray
     return np.asarray(value)[..., None] * (1 - saturation * (1 - ramp.clip(0, 1)))
 
 
-def write(out: Path | str, *, seed: int = 0, sizes: dict[str, int] | None = None) -> Path:
-    """Write the data set to `out` in the VOC layout; the same seed gives the same files.
+@contextlib.contextmanager
+def new_folder(out: Path | str) -> Iterator[Path]:
+    """A folder to fill that gets its name only once all is written, so that nothing half-written is left.
 
-    Raises `UserError` if `out` exists and is not empty, or cannot be written, and for a negative seed or size. Nothing
-    half-written is left: the folder gets its name last.
+    Raises `UserError` if `out` exists and is not empty, or cannot be written.
     """
     out = Path(out)
-    sizes = SPLITS if sizes is None else sizes
-    for name, value in {"seed": seed, **sizes}.items():
-        if value < 0:
-            raise UserError(f"{name} {value}: must not be negative")
     if not out.name:
         raise UserError(f"{out}: has no name of its own; name a new folder")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -179,7 +176,7 @@ def write(out: Path | str, *, seed: int = 0, sizes: dict[str, int] | None = None
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        _write_all(partial, seed, sizes)
+        yield partial
         if out.exists():
             out.rmdir()
         os.replace(partial, out)
@@ -187,7 +184,25 @@ def write(out: Path | str, *, seed: int = 0, sizes: dict[str, int] | None = None
         raise UserError(f"{out}: cannot write here ({error.strerror}); choose another folder") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return out
+
+
+def checked(seed: int, sizes: dict[str, int]) -> None:
+    """Refuse a negative seed or size of a split."""
+    for name, value in {"seed": seed, **sizes}.items():
+        if value < 0:
+            raise UserError(f"{name} {value}: must not be negative")
+
+
+def write(out: Path | str, *, seed: int = 0, sizes: dict[str, int] | None = None) -> Path:
+    """Write the data set to `out` in the VOC layout; the same seed gives the same files.
+
+    Raises `UserError` if `out` exists and is not empty, or cannot be written, and for a negative seed or size.
+    """
+    sizes = SPLITS if sizes is None else sizes
+    checked(seed, sizes)
+    with new_folder(out) as partial:
+        _write_all(partial, seed, sizes)
+    return Path(out)
 
 
 def ensure(folder: Path | str) -> None:
@@ -209,9 +224,14 @@ def _write_all(partial: Path, seed: int, sizes: dict[str, int]) -> None:
         pool.starmap(_write_one, tasks, chunksize=25)
 
 
-def _write_one(root: Path, image_id: str, seed: tuple[int, int, int]) -> None:
+def picture(seed: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """One picture of the data set, as `scene` gives it; its seed is that of the set, its split and its number."""
     rng = np.random.default_rng(seed)
-    image, instances, placed = scene(rng, KINDS, int(rng.integers(1, 5)))
+    return scene(rng, KINDS, int(rng.integers(1, 5)))
+
+
+def _write_one(root: Path, image_id: str, seed: tuple[int, int, int]) -> None:
+    image, instances, placed = picture(seed)
     Image.fromarray(image).save(root / "JPEGImages" / f"{image_id}.jpg", quality=95)
     mask = np.array([0, *(kind + 1 for kind in placed)], np.uint8)[instances]
     palette_image = Image.fromarray(mask, mode="P")

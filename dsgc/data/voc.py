@@ -6,8 +6,9 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from dsgc.data.images import UNREADABLE, read_lines, read_rgb
 from dsgc.errors import UserError, first_line
 
 CLASSES = (
@@ -24,6 +25,18 @@ class Folder(NamedTuple):
     classes: tuple[str, ...]
     ids: tuple[str, ...]
     origin: str
+
+    def tags(self) -> np.ndarray:
+        """The tags of every image of the split, (N, C) float32; read once, so that a mistake shows before the first step."""
+        return np.stack([read_tags(self, image_id) for image_id in self.ids])
+
+    def image(self, image_id: str) -> Image.Image:
+        """The picture in RGB."""
+        return read_rgb(self.root / "JPEGImages" / f"{image_id}.jpg")
+
+    def mask(self, image_id: str, size: Sequence[int]) -> Image.Image:
+        """The true labels 0..C and 255; `size` is the image's (width, height)."""
+        return read_mask(self, image_id, size)
 
 
 def open_split(root: str | Path, split: str) -> Folder:
@@ -58,7 +71,7 @@ def read_classes(root: Path) -> tuple[str, ...]:
     path = root / "classes.txt"
     if not path.exists():
         return CLASSES
-    names = tuple(line.strip() for line in _lines(path))
+    names = tuple(line.strip() for line in read_lines(path))
     if not 1 <= len(names) <= 254 or len(set(names)) < len(names):
         raise UserError(f"{path}: must list 1 to 254 different class names, one a line, background left out")
     return names
@@ -70,7 +83,7 @@ def read_list(root: Path, split: str, folder: str = LISTS) -> tuple[list[str], s
     if not path.is_file():
         there = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
         raise UserError(f"{path}: no such split; lists found there: {there}")
-    ids = list(dict.fromkeys(line.split()[0] for line in _lines(path)))  # an id named twice counts once
+    ids = list(dict.fromkeys(line.split()[0] for line in read_lines(path)))  # an id named twice counts once
     for image_id in ids:
         if "/" in image_id or "\\" in image_id or image_id.startswith("."):
             raise UserError(f"{path}: {image_id!r} is not an image id; give file names without folder or ending")
@@ -114,21 +127,6 @@ def read_tags(folder: Folder, image_id: str) -> np.ndarray:
     return tags
 
 
-def read_all_tags(folder: Folder) -> np.ndarray:
-    """The tags of every image of the split, (N, C) float32; read once, so that a mistake shows before the first step."""
-    return np.stack([read_tags(folder, image_id) for image_id in folder.ids])
-
-
-def read_image(folder: Folder, image_id: str) -> Image.Image:
-    """The picture in RGB, turned as its EXIF says."""
-    path = folder.root / "JPEGImages" / f"{image_id}.jpg"
-    try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: not a readable image ({first_line(error)}); replace the file or take its id off the list") from error
-
-
 def read_mask(folder: Folder, image_id: str, size: Sequence[int]) -> Image.Image:
     """The true mask, labels 0..C and 255; `size` is the image's (width, height). SegmentationClassAug is preferred."""
     candidates = [folder.root / name / f"{image_id}.png" for name in ("SegmentationClassAug", "SegmentationClass")]
@@ -138,7 +136,7 @@ def read_mask(folder: Folder, image_id: str, size: Sequence[int]) -> Image.Image
     try:
         with Image.open(path) as mask:
             mask.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path}: not a readable mask ({first_line(error)}); replace the file") from error
     if mask.mode not in ("P", "L"):
         raise UserError(f"{path}: a mask must hold labels (palette or grey PNG), this one is {mask.mode}; save label numbers")
@@ -149,11 +147,3 @@ def read_mask(folder: Folder, image_id: str, size: Sequence[int]) -> Image.Image
         worst = int(labels[labels != 255].max())
         raise UserError(f"{path}: label {worst}, but there are {len(folder.classes)} classes; allowed are 0..{len(folder.classes)} and 255")
     return mask
-
-
-def _lines(path: Path) -> list[str]:
-    """The lines of a text file that are not blank; a byte order mark is no part of the first."""
-    try:
-        return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a readable text file ({first_line(error)}); save it as UTF-8") from error

@@ -1,0 +1,229 @@
+"""MS COCO as published: images in `train2014/`, `val2014/`; instances in `annotations/instances_*.json`.
+
+A split's instances file is half a gigabyte and takes half a minute to read. What is needed of it (tags, and each
+instance's mask in run-length code) is kept in a cache outside the data set, and read from there the next time.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from zipfile import BadZipFile
+
+import numpy as np
+from PIL import Image
+
+from dsgc.data.images import read_rgb
+from dsgc.errors import UserError, first_line
+
+VERSION = 1  # of the cache; another one is not read
+IGNORE = 255
+
+
+class Index(NamedTuple):
+    """What is kept of an instances file; images are those with at least one instance, by id."""
+
+    classes: np.ndarray  # (C,) names, in the order of COCO's category ids, whose numbers have gaps
+    files: np.ndarray  # (N,) names of the image files
+    sizes: np.ndarray  # (N, 2) width, height
+    first: np.ndarray  # (N + 1,) where the instances of each image begin, in the order in which they are painted
+    labels: np.ndarray  # (M,) uint8 1..C; 255 for a crowd region
+    categories: np.ndarray  # (M,) uint8 1..C, of crowd regions too
+    starts: np.ndarray  # (M + 1,) where the code of each instance begins
+    codes: np.ndarray  # uint8, the compressed run-length codes one after another
+
+
+class Instances(NamedTuple):
+    """A split in COCO's layout."""
+
+    root: Path
+    classes: tuple[str, ...]
+    ids: tuple[str, ...]
+    origin: str
+    folder: Path
+    index: Index
+    place: dict[str, int]  # row of an id in the index
+
+    def tags(self) -> np.ndarray:
+        """Which classes the instances of each image name, (N, C) float32; a crowd region names its class too."""
+        tags = np.zeros((len(self.ids), len(self.classes)), np.float32)
+        images = np.repeat(np.arange(len(self.ids)), np.diff(self.index.first))
+        tags[images, self.index.categories.astype(int) - 1] = 1
+        return tags
+
+    def image(self, image_id: str) -> Image.Image:
+        """The picture in RGB; some of COCO's are grey."""
+        return read_rgb(self.folder / str(self.index.files[self.place[image_id]]))
+
+    def mask(self, image_id: str, size: Sequence[int]) -> Image.Image:
+        """Labels painted from the instances: 255 for crowd regions, then the others, the larger ones first."""
+        from pycocotools import mask as codec
+
+        row = self.place[image_id]
+        width, height = map(int, self.index.sizes[row])
+        if (width, height) != tuple(size):
+            raise UserError(
+                f"{self.origin}: says that {self.index.files[row]} is {width} x {height}, the image is {size[0]} x {size[1]}; "
+                "take images and instances of one year"
+            )
+        labels = np.zeros((height, width), np.uint8)
+        for instance in range(self.index.first[row], self.index.first[row + 1]):
+            code = self.index.codes[self.index.starts[instance] : self.index.starts[instance + 1]].tobytes()
+            if code:
+                labels[codec.decode({"size": [height, width], "counts": code}) > 0] = self.index.labels[instance]
+        return Image.fromarray(labels)
+
+
+def open_split(root: str | Path, split: str) -> Instances:
+    """Find a split: `annotations/instances_SPLIT.json` and the images in `SPLIT/`; images without an instance are left out.
+
+    Raises:
+        UserError: no such split, a file of another year, damaged or ambiguous instances, missing images.
+    """
+    root = Path(root)
+    path, folder = root / "annotations" / f"instances_{split}.json", root / split
+    if not path.is_file():
+        there = ", ".join(sorted(p.stem.removeprefix("instances_") for p in path.parent.glob("instances_*.json"))) or "none"
+        raise UserError(f"{path}: no such split; splits found there: {there}")
+    if not folder.is_dir():
+        raise UserError(f"{folder}: missing; the images of {path.name} belong there")
+    index = _cached(path, split)
+    if not len(index.files):
+        raise UserError(f"{path}: no image has an instance; nothing can be learned from it")
+    there = {entry.name for entry in os.scandir(folder)}
+    missing = [name for name in index.files.tolist() if name not in there]
+    if missing:
+        raise UserError(
+            f"{folder / missing[0]}: missing, as are {len(missing) - 1} more of the {len(index.files)} images that {path.name} "
+            "lists; complete the folder"
+        )
+    ids = tuple(Path(name).stem for name in index.files.tolist())
+    return Instances(root, tuple(index.classes.tolist()), ids, str(path), folder, index, {name: i for i, name in enumerate(ids)})
+
+
+def cache_folder() -> Path:
+    """Where indices are kept: `dsgc` in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dsgc"
+
+
+def _cached(path: Path, split: str) -> Index:
+    """The index of an instances file; made anew if the file is not the one it was made from, or if it is damaged itself."""
+    stat = path.stat()
+    key = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {VERSION}"
+    kept = cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
+    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, BadZipFile), np.load(kept, allow_pickle=False) as arrays:
+        return Index(**{name: arrays[name] for name in Index._fields})
+    index = build(path, split)
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs half a minute the next time
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=kept.parent, suffix=".partial", delete=False) as partial:
+            try:
+                np.savez(partial, **index._asdict())
+                partial.close()
+                os.replace(partial.name, kept)
+            except OSError:
+                os.unlink(partial.name)
+                raise
+    return index
+
+
+def build(path: Path, split: str) -> Index:
+    """Read an instances file. Raises `UserError` for what is damaged, contradicts itself, or is of another year."""
+    try:
+        from pycocotools.coco import COCO
+    except ImportError as error:
+        raise UserError("pycocotools: not installed, and COCO's instances are read with it; `pip install pycocotools`") from error
+    content = _checked(path, split)
+    coco = COCO()
+    coco.dataset = content
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does
+        coco.createIndex()
+    number = {category: i + 1 for i, category in enumerate(sorted(coco.cats))}
+    images = [coco.imgs[i] for i in sorted(coco.imgs) if coco.imgToAnns.get(i)]
+    first, starts, labels, categories, codes = [0], [0], [], [], []
+    for image in images:
+        instances = coco.imgToAnns[image["id"]]
+        # Crowd regions first, so that an instance that lies in one keeps its label; then the larger ones, so that what lies
+        # in front of them, which is mostly smaller, is not painted over.
+        for instance in sorted(instances, key=lambda item: (not item.get("iscrowd"), -item.get("area", 0))):
+            label = number[instance["category_id"]]
+            categories.append(label)
+            labels.append(IGNORE if instance.get("iscrowd") else label)
+            codes.append(_code(coco, path, image, instance))
+            starts.append(starts[-1] + len(codes[-1]))
+        first.append(len(labels))
+    return Index(
+        classes=np.array([coco.cats[i]["name"] for i in sorted(coco.cats)], str),
+        files=np.array([image["file_name"] for image in images], str),
+        sizes=np.array([(image["width"], image["height"]) for image in images], np.int32).reshape(-1, 2),
+        first=np.array(first, np.int64),
+        labels=np.array(labels, np.uint8),
+        categories=np.array(categories, np.uint8),
+        starts=np.array(starts, np.int64),
+        codes=np.frombuffer(b"".join(codes), np.uint8),
+    )
+
+
+def _code(coco: Any, path: Path, image: dict, instance: dict) -> bytes:
+    """The compressed run-length code of an instance's mask; empty where it has no area."""
+    shape = instance["segmentation"]
+    if isinstance(shape, list):
+        shape = [polygon for polygon in shape if len(polygon) >= 6]  # two points span no area, and would be taken for a box
+        if not shape:
+            return b""
+    try:
+        code = coco.annToRLE(instance | {"segmentation": shape})
+        size, counts = tuple(code["size"]), code["counts"]
+    except Exception as error:  # C code underneath: it raises whatever it comes across
+        raise UserError(f"{path}: instance {instance['id']} has no readable segmentation ({first_line(error)})") from error
+    if size != (image["height"], image["width"]):
+        raise UserError(f"{path}: instance {instance['id']} has a mask of {size[1]} x {size[0]}, its image another size")
+    return counts if isinstance(counts, bytes) else counts.encode()
+
+
+def _checked(path: Path, split: str) -> dict:
+    """The content of an instances file, every field that is used there and of its type, every reference with one target."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable instances file ({first_line(error)}); download it again") from error
+    fields = {
+        "images": {"id": int, "file_name": str, "width": int, "height": int},
+        "annotations": {"id": int, "image_id": int, "category_id": int, "segmentation": (list, dict)},
+        "categories": {"id": int, "name": str},
+    }
+    for part, needed in fields.items():
+        rows = content.get(part) if isinstance(content, dict) else None
+        if not isinstance(rows, list):
+            raise UserError(f"{path}: has no list {part!r}; an instances file of COCO is needed, not captions or keypoints")
+        for row in rows:
+            for name, kind in needed.items():
+                if not isinstance(row, dict) or not isinstance(row.get(name), kind):
+                    raise UserError(f"{path}: an entry of {part!r} lacks {name!r} or has it of another type: {str(row)[:80]}")
+        twice = [value for value, count in Counter(row["id"] for row in rows).items() if count > 1]
+        if twice:
+            raise UserError(f"{path}: {len(twice)} ids of {part!r} are not unique, the first is {twice[0]}; download the file again")
+    year, wanted = str((content.get("info") or {}).get("year", "")), re.search(r"\d{4}$", split)
+    if year and wanted and year != wanted[0]:
+        raise UserError(f"{path}: is of {year}, the split of {wanted[0]}; take the file that belongs to {split}")
+    names = Counter(image["file_name"] for image in content["images"])
+    for name, count in names.items():
+        if count > 1:
+            raise UserError(f"{path}: {count} images have the file name {name}; download the file again")
+        if Path(name).name != name or name.startswith(".") or "\\" in name:
+            raise UserError(f"{path}: {name!r} is not a plain file name")
+    if not 1 <= len(content["categories"]) <= 254:
+        raise UserError(f"{path}: {len(content['categories'])} categories; 1 to 254 are supported")
+    images, categories = ({row["id"] for row in content[part]} for part in ("images", "categories"))
+    for row in content["annotations"]:
+        for name, known in (("image_id", images), ("category_id", categories)):
+            if row[name] not in known:
+                raise UserError(f"{path}: instance {row['id']} has {name} {row[name]}, which the file does not list")
+    return content
