@@ -1,6 +1,7 @@
 """Networks as a config describes them, fresh ones or those of a checkpoint, and the device they run on."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -35,18 +36,24 @@ def build_network(config: Config, num_classes: int) -> tuple[Network, str]:
 def load_networks(run: Path) -> tuple[dict[str, Network], checkpoint.Checkpoint]:
     """The networks of a run's newest checkpoint, in evaluation mode."""
     saved = checkpoint.load(run)
-    networks = {}
-    for name, state in saved.states.items():
-        network, _ = build_network(dataclasses.replace(saved.config, weights="none"), len(saved.classes))
+    fresh = dataclasses.replace(saved.config, weights="none")
+    networks = {name: build_network(fresh, len(saved.classes))[0].eval() for name in saved.weights}
+    load_weights(networks, saved, run)
+    return networks, saved
+
+
+def load_weights(networks: Mapping[str, Network], saved: checkpoint.Checkpoint, run: Path) -> None:
+    """Fill networks from a checkpoint. Raises `UserError` if it is of other networks, or of another architecture."""
+    if networks.keys() != saved.weights.keys():
+        raise UserError(f"{run}: its checkpoint holds {' and '.join(saved.weights)}, wanted {' and '.join(networks)}")
+    for name, network in networks.items():
         try:
-            network.load_state_dict(state)
+            network.load_state_dict(saved.weights[name])
         except RuntimeError as error:
             raise UserError(
                 f"{run}: {name} does not fit the network that its about.json describes ({first_line(error)}); "
                 "take both from the same run"
             ) from error
-        networks[name] = network.eval()
-    return networks, saved
 
 
 def accelerator_of(config: Config) -> Accelerator:

@@ -1,9 +1,12 @@
 """Weights and checkpoints on disk: safetensors, written whole or not at all, never pickled code."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
+import sys
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +18,8 @@ from torch import Tensor, nn
 
 from dsgc.config import Config
 from dsgc.errors import UserError, first_line
+
+STATE = "state"  # name of the file that holds what is no network's weights
 
 
 class LoadReport(NamedTuple):
@@ -91,47 +96,94 @@ def start_encoder(encoder: VisionTransformer, config: Config) -> str:
     return f"encoder weights: {path.name}: {load_encoder(encoder, path)}"
 
 
-def save(folder: Path, networks: dict[str, nn.Module], config: Config, classes: tuple[str, ...], step: int) -> Path:
-    """Write the networks' weights to `folder`/step_NNNNNN; the folder appears only once it is complete."""
+def save(
+    folder: Path, networks: dict[str, nn.Module], state: dict[str, Tensor], config: Config, classes: tuple[str, ...], step: int
+) -> Path:
+    """Write weights and state to `folder`/step_NNNNNN and keep the newest `keep_checkpoints`.
+
+    The folder gets its name once all of it is on the disk; its description holds a digest of every file.
+    """
     target = folder / f"step_{step:06d}"
     partial = folder / f".{target.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
+    for stale in folder.glob(".step_*.partial"):  # of a process that was killed while it wrote
+        shutil.rmtree(stale, ignore_errors=True)
     partial.mkdir(parents=True)
-    for name, network in networks.items():
-        save_file({key: value.contiguous() for key, value in network.state_dict().items()}, partial / f"{name}.safetensors")
-    about = {"step": step, "classes": classes, "config": dataclasses.asdict(config)}
+    parts = {name: network.state_dict() for name, network in networks.items()} | {STATE: state}
+    for name, tensors in parts.items():
+        save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, partial / f"{name}.safetensors")
+    files = {path.name: digest(path) for path in sorted(partial.iterdir())}
+    about = {"step": step, "classes": classes, "config": dataclasses.asdict(config), "files": files}
     (partial / "about.json").write_text(json.dumps(about, indent=1))
+    for path in [*partial.iterdir(), partial]:
+        _to_disk(path)
     shutil.rmtree(target, ignore_errors=True)
     os.replace(partial, target)
+    _to_disk(folder)
+    for old in checkpoints(folder.parent)[: -config.keep_checkpoints]:
+        shutil.rmtree(old)
     return target
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file, or the entries of a folder, are on the disk and not only on their way there."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class Checkpoint(NamedTuple):
     step: int
     classes: tuple[str, ...]
     config: Config
-    states: dict[str, dict[str, Tensor]]  # by network: teacher, student
+    weights: dict[str, dict[str, Tensor]]  # by network: teacher, student
+    state: dict[str, Tensor]  # as `state.gather` gives it
 
 
-def latest(run: Path) -> Path:
-    """The newest checkpoint of a run folder, or the folder itself if it is a checkpoint."""
+def checkpoints(run: Path) -> list[Path]:
+    """The checkpoints of a run folder, oldest first; those that were never finished are none."""
+    return sorted((run / "checkpoints").glob("step_*"), key=lambda path: int(path.name.removeprefix("step_")))
+
+
+def load(run: Path, say: Callable[[str], None] = lambda line: print(line, file=sys.stderr)) -> Checkpoint:
+    """The newest sound checkpoint of a run, or the one whose folder is given; `say` is told of those that are damaged.
+
+    Raises:
+        UserError: there is none, or none is sound.
+    """
     if (run / "about.json").is_file():
-        return run
-    found = sorted((run / "checkpoints").glob("step_*"), key=lambda path: int(path.name.removeprefix("step_")))
+        return read(run)
+    found = checkpoints(run)
     if not found:
         raise UserError(f"{run}: no checkpoint here; give a run folder that `python -m dsgc train` wrote")
-    return found[-1]
+    for folder in reversed(found[1:]):
+        try:
+            return read(folder)
+        except UserError as error:
+            say(f"{error}; the checkpoint before it is used")
+    return read(found[0])
 
 
-def load(run: Path) -> Checkpoint:
-    """Read the newest checkpoint of a run."""
-    folder = latest(Path(run))
+def read(folder: Path) -> Checkpoint:
+    """One checkpoint. Raises `UserError` unless every file is there and as it was written."""
     try:
         about = json.loads((folder / "about.json").read_text())
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in about["config"].items()}
         config = Config(**values)
-        step, classes = int(about["step"]), tuple(about["classes"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / 'about.json'}: not a checkpoint's description ({error})") from error
-    states = {path.stem: read_weights(path) for path in sorted(folder.glob("*.safetensors"))}
-    return Checkpoint(step, classes, config, states)
+        step, classes, files = int(about["step"]), tuple(about["classes"]), dict(about["files"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{folder / 'about.json'}: not a checkpoint's description ({first_line(error)})") from error
+    for name, expected in files.items():
+        path = folder / Path(name).name
+        if not path.is_file() or digest(path) != expected:
+            raise UserError(f"{path}: not as it was written ({'damaged' if path.is_file() else 'missing'})")
+    tensors = {Path(name).stem: read_weights(folder / Path(name).name) for name in files}
+    state = tensors.pop(STATE, {})
+    return Checkpoint(step, classes, config, tensors, state)

@@ -33,7 +33,9 @@ class Config:
     seed: int = choice(0, "seed of weights, data order and augmentation")
     device: Literal["auto", "cpu"] = choice("auto", "auto takes a GPU where there is one")
     precision: Literal["no", "bf16"] = choice("no", "mixed precision of the networks; losses and mixture stay float32")
-    workers: int = choice(2, "data loading processes; 0 loads in the training process")
+    workers: int = choice(2, "data loading processes of each training process; 0 loads in that process")
+    accumulate: int = choice(1, "parts of a process's batch that pass one after another; memory falls, the result stays")
+    recompute: bool = choice(False, "forget the encoder's activations and compute them again for the gradient; memory falls")
 
     # images
     crop_size: int = paper(448, "side of a training crop, pixels; a multiple of the encoder's patch")
@@ -53,7 +55,7 @@ class Config:
     # optimisation
     steps: int = paper(20_000, "training iterations (COCO: 80,000)")
     warmup_steps: int = paper(2_000, "iterations of the warm-up stage (COCO: 5,000)")
-    batch_size: int = choice(4, "images a step")
+    batch_size: int = choice(4, "images a step, over all processes")
     lr: float = paper(6e-5, "base learning rate of the teacher")
     student_lr: float = paper(6e-6, "base learning rate of the student, during warm-up")
     head_lr_factor: float = choice(10.0, "learning rate of everything after the encoder, relative to the base")
@@ -109,6 +111,7 @@ class Config:
     eval_batch: int = choice(1, "images of one size evaluated at once")
     log_every: int = choice(20, "steps between lines of the log")
     checkpoint_every: int = choice(2_000, "steps between checkpoints; one is always written at the end")
+    keep_checkpoints: int = choice(2, "newest checkpoints that are kept")
     pictures: int = choice(6, "validation images drawn into the run folder")
 
     def __post_init__(self):
@@ -146,7 +149,7 @@ class Config:
 POSITIVE = (
     "crop_size", "steps", "batch_size", "lr", "student_lr", "head_lr_factor", "student_temperature",
     "teacher_temperature", "aux_block", "decoder_channels", "decoder_dilation", "label_stride", "eval_batch", "log_every",
-    "em_iterations", "checkpoint_every", "refine_dilations", "projector",
+    "em_iterations", "checkpoint_every", "keep_checkpoints", "accumulate", "refine_dilations", "projector",
 )  # fmt: skip
 NOT_NEGATIVE = (
     "workers", "warmup_steps", "weight_decay", "lr_ramp_steps", "gradient_clip", "lambda1", "lambda2", "lambda3", "lambda4",

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsgc import dskd, method
+from dsgc import dskd, method, parallel
 from dsgc.build import accelerator_of, load_networks
 from dsgc.cam import IGNORE, tagged
 from dsgc.config import Config
@@ -78,17 +78,19 @@ def evaluate(
 
     Each score holds `miou` and `per_class` (fractions in [0, 1], background first, None for a class that does not occur).
     Pseudo labels leave out pixels labelled 255; `coverage` is the share of pixels that they do label. Memory does not grow
-    with the number of images; `images` > 0 looks at that many only. Networks are put back in the mode they were in.
+    with the number of images; `images` > 0 looks at that many only. Networks are put back in the mode they were in. Several
+    processes share the images out, and all get the scores of all.
     """
     classes = dataset.folder.classes
     scores = ("seg", "cam", "pseudo_initial", "pseudo")
     matrices = {name: {score: ConfusionMatrix(len(classes) + 1, device=device) for score in scores} for name in networks}
-    labelled = {name: {score: torch.zeros(2, device=device) for score in scores} for name in networks}
+    labelled = {name: {score: torch.zeros(2, dtype=torch.int64, device=device) for score in scores} for name in networks}
     training = {name: network.training for name, network in networks.items()}
     for network in networks.values():
         network.eval()
     seen = 0
-    for items in eval_batches(dataset, batch=config.eval_batch, workers=config.workers, images=images):
+    share = parallel.rank_and_size()
+    for items in eval_batches(dataset, batch=config.eval_batch, workers=config.workers, images=images, share=share):
         batch, tags, masks = collate(items, device)
         seen += len(items)
         for name, network in networks.items():
@@ -101,10 +103,13 @@ def evaluate(
                 labelled[name][score] += torch.stack([(sure & known).sum(), known.sum()])
     for name, network in networks.items():
         network.train(training[name])
+    everything = [matrix.counts for by_score in matrices.values() for matrix in by_score.values()]
+    total = torch.tensor(seen, device=device)
+    parallel.sum_tensors([*everything, *(part for by_score in labelled.values() for part in by_score.values()), total])
     result: dict = {
         name: {score: _summary(matrices[name][score], classes, labelled[name][score]) for score in scores} for name in networks
     }
-    return result | {"images": seen}
+    return result | {"images": int(total)}
 
 
 def _summary(matrix: ConfusionMatrix, classes: Iterable[str], labelled: Tensor) -> dict:

@@ -1,6 +1,6 @@
 """Fig. 1 in code: a batch goes through teacher and student, CAM, pseudo label, correction, and comes out as losses."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,6 +12,8 @@ from dsgc.cam import IGNORE
 from dsgc.config import Config
 from dsgc.network import Network, Output
 
+Weights = Mapping[str, float]  # of the losses of a stage, by name
+
 
 class PseudoLabels(NamedTuple):
     """What supervises the decoder, and how it came about. H' x W' is the image divided by `label_stride`."""
@@ -22,6 +24,15 @@ class PseudoLabels(NamedTuple):
     corrected: Tensor  # (B, H', W') int64; the initial label where correction is off
 
 
+class Counts(NamedTuple):
+    """What the means of the losses are over, in a batch or a part of one; float64, so that parts add up exactly."""
+
+    images: Tensor  # ()
+    pairs: Tensor  # (2,) of tokens, with equal and with different labels
+    region: Tensor  # () tokens in the uncertain region
+    labelled: Tensor  # (2,) background and foreground pixels
+
+
 class StepResult(NamedTuple):
     losses: dict[str, Tensor]  # scalars by name: cls, ptc, sim, punc, seg (those whose weight is not 0)
     labels: PseudoLabels | None  # where L_seg was computed from tags
@@ -30,9 +41,13 @@ class StepResult(NamedTuple):
 
 def network_cam(network: Network, output: Output, config: Config) -> Tensor:
     """Eq. 1 with the network's own classifier: (B, C, h, w)."""
-    with torch.no_grad():
-        weight = network.patch_classifier.weight
-        return cam.class_activation_map(output.tokens.float(), weight.float(), subtract_minimum=config.subtract_minimum)
+    return _cam(output.tokens, network.patch_classifier.weight, config)
+
+
+@torch.no_grad()
+def _cam(tokens: Tensor, weight: Tensor, config: Config) -> Tensor:
+    with torch.autocast(tokens.device.type, enabled=False):  # in float32, whatever precision the networks have
+        return cam.class_activation_map(tokens.float(), weight.float(), subtract_minimum=config.subtract_minimum)
 
 
 @torch.no_grad()
@@ -80,70 +95,121 @@ def tag_losses(output: Output, tags: Tensor) -> Tensor:
     return sum(dskd.tag_loss(logits, tags) for logits in (output.class_logits, output.patch_logits, output.aux_logits))
 
 
+def follow(student: Network | None, images: Tensor, stage: objective.Stage, weights: Weights, config: Config) -> Output | None:
+    """The student's pass over the unmirrored images, where anything needs it; it learns in the warm-up only, else makes no graph."""
+    if student is None or not (stage == "warm-up" or {"sim", "punc"} & weights.keys() or config.label_network != "teacher"):
+        return None
+    with torch.set_grad_enabled(stage == "warm-up" and torch.is_grad_enabled()):
+        return student(images)
+
+
+class Goals(NamedTuple):
+    """What the losses of a batch, or of a part of one, are measured against. Nothing in it takes a gradient."""
+
+    patch_labels: Tensor | None  # (B, h, w) int64, of Eq. 3 in the mirrored frame; for L_PTC
+    region: Tensor | None  # (B, h, w) bool, of Eq. 9; for L_PUNC
+    projected: Tensor | None  # (B, K, h, w) the student's projections; for L_PUNC
+    labels: PseudoLabels | None  # for L_seg
+
+    def counts(self, tags: Tensor) -> Counts:
+        """What the means of the losses are over. Those of all parts of a batch add up to the batch's."""
+        nothing = tags.new_zeros(2, dtype=torch.float64)
+        return Counts(
+            images=tags.new_full((), len(tags), dtype=torch.float64),
+            pairs=nothing if self.patch_labels is None else ptc.pairs(self.patch_labels),
+            region=nothing[0] if self.region is None else self.region.sum().double(),
+            labelled=nothing if self.labels is None else objective.labelled(self.labels.corrected),
+        )
+
+
+@torch.no_grad()
+def goals(
+    teacher: Network,
+    student: Network | None,
+    seen: Output,
+    following: Output | None,
+    images: Tensor,
+    tags: Tensor,
+    weights: Weights,
+    config: Config,
+) -> Goals:
+    """From a pass of each network: `seen`, the teacher's over the mirrored images, and `following`, from `follow`."""
+    patch_labels = region = projected = labels = None
+    if "ptc" in weights:
+        patch_labels = cam.patch_labels(_cam(seen.middle, teacher.aux_classifier.weight, config), tags, config.ptc_low, config.ptc_high)
+        if not config.ptc_classes:
+            patch_labels = torch.where(patch_labels == IGNORE, patch_labels, patch_labels.clamp(max=1))
+    if {"punc", "seg"} & weights.keys():
+        activation = network_cam(teacher, seen, config).flip(-1)  # back in the unmirrored frame
+    if "punc" in weights:
+        projected = student.project(following.tokens)
+        region = dskd.uncertain_region(cam.tagged(activation, tags), config.roi_low, config.roi_high)
+    if "seg" in weights:
+        features = seen.tokens.flip(-1)
+        if student is not None and config.label_network != "teacher":
+            theirs = network_cam(student, following, config)
+            activation = theirs if config.label_network == "student" else (activation + theirs) / 2
+            features = following.tokens
+        labels = pseudo_labels(images, activation, tags, features, config)
+    return Goals(patch_labels, region, projected, labels)
+
+
+def losses(
+    teacher: Network,
+    seen: Output,
+    following: Output | None,
+    tags: Tensor,
+    goals: Goals,
+    total: Counts,
+    stage: objective.Stage,
+    weights: Weights,
+    centre: Tensor,
+    config: Config,
+) -> dict[str, Tensor]:
+    """What a part of a batch adds to each loss of the batch, which `total` counts: scalars by name, no term without a weight."""
+    share = (len(tags) / total.images).float()  # 1 where the part is the batch
+    found = {"cls": share * tag_losses(seen, tags)}
+    if following is not None and stage == "warm-up":
+        found["cls"] = found["cls"] + share * tag_losses(following, tags)
+    if "sim" in weights and following is not None:
+        found["sim"] = share * dskd.flip_similarity_loss(seen.middle, following.middle, axis=config.similarity_axis)
+    if "ptc" in weights:
+        found["ptc"] = ptc.patch_token_contrast(seen.tokens, goals.patch_labels, total.pairs)
+    tokens = seen.tokens.flip(-1)  # (B, D, h, w), back in the unmirrored frame
+    if "punc" in weights:
+        found["punc"] = dskd.uncertain_region_loss(
+            goals.projected,
+            teacher.project(tokens),
+            goals.region,
+            centre=centre if config.centre_momentum < 1 else None,
+            student_temperature=config.student_temperature,
+            teacher_temperature=config.teacher_temperature,
+            total=total.region,
+        )
+    if "seg" in weights:
+        found["seg"] = segmentation(teacher, tokens, goals.labels.corrected, total.labelled, config)
+    return found
+
+
 def step_losses(
     teacher: Network,
     student: Network | None,
     images: Tensor,
     tags: Tensor,
     stage: objective.Stage,
-    weights: dict[str, float],
+    weights: Weights,
     centre: Tensor,
     config: Config,
 ) -> StepResult:
     """The losses of one step from tags: one forward pass of each network, and no term whose weight is missing.
 
     images (B, 3, S, S) in [0, 1]; tags (B, C); weights from `objective.stage_weights`; centre (K,) of Eq. 10. The
-    teacher sees the mirrored images; what is compared with the unmirrored side is mirrored back here. The student, if
-    there is one, learns in the warm-up only; afterwards its pass makes no graph.
+    teacher sees the mirrored images; what is compared with the unmirrored side is mirrored back.
     """
-    seen = teacher(images.flip(-1))
-    losses = {"cls": tag_losses(seen, tags)}
-    following = None
-    if student is not None and (stage == "warm-up" or {"sim", "punc"} & weights.keys() or config.label_network != "teacher"):
-        with torch.set_grad_enabled(stage == "warm-up"):
-            following = student(images)
-        if stage == "warm-up":
-            losses["cls"] = losses["cls"] + tag_losses(following, tags)
-        if "sim" in weights:
-            losses["sim"] = dskd.flip_similarity_loss(seen.middle, following.middle, axis=config.similarity_axis)
-
-    if "ptc" in weights:
-        with torch.no_grad():
-            auxiliary = cam.class_activation_map(
-                seen.middle.float(), teacher.aux_classifier.weight.float(), subtract_minimum=config.subtract_minimum
-            )
-            labels = cam.patch_labels(auxiliary, tags, config.ptc_low, config.ptc_high)
-            if not config.ptc_classes:
-                labels = torch.where(labels == IGNORE, labels, labels.clamp(max=1))
-        losses["ptc"] = ptc.patch_token_contrast(seen.tokens, labels)
-    if not {"punc", "seg"} & weights.keys():
-        return StepResult(losses, None, None)
-
-    tokens = seen.tokens.flip(-1)  # (B, D, h, w), back in the unmirrored frame
-    activation = network_cam(teacher, seen, config).flip(-1)
-    projected = None
-    if "punc" in weights:
-        with torch.no_grad():
-            projected = student.project(following.tokens)
-        region = dskd.uncertain_region(cam.tagged(activation, tags), config.roi_low, config.roi_high)
-        losses["punc"] = dskd.uncertain_region_loss(
-            projected,
-            teacher.project(tokens),
-            region,
-            centre=centre if config.centre_momentum < 1 else None,
-            student_temperature=config.student_temperature,
-            teacher_temperature=config.teacher_temperature,
-        )
-    labels = None
-    if "seg" in weights:
-        features = tokens
-        if student is not None and config.label_network != "teacher":
-            theirs = network_cam(student, following, config)
-            activation = theirs if config.label_network == "student" else (activation + theirs) / 2
-            features = following.tokens
-        labels = pseudo_labels(images, activation, tags, features.detach(), config)
-        losses["seg"] = segmentation(teacher, tokens, labels.corrected, config)
-    return StepResult(losses, labels, projected)
+    seen, following = teacher(images.flip(-1)), follow(student, images, stage, weights, config)
+    aims = goals(teacher, student, seen, following, images, tags, weights, config)
+    found = losses(teacher, seen, following, tags, aims, aims.counts(tags), stage, weights, centre, config)
+    return StepResult(found, aims.labels, aims.projected)
 
 
 @torch.no_grad()
@@ -163,12 +229,12 @@ def monitors(result: StepResult, centre: Tensor, config: Config) -> dict[str, Te
     return values
 
 
-def segmentation(network: Network, tokens: Tensor, labels: Tensor, config: Config) -> Tensor:
-    """Eq. 22 at the resolution of the labels."""
+def segmentation(network: Network, tokens: Tensor, labels: Tensor, total: Tensor, config: Config) -> Tensor:
+    """Eq. 22 at the resolution of the labels; total from `objective.labelled`."""
     logits = F.interpolate(network.decode(tokens), labels.shape[-2:], mode="bilinear", align_corners=False)
-    return objective.segmentation_loss(logits, labels, balanced=config.balanced_segmentation)
+    return objective.segmentation_loss(logits, labels, balanced=config.balanced_segmentation, total=total)
 
 
-def mask_losses(teacher: Network, images: Tensor, masks: Tensor, config: Config) -> StepResult:
+def mask_losses(teacher: Network, images: Tensor, masks: Tensor, total: Tensor, config: Config) -> StepResult:
     """The upper bound: the same decoder trained on true masks (B, S, S)."""
-    return StepResult({"seg": segmentation(teacher, teacher(images).tokens, masks, config)}, None, None)
+    return StepResult({"seg": segmentation(teacher, teacher(images).tokens, masks, total, config)}, None, None)

@@ -7,7 +7,17 @@ from torch import Tensor
 LABELS = 256  # label values a map can hold; the last one, 255, is ignored
 
 
-def patch_token_contrast(tokens: Tensor, labels: Tensor) -> Tensor:
+def pairs(labels: Tensor) -> Tensor:
+    """How many ordered pairs of tokens of an image have equal labels, and how many different ones: (2,) float64.
+
+    labels (B, h, w) int64, 0..254, or 255 for no label.
+    """
+    counts = _counts(labels.flatten(1))
+    same = counts.square().sum() - counts.sum()  # N+, a token makes no pair with itself
+    return torch.stack([same, counts.sum(1).square().sum() - counts.square().sum()])
+
+
+def patch_token_contrast(tokens: Tensor, labels: Tensor, total: Tensor | None = None) -> Tensor:
     """One minus the mean cosine of equally labelled token pairs, plus the mean cosine of differently labelled pairs.
 
     Eq. (4), whose cosine similarity is Eq. (5). Pairs lie within one image, a token makes no pair with itself, and the
@@ -17,26 +27,29 @@ def patch_token_contrast(tokens: Tensor, labels: Tensor) -> Tensor:
     Args:
         tokens: patch tokens of the last layer (B, D, h, w).
         labels: patch labels (B, h, w) int64, 0..254, or 255 for no label.
+        total: `pairs` of the whole batch, if this is a part of one; the values of all parts add up to that of the batch.
     Returns:
         A scalar in [-1, 3]; a term with no pair is 0, with zero gradient.
     Source: the paper, Eq. 4-5; Ru et al. 2023 (who take the absolute value of the cosine).
     """
     batch, dim = tokens.shape[:2]
     unit = F.normalize(tokens.flatten(2).float(), dim=1).transpose(1, 2)  # (B, N, D)
-    labels = labels.flatten(1)  # (B, N)
+    own, labels = pairs(labels), labels.flatten(1)  # (2,), (B, N)
+    total = own if total is None else total
     slot = labels + LABELS * torch.arange(batch, device=labels.device)[:, None]  # (B, N), one slot an image and label
     sums = unit.new_zeros(batch * LABELS, dim).index_add(0, slot.flatten(), unit.flatten(0, 1))
     sums = sums.view(batch, LABELS, dim)[:, :-1]  # (B, 255, D); slot 255 dropped
-    counts = torch.zeros(batch * LABELS, device=labels.device, dtype=torch.float64)
-    counts = counts.index_add(0, slot.flatten(), torch.ones_like(slot.flatten(), dtype=torch.float64))
-    counts = counts.view(batch, LABELS)[:, :-1]  # (B, 255)
 
-    tokens_used = counts.sum()
     itself = unit.square().sum(-1)[labels != LABELS - 1].sum()  # each token's cosine with itself: 1, of a zero token 0
     same_sum = sums.square().sum() - itself
-    same_pairs = counts.square().sum() - tokens_used  # N+, ordered pairs
     other_sum = sums.sum(1).square().sum() - sums.square().sum()
-    other_pairs = counts.sum(1).square().sum() - counts.square().sum()  # N-
-    pull = torch.where(same_pairs > 0, 1 - same_sum / same_pairs.clamp_min(1), 0)
-    push = torch.where(other_pairs > 0, other_sum / other_pairs.clamp_min(1), 0)
+    share = own / total.clamp_min(1)  # of all pairs of the batch: 1 unless this is a part
+    pull = torch.where(own[0] > 0, share[0] - same_sum / total[0].clamp_min(1), 0)
+    push = torch.where(own[1] > 0, other_sum / total[1].clamp_min(1), 0)
     return (pull + push).to(unit.dtype)
+
+
+def _counts(labels: Tensor) -> Tensor:
+    """How often each image (B, N) has each label but 255: (B, 255) float64."""
+    counts = torch.zeros(len(labels), LABELS, device=labels.device, dtype=torch.float64)
+    return counts.scatter_add(1, labels, torch.ones_like(labels, dtype=torch.float64))[:, :-1]

@@ -1,5 +1,6 @@
 """What a run leaves on disk and says on the way: its folder, its log, its progress bar."""
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -13,32 +14,51 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dsgc.config import Config
-from dsgc.errors import UserError
+from dsgc.errors import UserError, first_line
 
 
 def refuse_used(out: str) -> Path:
     """The run folder, if nothing is in it yet. Raises `UserError` otherwise."""
     folder = Path(out)
+    if (folder / "config.json").is_file():
+        raise UserError(f"{folder}: holds a run; `python -m dsgc resume {folder}` goes on with it, --out names another folder")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: already there and not an empty folder; choose another with --out or delete it first")
     return folder
 
 
 @contextmanager
-def run_folder(config: Config) -> Iterator[Path]:
-    """A new run folder with the resolved config in it; taken away again if a mistake ends the run before a checkpoint."""
-    out = refuse_used(config.out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(out / "config.json", dataclasses.asdict(config))
-    except OSError as error:
-        raise UserError(f"{out}: cannot write here ({error.strerror}); choose another folder with --out") from error
+def run_folder(config: Config, main: bool) -> Iterator[Path]:
+    """The run folder, with the resolved config in it if it is new, written by the `main` process.
+
+    A new one is taken away again if a mistake ends the run before a checkpoint.
+    """
+    out = Path(config.out)
+    new = not (out / "config.json").is_file()
+    if main and new:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            write_json(out / "config.json", dataclasses.asdict(config))
+        except OSError as error:
+            raise UserError(f"{out}: cannot write here ({error.strerror}); choose another folder with --out") from error
     try:
         yield out
     except UserError:
-        if not (out / "checkpoints").exists():
+        if main and new and not (out / "checkpoints").exists():
             shutil.rmtree(out)
         raise
+
+
+def read_config(run: Path) -> Config:
+    """The config of a run folder. Raises `UserError` if there is none that can be read."""
+    path = Path(run) / "config.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Config(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: missing; give a run folder that `python -m dsgc train` began") from error
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not a run's config ({first_line(error)})") from error
 
 
 def write_json(path: Path, value: object) -> None:
@@ -49,20 +69,47 @@ def write_json(path: Path, value: object) -> None:
 
 
 class Log:
-    """The JSON-lines log and the progress bar. Losses wait on the device until a line is due, so no step waits for them."""
+    """The JSON-lines log and the progress bar. Losses wait on the device until a line is due, so no step waits for them.
 
-    def __init__(self, file, bar: tqdm, config: Config):
-        self.file, self.bar, self.config = file, bar, config
+    The log of a run that goes on after `start` loses what the stopped run wrote beyond it. Processes other than the `main`
+    one keep silent and write nothing.
+    """
+
+    def __init__(self, path: Path, config: Config, start: int, main: bool):
+        self.path, self.config, self.main = path, config, main
+        silent = {} if main else {"disable": True}  # where it is not given, TQDM_DISABLE decides
+        self.bar = tqdm(total=config.steps, initial=start, unit="step", **silent)
         self.waiting: list[dict[str, Tensor]] = []
         self.started = time.perf_counter()
+        if main:
+            kept = [line for line in self._lines() if line["step"] <= start]
+            partial = path.with_name(path.name + ".partial")
+            partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+            partial.replace(path)
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def say(self, line: str) -> None:
+        """A line on the terminal."""
+        if self.main:
+            self.bar.write(line)
+
+    def has_scores(self, step: int) -> bool:
+        """Whether an evaluation after `step` is written down."""
+        return any(line["step"] == step and "scores" in line for line in self._lines())
 
     def step(
         self, step: int, stage: str, losses: dict[str, Tensor], monitors: dict[str, Tensor], facts: dict[str, float]
     ) -> None:
-        """Note one step; every `log_every` steps, and at a change of stage, write the means since the last line."""
+        """Note one step; every `log_every` steps, at a checkpoint and at a change of stage, write the means since the last line."""
         self.waiting.append({name: value.detach() for name, value in (losses | monitors).items()})
         self.bar.update()
-        if (step + 1) % self.config.log_every and step + 1 not in (self.config.steps, self.config.warmup_steps):
+        due = (self.config.log_every, self.config.checkpoint_every)  # with a checkpoint, so that none waits when a run goes on
+        if all((step + 1) % every for every in due) and step + 1 not in (self.config.steps, self.config.warmup_steps):
             return
         means = {key: float(torch.stack([line[key] for line in self.waiting]).mean()) for key in self.waiting[-1]}
         now = time.perf_counter()
@@ -76,12 +123,21 @@ class Log:
     def scores(self, step: int, scores: dict) -> None:
         """Write an evaluation."""
         self._write({"step": step, "scores": scores})
-        self.bar.write(f"step {step}: " + summary_line(scores))
+        self.say(f"step {step}: " + summary_line(scores))
         self.started = time.perf_counter()
 
+    def _lines(self) -> list[dict]:
+        """What is written so far; a last line that was cut off is none."""
+        found = []
+        for text in self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []:
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(text))
+        return found
+
     def _write(self, line: dict) -> None:
-        self.file.write(json.dumps(line) + "\n")
-        self.file.flush()
+        if self.main:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
 
 
 def summary_line(scores: dict) -> str:

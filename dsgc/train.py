@@ -1,24 +1,26 @@
 """The training loop: schedule, forward, backward, step, EMA, log, evaluate, save."""
 
 import copy
+import dataclasses
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import set_seed
 from tqdm import tqdm
 
-from dsgc import checkpoint, dskd, method, pictures
-from dsgc.build import accelerator_of, build_network
+from dsgc import checkpoint, dskd, parallel, pictures, state
+from dsgc.build import accelerator_of, build_network, load_weights
 from dsgc.config import Config
-from dsgc.data.loading import Crops, EvalImages, train_batches
+from dsgc.data.loading import Crops, EvalImages, TrainBatch, train_batches
 from dsgc.data.split import Split, open_split
 from dsgc.errors import UserError
 from dsgc.evaluate import evaluate
 from dsgc.network import Network
-from dsgc.objective import stage_at, stage_weights, total_loss
-from dsgc.record import Log, refuse_used, run_folder, write_json
+from dsgc.objective import stage_at, stage_weights
+from dsgc.record import Log, read_config, refuse_used, run_folder, write_json
+from dsgc.step import Part, backward
 
 
 def learning_rate(step: int, config: Config) -> float:
@@ -44,8 +46,10 @@ class Data(NamedTuple):
 
 
 def open_data(config: Config) -> Data:
-    """Both splits: lists and annotations checked, validation images and masks read."""
+    """Both splits: lists and annotations checked; the validation images that training looks at, and their masks, read."""
     folder, held_out = open_split(config.data, config.train_split), open_split(config.data, config.val_split)
+    if folder.classes != held_out.classes:
+        raise UserError(f"{held_out.origin}: its classes are not those of {folder.origin}; take both from one data set")
     crops = Crops(
         folder,
         size=config.crop_size,
@@ -55,8 +59,10 @@ def open_data(config: Config) -> Data:
         seed=config.seed,
         masks=config.supervision == "masks",
     )
+    if len(crops) < config.batch_size:
+        raise UserError(f"{folder.origin}: {len(crops)} images, fewer than batch_size {config.batch_size}; choose a smaller batch")
     val = EvalImages(held_out)
-    for index in range(len(val)):  # each image and mask is read once: a damaged one shows now, not after a night of training
+    for index in range(min(config.eval_images or len(val), len(val))):  # a damaged one shows now, not after a night of training
         val[index]
     return Data(crops, val, folder)
 
@@ -68,42 +74,63 @@ def train(config: Config) -> Path:
         UserError: a mistake in data, weights or configuration. Found before the first step, it leaves nothing behind.
     """
     refuse_used(config.out)  # before minutes are spent on reading the data
-    data = open_data(config)
-    accelerator = accelerator_of(config)
-    if accelerator.num_processes > 1:
-        raise UserError(f"{accelerator.num_processes} processes: training runs in one; start it without a launcher")
-    set_seed(config.seed)
-    device = accelerator.device
-    teacher, report = build_network(config, len(data.folder.classes))
-    teacher.to(device)
-    two = config.distillation and config.supervision == "tags"
-    student = copy.deepcopy(teacher) if two else None
-    networks = {"teacher": teacher} | ({"student": student} if two else {})
-    optimisers = {"teacher": optimiser(teacher, config.lr, config)}
-    if two:
-        optimisers["student"] = optimiser(student, config.student_lr, config)
-    centre = torch.zeros(config.projector[2], device=device)
+    return _run(config, None)
 
-    with run_folder(config) as out, (out / "log.jsonl").open("w") as log_file, tqdm(total=config.steps, unit="step") as bar:
+
+def resume(run: Path, **changes: Any) -> Path:
+    """Go on with a run that was stopped, from its newest sound checkpoint or from the start; it ends as if it had not been.
+
+    changes: fields of `MACHINE`, for another machine.
+    Raises:
+        UserError: no run there, or data, weights or processes that do not fit it. The run is left as it was.
+    """
+    config = dataclasses.replace(read_config(run), out=str(run), **changes)
+    if (Path(run) / "metrics.json").is_file():
+        raise UserError(f"{run}: this run has ended; `python -m dsgc evaluate {run}` scores it, `train` starts another")
+    return _run(config, checkpoint.load(run, say=tqdm.write) if checkpoint.checkpoints(run) else None)
+
+
+def _run(config: Config, saved: checkpoint.Checkpoint | None) -> Path:
+    accelerator = accelerator_of(config)
+    with accelerator.main_process_first():  # it may write a cache that the others read
+        data = open_data(config)
+    device, main, share = accelerator.device, accelerator.is_main_process, parallel.rank_and_size()
+    size = parallel.part_size(config.batch_size, share[1], config.accumulate)
+    set_seed(config.seed)
+    teacher, report = build_network(config, len(data.folder.classes))
+    teacher.encoder.set_grad_checkpointing(config.recompute)
+    teacher.to(device)
+    parallel.same_everywhere(teacher)
+    two = config.distillation and config.supervision == "tags"
+    networks = {"teacher": teacher} | ({"student": copy.deepcopy(teacher)} if two else {})
+    student = networks.get("student")
+    rates = {"teacher": config.lr, "student": config.student_lr}
+    optimisers = {name: optimiser(network, rates[name], config) for name, network in networks.items()}
+    centre, start = torch.zeros(config.projector[2], device=device), 0
+    if saved is not None:
+        start = saved.step
+        load_weights(networks, saved, Path(config.out))
+        state.restore(saved.state, networks, optimisers, centre)
+
+    with run_folder(config, main) as out, Log(out / "log.jsonl", config, start, main) as log:
         for line in (f"{len(data.train)} training images from {data.folder.origin}", report):
-            bar.write(line)
-        log = Log(log_file, bar, config)
+            log.say(line)
+
+        def score() -> None:
+            log.scores(done, evaluate(networks, data.val, config, device, config.eval_images))
+
+        done = start
+        if start and scored_during(start, config) and not log.has_scores(start):
+            score()  # the run was killed between the checkpoint and the evaluation that follows it
         batches = train_batches(
-            data.train, batch=config.batch_size, seed=config.seed, start=0, stop=config.steps, workers=config.workers
-        )
-        for step, batch in enumerate(batches):
-            images = batch.images.to(device, non_blocking=True).float() / 255  # (B, 3, S, S)
+            data.train, batch=config.batch_size, seed=config.seed, start=start, stop=config.steps, workers=config.workers,
+            share=share,
+        )  # fmt: skip
+        for step, batch in enumerate(batches, start):
             stage = stage_at(step, 0 if config.supervision == "masks" else config.warmup_steps)
             weights = loss_weights(stage, config)
-
-            with accelerator.autocast():
-                if config.supervision == "masks":
-                    result = method.mask_losses(teacher, images, batch.masks.to(device), config)
-                else:
-                    tags = batch.tags.to(device, non_blocking=True)  # (B, C)
-                    result = method.step_losses(teacher, student, images, tags, stage, weights, centre, config)
-            loss = total_loss(result.losses, weights)
-            loss.backward()
+            parts = parts_of(batch, size, device)
+            made = backward(teacher, student, parts, stage, weights, centre, config, accelerator)
             rate = learning_rate(step, config)
             trained = networks if stage == "warm-up" else {"teacher": teacher}
             for name, network in trained.items():
@@ -119,22 +146,38 @@ def train(config: Config) -> Path:
                 progress = (step - config.warmup_steps) / max(config.steps - config.warmup_steps, 1)
                 momentum = dskd.momentum_at(progress, config.ema_momentum)
                 dskd.ema_update(student, teacher, momentum)
-                if result.projected is not None and config.centre_momentum < 1:
-                    dskd.centre_update(centre, result.projected, config.centre_momentum)
-            facts = {"lr": config.lr * rate, "momentum": momentum}
-            log.step(step, stage, {"all": loss} | result.losses, method.monitors(result, centre, config), facts)
+                if made.projected is not None and config.centre_momentum < 1:
+                    dskd.centre_update(centre, made.projected, config.centre_momentum)
+            log.step(step, stage, made.losses, made.monitors, {"lr": config.lr * rate, "momentum": momentum})
 
             done = step + 1
-            if config.eval_every and done % config.eval_every == 0 and done < config.steps:
-                log.scores(done, evaluate(networks, data.val, config, device, config.eval_images))
-            if done % config.checkpoint_every == 0 or done == config.steps:
-                checkpoint.save(out / "checkpoints", networks, config, data.folder.classes, done)
+            if main and (done % config.checkpoint_every == 0 or done == config.steps):
+                kept = state.gather(networks, optimisers, centre)
+                checkpoint.save(out / "checkpoints", networks, kept, config, data.folder.classes, done)
+            if scored_during(done, config):
+                score()
 
         scores = evaluate(networks, data.val, config, device)
         log.scores(config.steps, scores)
-        write_json(out / "metrics.json", scores)
-        pictures.write(out / "pictures", networks, data.val, config, device)
+        if main:
+            pictures.write(out / "pictures", networks, data.val, config, device)
+            write_json(out / "metrics.json", scores)  # the last thing written: a run that has it has ended
+    accelerator.wait_for_everyone()
     return out
+
+
+def scored_during(done: int, config: Config) -> bool:
+    """Whether an evaluation follows after so many steps, the one at the end left aside."""
+    return bool(config.eval_every) and done % config.eval_every == 0 and done < config.steps
+
+
+def parts_of(batch: TrainBatch, size: int, device: torch.device) -> list[Part]:
+    """A process's share of a batch on the device, in parts of `size` images."""
+    images = batch.images.to(device, non_blocking=True)
+    tags = batch.tags.to(device, non_blocking=True)
+    masks = None if batch.masks is None else batch.masks.to(device, non_blocking=True)
+    rows = [slice(first, first + size) for first in range(0, len(images), size)]
+    return [Part(images[row].float() / 255, tags[row], None if masks is None else masks[row]) for row in rows]
 
 
 def loss_weights(stage: str, config: Config) -> dict[str, float]:

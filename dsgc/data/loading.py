@@ -138,16 +138,26 @@ def _load(dataset: Dataset, batches: Sequence | Iterator, together: Callable[[li
         yield batch
 
 
-def train_batches(dataset: Crops, *, batch: int, seed: int, start: int, stop: int, workers: int) -> Iterator[TrainBatch]:
-    """The batches of the steps start..stop-1."""
-    return _load(dataset, list(step_keys(len(dataset), batch, seed, start, stop)), _stack, workers)
+def train_batches(
+    dataset: Crops, *, batch: int, seed: int, start: int, stop: int, workers: int, share: tuple[int, int] = (0, 1)
+) -> Iterator[TrainBatch]:
+    """The batches of the steps start..stop-1; of each, process number `share[0]` of `share[1]` gets an equal, consecutive part."""
+    number, processes = share
+    size = batch // processes
+    keys = [step[number * size : (number + 1) * size] for step in step_keys(len(dataset), batch, seed, start, stop)]
+    return _load(dataset, keys, _stack, workers)
 
 
-def eval_batches(dataset: EvalImages, *, batch: int, workers: int, images: int = 0) -> Iterator[list[EvalItem]]:
-    """Lists of at most `batch` items of one size, in the order in which they fill up; `images` > 0 stops after as many."""
+def eval_batches(
+    dataset: EvalImages, *, batch: int, workers: int, images: int = 0, share: tuple[int, int] = (0, 1)
+) -> Iterator[list[EvalItem]]:
+    """Lists of at most `batch` items of one size, in the order in which they fill up; `images` > 0 stops after as many.
+
+    Process number `share[0]` of `share[1]` gets every so many-th image: none comes twice.
+    """
     count = min(images or len(dataset), len(dataset))
     waiting: dict[torch.Size, list[EvalItem]] = {}
-    for (item,) in _load(dataset, [[i] for i in range(count)], list, workers):
+    for (item,) in _load(dataset, [[i] for i in range(share[0], count, share[1])], list, workers):
         group = waiting.setdefault(item.mask.shape, [])
         group.append(item)
         if len(group) == batch:

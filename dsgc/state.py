@@ -1,0 +1,67 @@
+"""All that the next step of a run depends on, as named tensors: optimisers, centre, random generators.
+
+The networks' weights are kept beside it, in files of their own. Data order, augmentation, learning rate, momentum and stage
+need no state: they are functions of the seed and of the step.
+"""
+
+import random
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dsgc.errors import UserError
+
+
+def gather(networks: Mapping[str, nn.Module], optimisers: Mapping[str, torch.optim.Optimizer], centre: Tensor) -> dict[str, Tensor]:
+    """The state by name, ready to be written."""
+    found = {"centre": centre}
+    for name, network in networks.items():
+        for parameter, value in network.named_parameters():
+            for key, tensor in optimisers[name].state.get(value, {}).items():
+                found[f"optimiser.{name}.{key}.{parameter}"] = tensor
+    return found | _generators()
+
+
+def restore(
+    found: Mapping[str, Tensor],
+    networks: Mapping[str, nn.Module],
+    optimisers: Mapping[str, torch.optim.Optimizer],
+    centre: Tensor,
+) -> None:
+    """Put everything back that `gather` took. Raises `UserError` if it belongs to other networks."""
+    left = set(found) - {"centre"} - set(_generators())
+    for name, network in networks.items():
+        for parameter, value in network.named_parameters():
+            entries = {key: found.get(f"optimiser.{name}.{key}.{parameter}") for key in ("step", "exp_avg", "exp_avg_sq")}
+            if entries["step"] is None:  # it had no gradient yet
+                continue
+            if any(entries[key] is None or entries[key].shape != value.shape for key in ("exp_avg", "exp_avg_sq")):
+                raise UserError(f"the optimiser's state of {name}'s {parameter} is of another network")
+            # the step counter stays where AdamW keeps it, on the CPU
+            optimisers[name].state[value] = {
+                key: tensor.clone() if key == "step" else tensor.to(value.device, copy=True) for key, tensor in entries.items()
+            }
+            left -= {f"optimiser.{name}.{key}.{parameter}" for key in entries}
+    if left:
+        raise UserError(f"the state holds {len(left)} tensors that these networks have no place for, as {min(left)}")
+    centre.copy_(found["centre"])
+    torch.set_rng_state(found["random.torch"])
+    if "random.cuda" in found and torch.cuda.is_available():
+        torch.cuda.set_rng_state(found["random.cuda"])
+    kind, _, *rest = np.random.get_state()
+    words = found["random.numpy"].numpy()
+    np.random.set_state((kind, words[:-1].astype(np.uint32), int(words[-1]), *rest))
+    version, _, gauss = random.getstate()
+    random.setstate((version, tuple(found["random.python"].tolist()), gauss))
+
+
+def _generators() -> dict[str, Tensor]:
+    _, keys, position, *_ = np.random.get_state()
+    found = {
+        "random.torch": torch.get_rng_state(),
+        "random.numpy": torch.from_numpy(np.append(keys.astype(np.int64), position)),
+        "random.python": torch.tensor(random.getstate()[1], dtype=torch.int64),
+    }
+    return found | ({"random.cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
