@@ -1,4 +1,4 @@
-"""`python -m dsgc train | evaluate | grid | data | pretrain`: the package from the command line.
+"""`python -m dsgc train | resume | evaluate | grid | data | pretrain`: the package from the command line.
 
 A mistake in what the user gave ends in one line on standard error and exit code 2.
 """
@@ -52,6 +52,22 @@ class EvaluateOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class ResumeOptions:
+    """Go on with a run that was stopped, from its newest checkpoint; it ends as if it had never been stopped."""
+
+    run: Positional[Path]
+    """run folder"""
+    data: str | None = None
+    """where the data set is now; the run's own place if not given"""
+    workers: int | None = None
+    """data loading processes of each training process"""
+    accumulate: int | None = None
+    """parts of a process's batch that pass one after another"""
+    device: typing.Literal["auto", "cpu"] | None = None
+    """auto takes a GPU where there is one"""
+
+
+@dataclasses.dataclass(frozen=True)
 class ShapesOptions:
     """Write the embedded data set in the PASCAL VOC layout."""
 
@@ -99,6 +115,15 @@ def train(arguments: Sequence[str]) -> None:
 
     _embedded(config.data)
     print(f"{train(config)}: metrics.json, log.jsonl, checkpoints, pictures")
+
+
+def resume(arguments: Sequence[str]) -> None:
+    """resume RUN: go on with a run that was stopped, from its newest checkpoint."""
+    options = dataclasses.asdict(_parse(ResumeOptions, arguments, "resume"))
+    run = options.pop("run")
+    from dsgc.train import resume
+
+    print(f"{resume(run, **{name: value for name, value in options.items() if value is not None})}: ended as planned")
 
 
 def evaluate(arguments: Sequence[str]) -> None:
@@ -198,7 +223,7 @@ def _parse(options: type, arguments: Sequence[str], command: str, description: s
         raise UserError(f"{message.rstrip('.')}; see `{PROGRAM} {command} --help`") from None
 
 
-COMMANDS = {"train": train, "evaluate": evaluate, "grid": grid, "data": data, "pretrain": pretrain}
+COMMANDS = {"train": train, "resume": resume, "evaluate": evaluate, "grid": grid, "data": data, "pretrain": pretrain}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -29,7 +29,7 @@ from dsgc.config import Config
 from dsgc.errors import UserError
 from dsgc.provenance import code_version, provenance
 
-MACHINE = ("data", "out", "workers")  # fields that say where and how, and change no score
+MACHINE = ("data", "out", "workers", "accumulate", "recompute", "keep_checkpoints")  # fields that say where and how, and change no score
 
 State = Literal["done", "missing", "damaged", "other code"]
 
