@@ -131,6 +131,7 @@ def _load(dataset: Dataset, batches: Sequence | Iterator, together: Callable[[li
         collate_fn=_Collate(together),
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # its seed for the processes, which use none, is not drawn from the run's
     )
     for batch in loader:
         if isinstance(batch, UserError):
