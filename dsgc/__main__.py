@@ -1,4 +1,4 @@
-"""`python -m dsgc train | resume | evaluate | grid | data | pretrain`: the package from the command line.
+"""`python -m dsgc train | resume | evaluate | predict | grid | data | pretrain`: the package from the command line.
 
 A mistake in what the user gave ends in one line on standard error and exit code 2.
 """
@@ -12,95 +12,29 @@ import sys
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
 import tyro
-from tyro.conf import Positional
 
 from dsgc import grids, runner
-from dsgc.config import PRESETS, Config, preset, source
-from dsgc.data import shapes
+from dsgc.config import PRESETS, Config, preset
+from dsgc.data import shapes, shapes_coco
 from dsgc.data.split import open_split
 from dsgc.errors import UserError
+from dsgc.options import (
+    EvaluateOptions,
+    GridOptions,
+    PredictOptions,
+    ResumeOptions,
+    ShapesCocoOptions,
+    ShapesOptions,
+    options_of,
+)
+
+if TYPE_CHECKING:
+    from dsgc.predict import TestTime
 
 PROGRAM = "python -m dsgc"
-
-
-def options_of(config: Config) -> type:
-    """A dataclass like `Config` whose defaults are `config`'s and whose help says of each whether it is the paper's."""
-    hints = typing.get_type_hints(Config)
-    fields = []
-    for field in dataclasses.fields(Config):
-        text = f"[{source(config, field.name)}] {field.metadata['text']}"
-        hint = Annotated[hints[field.name], tyro.conf.FlagConversionOff, tyro.conf.arg(help=text)]
-        fields.append((field.name, hint, getattr(config, field.name)))
-    return dataclasses.make_dataclass("Options", fields, frozen=True)
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluateOptions:
-    """Score a run's newest checkpoint on a split that has masks."""
-
-    run: Positional[Path]
-    """run folder, or one of its checkpoints"""
-    data: str | None = None
-    """folder in the VOC layout; the run's own if not given"""
-    split: str | None = None
-    """list of ids; the run's validation split if not given"""
-    out: Path | None = None
-    """JSON file for the scores; printed if not given"""
-
-
-@dataclasses.dataclass(frozen=True)
-class ResumeOptions:
-    """Go on with a run that was stopped, from its newest checkpoint; it ends as if it had never been stopped."""
-
-    run: Positional[Path]
-    """run folder"""
-    data: str | None = None
-    """where the data set is now; the run's own place if not given"""
-    workers: int | None = None
-    """data loading processes of each training process"""
-    accumulate: int | None = None
-    """parts of a process's batch that pass one after another"""
-    device: typing.Literal["auto", "cpu"] | None = None
-    """auto takes a GPU where there is one"""
-
-
-@dataclasses.dataclass(frozen=True)
-class ShapesOptions:
-    """Write the embedded data set in the PASCAL VOC layout."""
-
-    out: Positional[Path]
-    """a new folder"""
-    seed: int = 0
-    """the same seed gives the same files"""
-    train: int = shapes.SPLITS["train"]
-    """images to learn from"""
-    dev: int = shapes.SPLITS["dev"]
-    """images to make choices on"""
-    val: int = shapes.SPLITS["val"]
-    """images to report on"""
-
-
-@dataclasses.dataclass(frozen=True)
-class GridOptions:
-    """Make the runs behind the ablation tables. What is there already is not made again; a run that was stopped is."""
-
-    names: Positional[tuple[str, ...]] = ()
-    """modules, thresholds, weights, choices; all if none is named"""
-    scale: str = "shapes"
-    """preset on which the runs are based"""
-    seeds: tuple[int, ...] = grids.SEEDS
-    """each run is made once with each"""
-    data: str = ""
-    """folder in the VOC layout; the preset's own if not given"""
-    out: Path = Path("results")
-    """results are kept in a folder of the scale's name under it"""
-    jobs: int | None = None
-    """runs at a time; one for each GPU, or for each core where there is none"""
-    dry_run: bool = False
-    """only say what would run, and how long it would take"""
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -132,9 +66,11 @@ def evaluate(arguments: Sequence[str]) -> None:
     if options.out and (options.out.is_dir() or not options.out.parent.is_dir()):
         raise UserError(f"{options.out}: cannot be written; --out takes a file in a folder that exists")
     from dsgc.evaluate import score_run
+    from dsgc.predict import score
     from dsgc.record import summary_line, write_json
 
-    scores = score_run(options.run, options.data, options.split)
+    how = _test_time(options)
+    scores = score(options.run, options.data, options.split, how) if how else score_run(options.run, options.data, options.split)
     if options.out:
         write_json(options.out, scores)
     else:
@@ -142,17 +78,45 @@ def evaluate(arguments: Sequence[str]) -> None:
     print(summary_line(scores), file=sys.stderr)
 
 
+def predict(arguments: Sequence[str]) -> None:
+    """predict RUN OUT: segment images with a run's newest checkpoint and write them as PNG."""
+    options = _parse(PredictOptions, arguments, "predict")
+    how = _test_time(options)
+    from dsgc.predict import TestTime, predict
+
+    print(predict(options.run, options.out, options.data, options.split, how or TestTime()))
+
+
+def _test_time(options: EvaluateOptions | PredictOptions) -> "TestTime | None":
+    """What the options ask for beyond the plain prediction; None if nothing."""
+    if not options.scales or not all(0 < scale <= 8 for scale in options.scales):
+        raise UserError(f"scales {options.scales}: name one or more factors, greater than 0 and at most 8")
+    if options.crf:
+        from dsgc.crf import available
+
+        available()
+    if options.scales == (1.0,) and not options.mirror and not options.crf:
+        return None
+    from dsgc.predict import TestTime
+
+    return TestTime(options.scales, options.mirror, options.crf)
+
+
 def data(arguments: Sequence[str]) -> None:
-    """data shapes OUT: write the embedded data set in the PASCAL VOC layout."""
+    """data shapes | shapes-coco OUT: write the embedded data set in the layout of PASCAL VOC or of COCO."""
     name = arguments[0] if arguments else "--help"
     if name in ("-h", "--help"):
-        print(f"usage: {PROGRAM} data shapes OUT [options]; `{PROGRAM} data shapes --help` lists them")
+        print(f"usage: {PROGRAM} data shapes|shapes-coco OUT [options]; `{PROGRAM} data shapes --help` lists them")
         return
-    if name != "shapes":
-        raise UserError(f"data {name}: no such data set to write; there is: shapes")
-    options = _parse(ShapesOptions, arguments[1:], "data shapes")
-    sizes = {split: getattr(options, split) for split in shapes.SPLITS}
-    print(shapes.write(options.out, seed=options.seed, sizes=sizes))
+    if name == "shapes":
+        options = _parse(ShapesOptions, arguments[1:], "data shapes")
+        sizes = {split: getattr(options, split) for split in shapes.SPLITS}
+        print(shapes.write(options.out, seed=options.seed, sizes=sizes))
+    elif name == "shapes-coco":
+        options = _parse(ShapesCocoOptions, arguments[1:], "data shapes-coco")
+        print(shapes_coco.write(options.out, seed=options.seed, sizes={"train2014": options.train, "val2014": options.val}))
+    else:
+        raise UserError(f"data {name}: no such data set to write; there are: shapes, shapes-coco")
 
 
 def pretrain(arguments: Sequence[str]) -> None:
@@ -223,7 +187,7 @@ def _parse(options: type, arguments: Sequence[str], command: str, description: s
         raise UserError(f"{message.rstrip('.')}; see `{PROGRAM} {command} --help`") from None
 
 
-COMMANDS = {"train": train, "resume": resume, "evaluate": evaluate, "grid": grid, "data": data, "pretrain": pretrain}
+COMMANDS = {"train": train, "resume": resume, "evaluate": evaluate, "predict": predict, "grid": grid, "data": data, "pretrain": pretrain}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -45,7 +45,10 @@ def load_networks(run: Path) -> tuple[dict[str, Network], checkpoint.Checkpoint]
 def load_weights(networks: Mapping[str, Network], saved: checkpoint.Checkpoint, run: Path) -> None:
     """Fill networks from a checkpoint. Raises `UserError` if it is of other networks, or of another architecture."""
     if networks.keys() != saved.weights.keys():
-        raise UserError(f"{run}: its checkpoint holds {' and '.join(saved.weights)}, wanted {' and '.join(networks)}")
+        raise UserError(
+            f"{run}: its checkpoint holds {' and '.join(saved.weights)}, its config asks for {' and '.join(networks)}; "
+            "take both from the same run"
+        )
     for name, network in networks.items():
         try:
             network.load_state_dict(saved.weights[name])

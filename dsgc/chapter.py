@@ -62,6 +62,16 @@ def source(*functions: Callable) -> Listing:
     return Listing("\n\n".join(inspect.getsource(function).rstrip() for function in functions))
 
 
+def on_processes(function: Callable, *arguments: Any, processes: int = 1) -> None:
+    """Call a function here, or in several processes of accelerate's notebook launcher, a GPU each."""
+    if processes == 1:
+        function(*arguments)
+    else:
+        from accelerate import notebook_launcher
+
+        notebook_launcher(function, arguments, num_processes=processes)
+
+
 def embedded_data() -> Config:
     """The `shapes` preset, its data set written to disk if it is not there yet."""
     config = PRESETS["shapes"]

@@ -149,7 +149,8 @@ class Checkpoint(NamedTuple):
 
 def checkpoints(run: Path) -> list[Path]:
     """The checkpoints of a run folder, oldest first; those that were never finished are none."""
-    return sorted((run / "checkpoints").glob("step_*"), key=lambda path: int(path.name.removeprefix("step_")))
+    found = [path for path in (run / "checkpoints").glob("step_*") if path.name.removeprefix("step_").isdecimal()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step_")))
 
 
 def load(run: Path, say: Callable[[str], None] = lambda line: print(line, file=sys.stderr)) -> Checkpoint:
@@ -158,9 +159,7 @@ def load(run: Path, say: Callable[[str], None] = lambda line: print(line, file=s
     Raises:
         UserError: there is none, or none is sound.
     """
-    if (run / "about.json").is_file():
-        return read(run)
-    found = checkpoints(run)
+    found = [run] if (run / "about.json").is_file() else checkpoints(run)
     if not found:
         raise UserError(f"{run}: no checkpoint here; give a run folder that `python -m dsgc train` wrote")
     for folder in reversed(found[1:]):
@@ -168,7 +167,10 @@ def load(run: Path, say: Callable[[str], None] = lambda line: print(line, file=s
             return read(folder)
         except UserError as error:
             say(f"{error}; the checkpoint before it is used")
-    return read(found[0])
+    try:
+        return read(found[0])
+    except UserError as error:
+        raise UserError(f"{error}; no sound checkpoint is left here: bring one back from a copy, or train anew") from error
 
 
 def read(folder: Path) -> Checkpoint:

@@ -13,9 +13,10 @@ from typing import Any, Literal
 from dsgc.errors import UserError
 
 
-def paper(default: Any, text: str) -> Any:
-    """A field whose default the paper states."""
-    return dataclasses.field(default=default, metadata={"source": "paper", "text": text})
+def paper(default: Any, text: str, coco: Any = None) -> Any:
+    """A field whose default the paper states; `coco` is the value that it states for COCO, where that is another."""
+    stated = (default,) if coco is None else (default, coco)
+    return dataclasses.field(default=default, metadata={"source": "paper", "text": text, "stated": stated})
 
 
 def choice(default: Any, text: str) -> Any:
@@ -53,8 +54,8 @@ class Config:
     projector: tuple[int, int, int] = choice((2048, 256, 1024), "projector: hidden width, bottleneck, outputs")
 
     # optimisation
-    steps: int = paper(20_000, "training iterations (COCO: 80,000)")
-    warmup_steps: int = paper(2_000, "iterations of the warm-up stage (COCO: 5,000)")
+    steps: int = paper(20_000, "training iterations", coco=80_000)
+    warmup_steps: int = paper(2_000, "iterations of the warm-up stage", coco=5_000)
     batch_size: int = choice(4, "images a step, over all processes")
     lr: float = paper(6e-5, "base learning rate of the teacher")
     student_lr: float = paper(6e-6, "base learning rate of the student, during warm-up")
@@ -177,6 +178,20 @@ def _check_type(name: str, value: Any, hint: Any) -> None:
 
 PRESETS: dict[str, Config] = {
     "voc": Config(),
+    "coco": Config(
+        data="coco",
+        out="runs/coco",
+        train_split="train2014",
+        val_split="val2014",
+        steps=80_000,
+        warmup_steps=5_000,
+        batch_size=8,
+        ptc_high=0.65,
+        label_high=0.65,
+        eval_every=10_000,
+        eval_images=2_000,
+        checkpoint_every=5_000,
+    ),
     "shapes": Config(
         data="data/shapes",
         out="runs/shapes",
@@ -219,4 +234,4 @@ def preset(name: str) -> Config:
 def source(config: Config, name: str) -> Literal["paper", "choice"]:
     """Where the value of a field comes from: "paper" if the paper states it and it has not been changed."""
     field = next(f for f in dataclasses.fields(Config) if f.name == name)
-    return "paper" if field.metadata["source"] == "paper" and getattr(config, name) == field.default else "choice"
+    return "paper" if getattr(config, name) in field.metadata.get("stated", ()) else "choice"

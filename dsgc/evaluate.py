@@ -107,17 +107,22 @@ def evaluate(
     total = torch.tensor(seen, device=device)
     parallel.sum_tensors([*everything, *(part for by_score in labelled.values() for part in by_score.values()), total])
     result: dict = {
-        name: {score: _summary(matrices[name][score], classes, labelled[name][score]) for score in scores} for name in networks
+        name: {score: summary(matrices[name][score], classes) | {"coverage": _share(labelled[name][score])} for score in scores}
+        for name in networks
     }
     return result | {"images": int(total)}
 
 
-def _summary(matrix: ConfusionMatrix, classes: Iterable[str], labelled: Tensor) -> dict:
+def _share(counts: Tensor) -> float:
+    return float(counts[0] / counts[1].clamp_min(1))
+
+
+def summary(matrix: ConfusionMatrix, classes: Iterable[str]) -> dict:
+    """`miou` and `per_class` of a matrix, fractions; None where nothing was counted."""
     per_class = [None if value != value else value for value in matrix.iou().tolist()]
     return {
         "miou": None if matrix.mean_iou() != matrix.mean_iou() else matrix.mean_iou(),
         "per_class": dict(zip(("background", *classes), per_class, strict=True)),
-        "coverage": float(labelled[0] / labelled[1].clamp_min(1)),
     }
 
 

@@ -98,17 +98,25 @@ def projection_entropy(run: Path, outputs: int) -> Figure:
     return _closed(figure)
 
 
-def learning_curve(run: Path, warmup_steps: int, network: str = "teacher") -> Figure:
-    """mIoU of head, CAM and pseudo labels over the steps, as evaluated during the run."""
+def learning_curve(run: Path, warmup_steps: int, reference: Mapping[int, float] | None = None, network: str = "teacher") -> Figure:
+    """mIoU of head, CAM and pseudo labels over the steps, as evaluated during the run.
+
+    reference: a published run's segmentation, in % by step, drawn beside it: other steps and other data, the same scale of mIoU.
+    """
     _, scores = read_log(run)
-    part = scores[scores.network == network]
-    figure, axis = plt.subplots(figsize=(6.5, 3.4), layout="constrained")
+    size = (1, 1 if reference is None else 2)
+    figure, axes = plt.subplots(*size, figsize=(3.5 + 3 * size[1], 3.4), layout="constrained", sharey=True, squeeze=False)
+    axis = axes[0, 0]
     for (key, label), marker in zip(SCORES.items(), "osv^", strict=True):
-        curve = part[part.score == key]
+        curve = scores[(scores.network == network) & (scores.score == key)]
         axis.plot(curve.step, curve.miou, marker=marker, label=label)
     axis.axvspan(0, warmup_steps, color="0.5", alpha=0.15, lw=0, label="warm-up")
     axis.set(xlabel="step", ylabel="mIoU, %", xlim=(0, None), ylim=(0, 100))
     axis.legend(loc="lower right", fontsize=8)
+    if reference is not None:
+        axis.set_title("this run")
+        axes[0, 1].plot(list(reference), list(reference.values()), marker="o")
+        axes[0, 1].set(title="ToCo's log: PASCAL VOC, ViT-B", xlabel="step", xlim=(0, None))
     return _closed(figure)
 
 

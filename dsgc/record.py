@@ -55,10 +55,10 @@ def read_config(run: Path) -> Config:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         return Config(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{path}: missing; give a run folder that `python -m dsgc train` began") from error
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not a run's config ({first_line(error)})") from error
+        raise UserError(f"{path}: not a run's config ({first_line(error)}); a checkpoint's about.json holds the same values") from error
 
 
 def write_json(path: Path, value: object) -> None:

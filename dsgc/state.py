@@ -31,7 +31,10 @@ def restore(
     centre: Tensor,
 ) -> None:
     """Put everything back that `gather` took. Raises `UserError` if it belongs to other networks."""
-    left = set(found) - {"centre"} - set(_generators())
+    lacking = {"centre", *_generators()} - {"random.cuda"} - set(found)
+    if lacking:
+        raise UserError(f"the state has no {min(lacking)}: it was not written by a training run")
+    left = {name for name in found if name != "centre" and not name.startswith("random.")}
     for name, network in networks.items():
         for parameter, value in network.named_parameters():
             entries = {key: found.get(f"optimiser.{name}.{key}.{parameter}") for key in ("step", "exp_avg", "exp_avg_sq")}

@@ -76,9 +76,9 @@ def _look(
     if part.masks is not None:
         return _mask_counts(part), None, None
     seen = teacher(part.images.flip(-1))
-    following = method.follow(student, part.images, stage, weights, config)
+    following = None if stage == "warm-up" else method.follow(student, part.images, stage, weights, config)
     aims = method.goals(teacher, student, seen, following, part.images, part.tags, weights, config)
-    return aims.counts(part.tags), aims, None if stage == "warm-up" else following
+    return aims.counts(part.tags), aims, following
 
 
 def _losses(

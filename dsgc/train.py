@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import set_seed
+from safetensors import SafetensorError
 from tqdm import tqdm
 
 from dsgc import checkpoint, dskd, parallel, pictures, state
@@ -15,7 +16,7 @@ from dsgc.build import accelerator_of, build_network, load_weights
 from dsgc.config import Config
 from dsgc.data.loading import Crops, EvalImages, TrainBatch, train_batches
 from dsgc.data.split import Split, open_split
-from dsgc.errors import UserError
+from dsgc.errors import UserError, first_line
 from dsgc.evaluate import evaluate
 from dsgc.network import Network
 from dsgc.objective import stage_at, stage_weights
@@ -108,6 +109,8 @@ def _run(config: Config, saved: checkpoint.Checkpoint | None) -> Path:
     optimisers = {name: optimiser(network, rates[name], config) for name, network in networks.items()}
     centre, start = torch.zeros(config.projector[2], device=device), 0
     if saved is not None:
+        if saved.classes != data.folder.classes:
+            raise UserError(f"{data.folder.origin}: its classes are not those of {config.out}; resume on the data that it began with")
         start = saved.step
         load_weights(networks, saved, Path(config.out))
         state.restore(saved.state, networks, optimisers, centre)
@@ -153,12 +156,19 @@ def _run(config: Config, saved: checkpoint.Checkpoint | None) -> Path:
             done = step + 1
             if main and (done % config.checkpoint_every == 0 or done == config.steps):
                 kept = state.gather(networks, optimisers, centre)
-                checkpoint.save(out / "checkpoints", networks, kept, config, data.folder.classes, done)
+                try:
+                    checkpoint.save(out / "checkpoints", networks, kept, config, data.folder.classes, done)
+                except (OSError, SafetensorError) as error:
+                    raise UserError(
+                        f"{out}: the checkpoint of step {done} cannot be written ({first_line(error)}); those before it are kept: "
+                        f"make room and go on with `python -m dsgc resume {out}`"
+                    ) from error
             if scored_during(done, config):
                 score()
 
         scores = evaluate(networks, data.val, config, device)
-        log.scores(config.steps, scores)
+        if not log.has_scores(config.steps):  # it has where the run was killed while it drew the pictures
+            log.scores(config.steps, scores)
         if main:
             pictures.write(out / "pictures", networks, data.val, config, device)
             write_json(out / "metrics.json", scores)  # the last thing written: a run that has it has ended

@@ -77,7 +77,7 @@ begun = time.monotonic()
 # %% tags=["nbval-ignore-output"]
 config = dataclasses.replace(
     chapter.embedded_data(), steps=steps, warmup_steps=warmup, seed=seed, roi_low=roi_low, roi_high=roi_high,
-    eval_every=0, log_every=8, checkpoint_every=4,
+    eval_every=0, log_every=8, checkpoint_every=4, keep_checkpoints=steps,
 )  # fmt: skip
 scratch = tempfile.TemporaryDirectory()
 run = train(dataclasses.replace(config, out=str(Path(scratch.name) / "run")))
@@ -539,7 +539,7 @@ for name, options in {
         learning = (learning - (0.05 if options else 1.0) * slope).detach()
         target = 0.9 * target + 0.1 * learning
         if options:
-            dskd.centre_update(centre, target, 0.9)
+            dskd.centre_update(centre, target.mean((0, 2, 3)), 0.9)
     ends[name] = (target - (centre[:, None, None] if options else 0)).argmax(1).flatten().tolist()
     print(f"{name}: the five patches choose outputs {ends[name]}")
 assert len(set(ends["as printed"])) < len(set(ends["centre and temperatures"]))

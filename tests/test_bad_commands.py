@@ -9,16 +9,23 @@ from pathlib import Path
 import pytest
 from refusal import refused, tree
 
+from dsgc.__main__ import COMMANDS as NAMES
 from dsgc.data import shapes
 from dsgc.train import train
 
 COMMANDS = {
-    "fly": ["fly", "train, evaluate, grid, data"],
+    "fly": ["fly", ", ".join(NAMES)],
     "train mars": ["mars", "shapes"],
     "train --steps 3": ["--steps", "shapes"],
     "evaluate": ["evaluate", "run folder"],
     "evaluate nowhere": ["nowhere", "no checkpoint here"],
     "evaluate nowhere --hurry": ["--hurry"],
+    "resume": ["resume", "run folder"],
+    "resume nowhere": ["nowhere/config.json", "run folder"],
+    "resume nowhere --workers few": ["--workers", "few"],
+    "resume nowhere --steps 3": ["--steps"],
+    "resume full": ["full/config.json", "run folder"],
+    "resume full/file": ["full/file/config.json"],
     "grid mars": ["mars", "modules, thresholds, weights, choices"],
     "grid modules --scale mars": ["mars", "shapes"],
     "grid --jobs 0": ["jobs 0"],
@@ -79,7 +86,7 @@ def test_a_damaged_checkpoint_is_not_evaluated(tiny, tmp_path, capsys):
     run = train(tiny(out=str(tmp_path / "run"), steps=1, warmup_steps=0, pictures=0))
     weights = run / "checkpoints/step_000001/student.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    refused(["evaluate", run], capsys, "student.safetensors", "not a readable weights file")
+    refused(["evaluate", run], capsys, "student.safetensors", "not as it was written", "damaged")
 
 
 def process(words, cwd):

@@ -122,6 +122,10 @@ OPTIONS = {
     "--label-low 0.9 --label-high 0.8": ["label_low", "label_high"],
     "--ptc-low 0.9": ["ptc_low", "ptc_high"],
     "--batch-size 0": ["batch_size 0"],
+    "--batch-size 13": ["batch_size 13", "12 images", "train.txt"],
+    "--accumulate 3": ["batch_size 4", "1 x 3"],
+    "--accumulate 0": ["accumulate 0"],
+    "--keep-checkpoints 0": ["keep_checkpoints 0"],
     "--warmup-steps 5": ["warmup_steps 5", "steps 4"],
     "--crop-size 36": ["crop_size 36", "8"],
     "--crop-size 4": ["crop_size 4", "8"],
@@ -190,6 +194,13 @@ def test_an_existing_run_is_not_touched(tmp_path, arguments, capsys):
 def test_a_used_run_folder_is_refused_before_the_data_are_read(tmp_path, arguments, capsys):
     (tmp_path / "metrics.json").write_text("{}")
     refused(arguments(out=str(tmp_path), data=str(tmp_path / "no data")), capsys, "not an empty folder")
+
+
+def test_a_folder_that_holds_a_run_names_the_command_that_goes_on_with_it(tmp_path, arguments, capsys):
+    (tmp_path / "config.json").write_text("{}")
+    before = tree(tmp_path)
+    refused(arguments(out=str(tmp_path)), capsys, f"python -m dsgc resume {tmp_path}", "--out")
+    assert tree(tmp_path) == before
 
 
 @pytest.mark.parametrize("out", ["file", "file/run", "/proc/nowhere/run"])

@@ -170,8 +170,17 @@ def networks(tiny):
     return {name: build_network(tiny(), 6)[0] for name in ("teacher", "student")}
 
 
+STATE = {"centre": torch.arange(3.0), "random.torch": torch.arange(5, dtype=torch.uint8)}
+
+
 def save(run, networks, config, step):
-    return checkpoint.save(run / "checkpoints", networks, config, tuple("abcdef"), step)
+    return checkpoint.save(run / "checkpoints", networks, STATE, config, tuple("abcdef"), step)
+
+
+def damage(folder, name="teacher.safetensors"):
+    """Cut the end off a file."""
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[:-100])
 
 
 def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path, networks, tiny):
@@ -179,20 +188,73 @@ def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path, networks, tiny):
     folder = save(tmp_path, networks, config, 12)
     assert sorted(path.name for path in folder.iterdir()) == [
         "about.json",
+        "state.safetensors",
         "student.safetensors",
         "teacher.safetensors",
     ]
     saved = checkpoint.load(tmp_path)
     assert (saved.step, saved.classes, saved.config) == (12, tuple("abcdef"), config)
+    assert same(saved.state, STATE) and all(saved.state[name].dtype == value.dtype for name, value in STATE.items())
     restored, _ = load_networks(tmp_path)
     for name, network in networks.items():
         assert same(restored[name].state_dict(), network.state_dict()) and not restored[name].training
 
 
 def test_the_newest_checkpoint_is_taken_or_the_one_given(tmp_path, networks, tiny):
-    folders = [save(tmp_path, networks, tiny(), step) for step in (20, 3, 1_000_000, 999_999)]
+    config = tiny(keep_checkpoints=4)
+    folders = [save(tmp_path, networks, config, step) for step in (20, 3, 1_000_000, 999_999)]
     assert checkpoint.load(tmp_path).step == 1_000_000
     assert checkpoint.load(folders[1]).step == 3
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_only_the_newest_checkpoints_are_kept(tmp_path, networks, tiny, keep):
+    for step in (9, 10, 100, 1_000_000):
+        save(tmp_path, {"teacher": networks["teacher"]}, tiny(keep_checkpoints=keep), step)
+    kept = [path.name for path in checkpoint.checkpoints(tmp_path)]
+    assert kept == ["step_000009", "step_000010", "step_000100", "step_1000000"][-keep:]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == sorted(kept)
+
+
+def test_folders_of_other_names_are_no_checkpoints(tmp_path, networks, tiny):
+    first = save(tmp_path, networks, tiny(), 1)
+    (tmp_path / "checkpoints/step_of_mine").mkdir()
+    assert checkpoint.checkpoints(tmp_path) == [first] and checkpoint.load(tmp_path).step == 1
+
+
+@pytest.mark.parametrize("name", ["about.json", "teacher.safetensors", "student.safetensors", "state.safetensors"])
+def test_instead_of_a_damaged_checkpoint_the_one_before_it_is_used_and_that_is_said(tmp_path, networks, tiny, name):
+    folders, said = [save(tmp_path, networks, tiny(), step) for step in (1, 2)], []
+    damage(folders[1], name)
+    assert checkpoint.load(tmp_path, said.append).step == 1
+    (line,) = said
+    assert str(folders[1] / name) in line and line.endswith("; the checkpoint before it is used") and "\n" not in line
+
+
+def test_a_changed_bit_is_noticed(tmp_path, networks, tiny):
+    """One in the middle of the weights, where safetensors itself reads on without a word."""
+    path = save(tmp_path, networks, tiny(), 1) / "teacher.safetensors"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert len(checkpoint.read_weights(path)) == len(networks["teacher"].state_dict())
+    with pytest.raises(UserError, match=r"teacher\.safetensors: not as it was written \(damaged\)"):
+        checkpoint.load(tmp_path)
+
+
+def test_a_missing_file_of_a_checkpoint_is_noticed(tmp_path, networks, tiny):
+    (save(tmp_path, networks, tiny(), 1) / "student.safetensors").unlink()
+    with pytest.raises(UserError, match=r"student\.safetensors: not as it was written \(missing\)"):
+        checkpoint.load(tmp_path)
+
+
+def test_where_no_checkpoint_is_sound_one_line_says_so(tmp_path, networks, tiny):
+    said = []
+    for step in (1, 2):
+        damage(save(tmp_path, networks, tiny(), step))
+    with pytest.raises(UserError, match=r"step_000001/teacher\.safetensors.*no sound checkpoint") as caught:
+        checkpoint.load(tmp_path, said.append)
+    assert "\n" not in str(caught.value) and len(said) == 1 and "step_000002/teacher.safetensors" in said[0]
 
 
 def test_a_checkpoint_can_be_written_again(tmp_path, networks, tiny):

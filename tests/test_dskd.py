@@ -208,6 +208,30 @@ def test_empty_region_is_zero_with_zero_gradient(scale):
     assert loss.item() == 0 and (teacher.grad == 0).all()
 
 
+@pytest.mark.parametrize("centred", [False, True])
+@pytest.mark.parametrize("sizes", [(2, 2), (1, 3), (1, 1, 1, 1)], ids=str)
+@pytest.mark.parametrize("seed", range(3))
+def test_values_and_gradients_of_the_parts_add_up_to_those_of_the_whole(seed, sizes, centred):
+    """The region is large in the first image, a single token in the second, and empty in the last two."""
+    generator = torch.Generator().manual_seed(seed)
+    student, teacher = 2 * torch.randn(2, 4, 6, 3, 4, generator=generator, dtype=torch.float64)
+    region = torch.rand(4, 3, 4, generator=generator) < 0.8
+    region[1:] = False
+    region[1, 2, 3] = True
+    options = {"centre": torch.randn(6, generator=generator) if centred else None, "student_temperature": 0.5}
+    whole = teacher.clone().requires_grad_()
+    loss = dskd.uncertain_region_loss(student, whole, region, **options)
+    loss.backward()
+    parted = teacher.clone().requires_grad_()
+    parts = list(zip(student.split(sizes), parted.split(sizes), region.split(sizes), strict=True))
+    losses = [dskd.uncertain_region_loss(*part, total=region.sum().double(), **options) for part in parts]
+    sum(losses).backward()
+    assert sum(losses).item() == pytest.approx(loss.item(), rel=1e-5)
+    torch.testing.assert_close(parted.grad, whole.grad, rtol=1e-5, atol=1e-5 * whole.grad.abs().max().item())
+    own = sum(dskd.uncertain_region_loss(*part, **options).item() for part in parts) / len(parts)
+    assert own != pytest.approx(loss.item(), rel=0.05)  # the mean of the parts' own means is another number
+
+
 def test_huge_projections_give_finite_loss_and_gradient():
     student, teacher, region, _ = draw_projections(3)
     teacher = (1e30 * teacher).requires_grad_()
@@ -219,5 +243,5 @@ def test_huge_projections_give_finite_loss_and_gradient():
 def test_centre_moves_towards_the_mean_projection_in_place():
     student, _, _, centre = draw_projections(4)
     expected = 0.9 * centre + 0.1 * student.mean((0, 2, 3))
-    dskd.centre_update(centre, student, 0.9)
+    dskd.centre_update(centre, student.mean((0, 2, 3)), 0.9)
     torch.testing.assert_close(centre, expected)

@@ -85,6 +85,9 @@ def test_maths_rooms_import_nothing_of_the_project(room):
         ("config", {"errors"}),
         ("errors", set()),
         ("method", {"config", "network", "errors"} | MATHS),
+        ("parallel", {"method", "errors"}),
+        ("step", {"config", "network", "method", "parallel"} | MATHS),
+        ("state", {"errors"}),
     ],
 )
 def test_room_imports_only_what_lies_below_it(room, allowed):

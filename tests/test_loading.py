@@ -45,6 +45,17 @@ def test_loading_processes_do_not_change_the_batches(shapes_folder, first_seven)
     assert same(batches(shapes_folder, workers=2), first_seven)
 
 
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_share_each_batch_out_in_its_order(shapes_folder, processes):
+    def steps(share):
+        return train_batches(crops(shapes_folder), batch=4, seed=0, start=0, stop=5, workers=0, share=share)
+
+    for whole, *parts in zip(steps((0, 1)), *(steps((number, processes)) for number in range(processes)), strict=True):
+        assert all(len(part.images) == 4 // processes for part in parts)
+        assert torch.cat([part.images for part in parts]).equal(whole.images)
+        assert torch.cat([part.tags for part in parts]).equal(whole.tags)
+
+
 def test_starting_later_gives_the_batches_that_would_have_come(shapes_folder, first_seven):
     assert same(batches(shapes_folder, start=4), first_seven[4:])
 
@@ -133,6 +144,15 @@ def test_evaluation_yields_every_image_once_in_groups_of_one_size(two_sizes, bat
         assert all(item.mask.shape == item.image.shape[1:] for item in group)
     if batch == 2:
         assert [len(group) for group in groups] == [2, 2]
+
+
+@pytest.mark.parametrize("images", [0, 3])
+@pytest.mark.parametrize("processes", [2, 3, 8])
+def test_of_several_processes_each_evaluates_other_images(two_sizes, processes, images):
+    """Also where they are fewer than the processes."""
+    shares = [eval_batches(two_sizes, batch=2, workers=0, images=images, share=(i, processes)) for i in range(processes)]
+    seen = [item.image_id for groups in shares for group in groups for item in group]
+    assert sorted(seen) == [f"val_{i:05d}" for i in range(images or 4)]
 
 
 def test_evaluation_can_stop_early(two_sizes):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from steps import CLASSES, TAGS, step
 
-from dsgc import method, ptc
+from dsgc import method, objective, ptc
 from dsgc.cam import IGNORE
 from dsgc.objective import total_loss
 from dsgc.train import loss_weights
@@ -143,7 +143,7 @@ def test_the_centre_is_taken_off_unless_centring_is_off(pair, images, fixed):
 def test_classes_of_the_patch_labels_can_be_left_out_of_ptc(pair, images, fixed, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        method.ptc, "patch_token_contrast", lambda tokens, labels: seen.append(labels) or tokens.sum() * 0
+        method.ptc, "patch_token_contrast", lambda tokens, labels, _: seen.append(labels) or tokens.sum() * 0
     )
     for classes in (True, False):
         step(pair, images, "expansion", fixed(ptc_classes=classes, ptc_low=0.3, ptc_high=0.4))
@@ -154,7 +154,8 @@ def test_classes_of_the_patch_labels_can_be_left_out_of_ptc(pair, images, fixed,
 
 def test_true_masks_train_the_decoder_alone(pair, fixed):
     masks = torch.randint(0, CLASSES + 1, (2, 32, 32), generator=torch.Generator().manual_seed(0))
-    result = method.mask_losses(pair[0], torch.rand(2, 3, 32, 32), masks, fixed(supervision="masks"))
+    config, total = fixed(supervision="masks"), objective.labelled(masks)
+    result = method.mask_losses(pair[0], torch.rand(2, 3, 32, 32), masks, total, config)
     assert result.losses.keys() == {"seg"}
     assert 0 < result.losses["seg"].item() < 3 * math.log(CLASSES + 1)
     result.losses["seg"].backward()

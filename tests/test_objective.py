@@ -6,7 +6,7 @@ import oracles
 import pytest
 import torch
 
-from dsgc.objective import segmentation_loss, stage_at, stage_weights, total_loss
+from dsgc.objective import labelled, segmentation_loss, stage_at, stage_weights, total_loss
 
 IGNORE = 255
 LAMBDAS = (0.2, 0.5, 0.1, 0.3)
@@ -64,6 +64,54 @@ def test_huge_logits_give_finite_loss_and_gradient(values, balanced):
     loss = segmentation_loss(logits, labels, balanced=balanced)
     loss.backward()
     assert loss.isfinite() and loss > 0 and logits.grad.isfinite().all()
+
+
+# a batch that comes in parts
+
+
+def uneven(seed):
+    """Six maps: mixed, all background, one foreground pixel, all foreground, and the last two without any label."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 2 * torch.randn(6, 4, 3, 5, generator=generator, dtype=torch.float64)
+    labels = torch.tensor((0, 0, 0, 1, 2, 3, IGNORE))[torch.randint(7, (6, 3, 5), generator=generator)]
+    labels[1], labels[3], labels[4:] = 0, 2, IGNORE
+    labels[2] = IGNORE
+    labels[2, 0, 0] = 1
+    return logits, labels
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_labelled_counts_as_a_loop_does(seed):
+    labels, expected = uneven(seed)[1], [0, 0]
+    for label in labels.flatten().tolist():
+        if label != IGNORE:
+            expected[label > 0] += 1
+    counted = labelled(labels)
+    assert counted.tolist() == expected and counted.dtype == torch.float64
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+@pytest.mark.parametrize("sizes", [(2, 2, 2), (1, 5), (4, 2), (1, 1, 1, 1, 1, 1)], ids=str)
+@pytest.mark.parametrize("seed", range(2))
+def test_values_and_gradients_of_the_parts_add_up_to_those_of_the_whole(seed, sizes, balanced):
+    logits, labels = uneven(seed)
+    whole = logits.clone().requires_grad_()
+    loss = segmentation_loss(whole, labels, balanced=balanced)
+    loss.backward()
+    parted, total = logits.clone().requires_grad_(), labelled(labels)
+    parts = zip(parted.split(sizes), labels.split(sizes), strict=True)
+    losses = [segmentation_loss(*part, balanced=balanced, total=total) for part in parts]
+    sum(losses).backward()
+    assert sum(losses).item() == pytest.approx(loss.item(), rel=1e-5)
+    torch.testing.assert_close(parted.grad, whole.grad, rtol=1e-5, atol=1e-5 * whole.grad.abs().max().item())
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_the_mean_of_the_parts_own_values_is_another_number(balanced):
+    logits, labels = uneven(0)
+    parts = zip(logits.split(2), labels.split(2), strict=True)
+    losses = [segmentation_loss(*part, balanced=balanced).item() for part in parts]
+    assert sum(losses) / 3 != pytest.approx(segmentation_loss(logits, labels, balanced=balanced).item(), rel=0.1)
 
 
 # stages

@@ -4,7 +4,7 @@ import oracles
 import pytest
 import torch
 
-from dsgc.ptc import patch_token_contrast
+from dsgc.ptc import pairs, patch_token_contrast
 
 IGNORE = 255
 
@@ -140,3 +140,56 @@ def test_large_map_of_one_label_keeps_its_precision():
     expected = 1 - (cosines.sum() - 2 * 784) / (2 * 784 * 783)
     loss = patch_token_contrast(tokens, torch.ones(2, 28, 28, dtype=torch.int64))
     assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+# a batch that comes in parts
+
+
+def uneven(seed):
+    """Six images with very different numbers of pairs: rich ones, poor ones, and the last two without any."""
+    tokens, labels = draw(seed, batch=6, labels=(0, 0, 1, 2, IGNORE))
+    labels[1] = torch.where(torch.arange(9).view(3, 3) < 2, labels[1], IGNORE)
+    labels[2], labels[4:] = 7, IGNORE
+    labels[5, 0, 0] = 3
+    return tokens, labels
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pairs_are_those_of_a_loop(seed):
+    labels = uneven(seed)[1]
+    expected = [0, 0]
+    for image in labels.flatten(1).tolist():
+        for i, one in enumerate(image):
+            for j, two in enumerate(image):
+                if i != j and IGNORE not in (one, two):
+                    expected[one != two] += 1
+    counted = pairs(labels)
+    assert counted.tolist() == expected and counted.dtype == torch.float64
+
+
+@pytest.mark.parametrize("sizes", [(2, 2, 2), (1, 5), (4, 2), (1, 1, 1, 1, 1, 1), (6,)], ids=str)
+@pytest.mark.parametrize("seed", range(3))
+def test_values_and_gradients_of_the_parts_add_up_to_those_of_the_whole(seed, sizes):
+    tokens, labels = uneven(seed)
+    whole = tokens.clone().requires_grad_()
+    loss = patch_token_contrast(whole, labels)
+    loss.backward()
+    parted, total = tokens.clone().requires_grad_(), pairs(labels)
+    losses = [patch_token_contrast(*part, total) for part in zip(parted.split(sizes), labels.split(sizes), strict=True)]
+    sum(losses).backward()
+    assert sum(losses).item() == pytest.approx(loss.item(), rel=1e-5)
+    torch.testing.assert_close(parted.grad, whole.grad, rtol=1e-5, atol=1e-5 * whole.grad.abs().max().item())
+
+
+def test_the_mean_of_the_parts_own_values_is_another_number():
+    tokens, labels = uneven(0)
+    losses = [patch_token_contrast(*part).item() for part in zip(tokens.split(2), labels.split(2), strict=True)]
+    assert sum(losses) / 3 != pytest.approx(patch_token_contrast(tokens, labels).item(), rel=0.1)
+
+
+def test_a_part_without_pairs_adds_nothing_and_takes_no_gradient():
+    tokens, labels = uneven(1)
+    last = tokens[4:].clone().requires_grad_()
+    loss = patch_token_contrast(last, labels[4:], pairs(labels))
+    loss.backward()
+    assert loss.item() == 0 and (last.grad == 0).all()

@@ -10,6 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import dsgc.evaluate
+import dsgc.predict
 import dsgc.pretrain
 import dsgc.train
 from dsgc import __main__ as command_line
@@ -50,9 +51,10 @@ def requirements() -> dict[str, Requirement]:
 
 
 def dependencies() -> list[Requirement]:
-    """Every dependency of pyproject.toml, extras included."""
+    """Every dependency of pyproject.toml, extras included but for that of the CRF, which is compiled: who wants it installs it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lists = [project["dependencies"], *project["optional-dependencies"].values()]
+    extras = project["optional-dependencies"]
+    lists = [project["dependencies"], *(extras[name] for name in extras if name != "crf")]
     return [Requirement(text) for texts in lists for text in texts]
 
 
@@ -70,9 +72,9 @@ def test_every_preset_is_named_and_every_preset_named_exists():
 @pytest.mark.parametrize("arguments", package_commands("data"), ids=" ".join)
 def test_data_commands_run(arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    small = [*arguments, "--train", "2", "--dev", "1", "--val", "1"]
-    assert command_line.main(small) == 0
-    assert len(open_split(capsys.readouterr().out.strip(), "train").ids) == 2
+    coco = arguments[1] == "shapes-coco"
+    assert command_line.main([*arguments, "--train", "2", "--val", "1", *([] if coco else ["--dev", "1"])]) == 0
+    assert len(open_split(capsys.readouterr().out.strip(), "train2014" if coco else "train").ids) == 2
 
 
 @pytest.mark.parametrize("arguments", package_commands("train"), ids=" ".join)
@@ -93,12 +95,29 @@ def test_train_commands_reach_the_training_loop(arguments, tmp_path, monkeypatch
         assert str(getattr(config, flag.removeprefix("--").replace("-", "_"))) == value
 
 
+@pytest.mark.parametrize("arguments", package_commands("resume"), ids=" ".join)
+def test_resume_commands_reach_the_training_loop(arguments, monkeypatch):
+    seen = []
+    monkeypatch.setattr(dsgc.train, "resume", lambda run, **changes: seen.append((run, changes)) or Path(run))
+    assert command_line.main(arguments) == 0
+    assert [(str(run), changes) for run, changes in seen] == [(arguments[1], {})]
+
+
 @pytest.mark.parametrize("arguments", package_commands("evaluate"), ids=" ".join)
 def test_evaluate_commands_reach_the_scores(arguments, monkeypatch):
     seen = []
-    monkeypatch.setattr(dsgc.evaluate, "score_run", lambda *given: seen.append(given) or {"images": 0})
+    for module, name in ((dsgc.evaluate, "score_run"), (dsgc.predict, "score")):
+        monkeypatch.setattr(module, name, lambda *given: seen.append(given) or {"images": 0})
     assert command_line.main(arguments) == 0
     assert str(seen[0][0]) == arguments[1]
+
+
+@pytest.mark.parametrize("arguments", package_commands("predict"), ids=" ".join)
+def test_predict_commands_reach_the_prediction(arguments, monkeypatch):
+    seen = []
+    monkeypatch.setattr(dsgc.predict, "predict", lambda *given: seen.append(given) or given[1])
+    assert command_line.main(arguments) == 0
+    assert [str(path) for path in seen[0][:2]] == arguments[1:3]
 
 
 @pytest.mark.parametrize("arguments", package_commands("pretrain"), ids=" ".join)

@@ -90,7 +90,8 @@ def test_without_pseudo_labels_there_is_nothing_to_count(tiny, tmp_path):
 
 def test_where_a_run_takes_place_does_not_matter_but_what_it_does(made):
     folder, config = made
-    for elsewhere in ({"out": "elsewhere"}, {"workers": 1}, {"data": "copy"}):
+    places = [{"out": "elsewhere"}, {"workers": 1}, {"data": "copy"}]
+    for elsewhere in (*places, {"batch_size": 4, "accumulate": 2}, {"recompute": True}, {"keep_checkpoints": 1}):
         assert runner.look_up(dataclasses.replace(config, **elsewhere), folder)[0] == "done"
     for other in ({"seed": 4}, {"tau": 0.51}, {"refine_dilations": (1, 2)}, {"pictures": 3}):
         assert runner.look_up(dataclasses.replace(config, **other), folder) == ("missing", None)

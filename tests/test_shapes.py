@@ -159,6 +159,15 @@ def test_the_data_set_is_written_where_there_is_nothing_of_its_name_and_else_lef
     assert contents(tmp_path / "new/set") == first | {"classes.txt": b"mine"}
 
 
+def test_where_another_process_is_sooner_its_data_set_is_taken(tmp_path, monkeypatch):
+    """As where two processes of one training begin; both draw the same."""
+    genuine, whole = shapes._write_all, shapes.write(tmp_path / "theirs", sizes=FEW)
+    monkeypatch.setattr(shapes, "SPLITS", FEW)
+    monkeypatch.setattr(shapes, "_write_all", lambda *given: (genuine(*given), whole.rename(tmp_path / "set")))
+    shapes.ensure(tmp_path / "set")
+    assert (tmp_path / "set/classes.txt").is_file() and [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
 @pytest.mark.parametrize(
     "failure", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full", "stopped"]
 )

@@ -52,8 +52,8 @@ def finished(arguments, tmp_path_factory):
 def test_a_run_folder_holds_everything(finished):
     run, _ = finished
     files = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
-    networks = {f"{name}.safetensors" for name in ("teacher", "student")}
-    checkpoints = {f"checkpoints/step_{n:06d}/{name}" for n in (3, 4) for name in ("about.json", *networks)}
+    tensors = {f"{name}.safetensors" for name in ("teacher", "student", "state")}
+    checkpoints = {f"checkpoints/step_{n:06d}/{name}" for n in (3, 4) for name in ("about.json", *tensors)}
     assert files == {"config.json", "log.jsonl", "metrics.json", "pictures/val_00000.png"} | checkpoints
 
 
@@ -147,9 +147,9 @@ def repeated(tiny, tmp_path_factory):
     return train(tiny(out=str(tmp_path_factory.mktemp("again") / "run"), checkpoint_every=3))
 
 
-def test_the_same_seed_gives_the_same_weights_bit_by_bit(finished, repeated):
+def test_the_same_seed_gives_the_same_weights_and_state_bit_by_bit(finished, repeated):
     first, second = weights_of(finished[0]), weights_of(repeated)
-    assert first.keys() == second.keys() and len(first) == 4
+    assert first.keys() == second.keys() and len(first) == 6
     assert all(first[name] == second[name] for name in first)
 
 
@@ -222,7 +222,8 @@ def test_what_has_no_student_trains_one_network(name, tiny, tmp_path):
     )
     assert "teacher" in metrics and "student" not in metrics
     assert last["losses"].keys() == {"all", *terms}
-    assert [path.name for path in (run / "checkpoints/step_000004").glob("*.safetensors")] == ["teacher.safetensors"]
+    files = {path.name for path in (run / "checkpoints/step_000004").glob("*.safetensors")}
+    assert files == {"teacher.safetensors", "state.safetensors"}
 
 
 VARIANTS = {
@@ -231,7 +232,7 @@ VARIANTS = {
     "all warm-up": {"warmup_steps": 4},
     "no warm-up": {"warmup_steps": 0},
     "labels of the student": {"label_network": "student"},
-    "batch beyond the data": {"batch_size": 13, "steps": 2, "warmup_steps": 1},
+    "batch of all the data": {"batch_size": 12, "steps": 2, "warmup_steps": 1},
     "patch 16": {"encoder": "vit_tiny_patch16_224", "aux_block": 10},
     "patch 14": {"encoder": "vit_small_patch14_dinov2", "crop_size": 28, "steps": 1, "warmup_steps": 0, "pictures": 0},
 }

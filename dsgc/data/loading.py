@@ -4,6 +4,7 @@ A file that cannot be read inside a loading process comes through as the `UserEr
 batches are asked for.
 """
 
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 from dsgc.data.split import Split
 from dsgc.data.transforms import random_crop_box, resized, to_tensor
 from dsgc.errors import UserError
+
+LONGEST = 107 - len("/pymp-12345678/listener-12345678")  # characters; an address of a socket has at most 107
 
 
 class TrainBatch(NamedTuple):
@@ -28,6 +31,11 @@ class EvalItem(NamedTuple):
     image: Tensor  # (3, H, W) uint8, own size
     tags: Tensor  # (C,) float32
     mask: Tensor  # (H, W) int64
+
+
+class ImageItem(NamedTuple):
+    image_id: str
+    image: Tensor  # (3, H, W) uint8, own size
 
 
 class Crops(Dataset):
@@ -82,6 +90,20 @@ class EvalImages(Dataset):
         return EvalItem(image_id, to_tensor(image), self.tags[index], to_tensor(mask))
 
 
+class Images(Dataset):
+    """A folder's images as they are, and nothing else of it."""
+
+    def __init__(self, folder: Split):
+        self.folder = folder
+
+    def __len__(self) -> int:
+        return len(self.folder.ids)
+
+    def __getitem__(self, index: int) -> ImageItem:
+        image_id = self.folder.ids[index]
+        return ImageItem(image_id, to_tensor(self.folder.image(image_id)))
+
+
 def step_keys(images: int, batch: int, seed: int, start: int, stop: int) -> Iterator[list[tuple[int, int]]]:
     """The (index, draw) pairs of each step's batch, from `start` to `stop`.
 
@@ -125,6 +147,11 @@ def _stack(items: list[TrainBatch]) -> TrainBatch:
 
 
 def _load(dataset: Dataset, batches: Sequence | Iterator, together: Callable[[list], Any], workers: int) -> Iterator:
+    if workers and len(tempfile.gettempdir()) > LONGEST:  # else the processes would fail and this one wait for ever
+        raise UserError(
+            f"{tempfile.gettempdir()}: too long a path for the temporary folder, in which loading processes make sockets; "
+            "set TMPDIR to a shorter one, or workers to 0"
+        )
     loader = DataLoader(
         _Careful(dataset),
         batch_sampler=batches,
@@ -150,8 +177,8 @@ def train_batches(
 
 
 def eval_batches(
-    dataset: EvalImages, *, batch: int, workers: int, images: int = 0, share: tuple[int, int] = (0, 1)
-) -> Iterator[list[EvalItem]]:
+    dataset: EvalImages | Images, *, batch: int, workers: int, images: int = 0, share: tuple[int, int] = (0, 1)
+) -> Iterator[list]:
     """Lists of at most `batch` items of one size, in the order in which they fill up; `images` > 0 stops after as many.
 
     Process number `share[0]` of `share[1]` gets every so many-th image: none comes twice.
@@ -159,8 +186,8 @@ def eval_batches(
     count = min(images or len(dataset), len(dataset))
     waiting: dict[torch.Size, list[EvalItem]] = {}
     for (item,) in _load(dataset, [[i] for i in range(share[0], count, share[1])], list, workers):
-        group = waiting.setdefault(item.mask.shape, [])
+        group = waiting.setdefault(item.image.shape, [])
         group.append(item)
         if len(group) == batch:
-            yield waiting.pop(item.mask.shape)
+            yield waiting.pop(item.image.shape)
     yield from waiting.values()

@@ -173,7 +173,7 @@ def new_folder(out: Path | str) -> Iterator[Path]:
         raise UserError(f"{out}: has no name of its own; name a new folder")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: already there and not an empty folder; choose another folder or delete it first")
-    partial = out.with_name(out.name + ".partial")
+    partial = out.with_name(f"{out.name}.{os.getpid()}.partial")  # its own, where several processes write the same at once
     shutil.rmtree(partial, ignore_errors=True)
     try:
         yield partial
@@ -206,9 +206,14 @@ def write(out: Path | str, *, seed: int = 0, sizes: dict[str, int] | None = None
 
 
 def ensure(folder: Path | str) -> None:
-    """Write the data set to `folder` unless there is something of that name."""
-    if not Path(folder).exists():
+    """Write the data set to `folder` unless there is something of that name, also if another process is just about to."""
+    if Path(folder).exists():
+        return
+    try:
         write(folder)
+    except UserError:
+        if not Path(folder).exists():  # else the other one was sooner
+            raise
 
 
 def _write_all(partial: Path, seed: int, sizes: dict[str, int]) -> None:

@@ -66,6 +66,20 @@ def open_split(root: str | Path, split: str) -> Folder:
     return Folder(root, read_classes(root), tuple(ids), origin)
 
 
+def open_images(root: str | Path, split: str) -> Folder:
+    """A split of which only the images are needed, as that of a test set. Raises `UserError` as `open_split` does."""
+    root = Path(root)
+    if not (root / "JPEGImages").is_dir():
+        raise UserError(f"{root}: no data set in the VOC layout here (no folder JPEGImages)")
+    ids, origin = read_list(root, split)
+    if not ids:
+        raise UserError(f"{origin}: the split has no images; list one id a line")
+    for image_id in ids:
+        if not (path := root / "JPEGImages" / f"{image_id}.jpg").is_file():
+            raise UserError(f"{path}: missing, though {origin} lists {image_id}; add the file or take the id off the list")
+    return Folder(root, read_classes(root), tuple(ids), origin)
+
+
 def read_classes(root: Path) -> tuple[str, ...]:
     """The foreground classes, from `classes.txt` or VOC's own."""
     path = root / "classes.txt"

@@ -1,0 +1,78 @@
+"""Dense conditional random field after the network, in processes of its own; needs the optional package pydensecrf2."""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import NamedTuple
+
+import numpy as np
+
+from dsgc.errors import UserError
+
+
+class Settings(NamedTuple):
+    """ToCo's, which the paper builds on and does not state itself."""
+
+    iterations: int = 10
+    position_weight: float = 1.0
+    position_width: float = 1.0  # pixels
+    colour_weight: float = 4.0
+    colour_position_width: float = 121.0  # pixels
+    colour_width: float = 5.0  # of 255
+
+
+TOCO = Settings()
+
+def available() -> None:
+    """Raise `UserError` where pydensecrf2 is not installed."""
+    try:
+        import pydensecrf.densecrf  # noqa: F401
+    except ImportError as error:
+        raise UserError("pydensecrf2: not installed, and the CRF needs it; `pip install pydensecrf2`, or leave the CRF off") from error
+
+
+def sharpen(image: np.ndarray, probabilities: np.ndarray, settings: Settings = TOCO) -> np.ndarray:
+    """Labels that agree with the probabilities and change where the colours do (Krähenbühl and Koltun 2011).
+
+    Args:
+        image: (H, W, 3) uint8.
+        probabilities: (K, H, W) in [0, 1].
+    Returns:
+        (H, W) uint8, 0..K-1.
+    """
+    from pydensecrf.densecrf import DenseCRF2D
+
+    labels, height, width = probabilities.shape
+    field = DenseCRF2D(width, height, labels)
+    unary = -np.log(np.clip(probabilities.astype(np.float32), 1e-5, 1))
+    field.setUnaryEnergy(np.ascontiguousarray(unary.reshape(labels, -1)))
+    field.addPairwiseGaussian(sxy=settings.position_width, compat=settings.position_weight)
+    field.addPairwiseBilateral(
+        sxy=settings.colour_position_width,
+        srgb=settings.colour_width,
+        rgbim=np.ascontiguousarray(image),
+        compat=settings.colour_weight,
+    )
+    return np.asarray(field.inference(settings.iterations)).reshape(labels, height, width).argmax(0).astype(np.uint8)
+
+
+def sharpened(
+    items: Iterable[tuple[str, np.ndarray, np.ndarray]], workers: int = 0, settings: Settings = TOCO
+) -> Iterator[tuple[str, np.ndarray]]:
+    """`sharpen` of a stream of (id, image, probabilities), in order; at most two images a process are held at a time.
+
+    workers: processes; 0 takes one for each core.
+    """
+    available()
+    workers = workers or os.cpu_count() or 1
+    waiting: deque[tuple[str, Future]] = deque()
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:  # fork is not safe beside a GPU
+        for image_id, image, probabilities in items:
+            waiting.append((image_id, pool.submit(sharpen, image, probabilities.astype(np.float16), settings)))
+            if len(waiting) > 2 * workers:
+                name, future = waiting.popleft()
+                yield name, future.result()
+        for name, future in waiting:
+            yield name, future.result()

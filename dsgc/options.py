@@ -1,0 +1,130 @@
+"""What each command takes, as dataclasses whose fields become options; the text below a field is its help."""
+
+import dataclasses
+import typing
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional
+
+from dsgc import grids
+from dsgc.config import Config, source
+from dsgc.data import shapes, shapes_coco
+
+
+def options_of(config: Config) -> type:
+    """A dataclass like `Config` whose defaults are `config`'s and whose help says of each whether it is the paper's."""
+    hints = typing.get_type_hints(Config)
+    fields = []
+    for field in dataclasses.fields(Config):
+        text = f"[{source(config, field.name)}] {field.metadata['text']}"
+        hint = Annotated[hints[field.name], tyro.conf.FlagConversionOff, tyro.conf.arg(help=text)]
+        fields.append((field.name, hint, getattr(config, field.name)))
+    return dataclasses.make_dataclass("Options", fields, frozen=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateOptions:
+    """Score a run's newest checkpoint on a split that has masks."""
+
+    run: Positional[Path]
+    """run folder, or one of its checkpoints"""
+    data: str | None = None
+    """folder in the VOC layout; the run's own if not given"""
+    split: str | None = None
+    """list of ids; the run's validation split if not given"""
+    out: Path | None = None
+    """JSON file for the scores; printed if not given"""
+    scales: tuple[float, ...] = (1.0,)
+    """sizes at which an image is looked at, relative to its own; with more than 1 the segmentation alone is scored"""
+    mirror: bool = False
+    """look at the mirror image too; the segmentation alone is scored"""
+    crf: bool = False
+    """dense CRF afterwards; the segmentation alone is scored"""
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictOptions:
+    """Segment images with a run's newest checkpoint and write PNGs in VOC's palette, in the folders of VOC's test server."""
+
+    run: Positional[Path]
+    """run folder, or one of its checkpoints"""
+    out: Positional[Path]
+    """folder to write to"""
+    data: str | None = None
+    """folder in the VOC layout; the run's own if not given"""
+    split: str = "test"
+    """list of ids; only the images are needed"""
+    scales: tuple[float, ...] = (1.0,)
+    """sizes at which an image is looked at, relative to its own; ToCo takes 1 1.25 1.5"""
+    mirror: bool = False
+    """look at the mirror image too"""
+    crf: bool = False
+    """dense CRF afterwards, in processes of its own; needs pydensecrf2"""
+
+
+@dataclasses.dataclass(frozen=True)
+class ResumeOptions:
+    """Go on with a run that was stopped, from its newest checkpoint; it ends as if it had never been stopped."""
+
+    run: Positional[Path]
+    """run folder"""
+    data: str | None = None
+    """where the data set is now; the run's own place if not given"""
+    workers: int | None = None
+    """data loading processes of each training process"""
+    accumulate: int | None = None
+    """parts of a process's batch that pass one after another"""
+    device: typing.Literal["auto", "cpu"] | None = None
+    """auto takes a GPU where there is one"""
+
+
+@dataclasses.dataclass(frozen=True)
+class ShapesOptions:
+    """Write the embedded data set in the PASCAL VOC layout."""
+
+    out: Positional[Path]
+    """a new folder"""
+    seed: int = 0
+    """the same seed gives the same files"""
+    train: int = shapes.SPLITS["train"]
+    """images to learn from"""
+    dev: int = shapes.SPLITS["dev"]
+    """images to make choices on"""
+    val: int = shapes.SPLITS["val"]
+    """images to report on"""
+
+
+@dataclasses.dataclass(frozen=True)
+class ShapesCocoOptions:
+    """Write the embedded data set in COCO's layout."""
+
+    out: Positional[Path]
+    """a new folder"""
+    seed: int = 0
+    """the same seed gives the same files"""
+    train: int = shapes_coco.SPLITS["train2014"]
+    """images with instances to learn from"""
+    val: int = shapes_coco.SPLITS["val2014"]
+    """images with instances to report on"""
+
+
+@dataclasses.dataclass(frozen=True)
+class GridOptions:
+    """Make the runs behind the ablation tables. What is there already is not made again; a run that was stopped is."""
+
+    names: Positional[tuple[str, ...]] = ()
+    """modules, thresholds, weights, choices; all if none is named"""
+    scale: str = "shapes"
+    """preset on which the runs are based"""
+    seeds: tuple[int, ...] = grids.SEEDS
+    """each run is made once with each"""
+    data: str = ""
+    """folder in the VOC layout; the preset's own if not given"""
+    out: Path = Path("results")
+    """results are kept in a folder of the scale's name under it"""
+    jobs: int | None = None
+    """runs at a time; one for each GPU, or for each core where there is none"""
+    dry_run: bool = False
+    """only say what would run, and how long it would take"""

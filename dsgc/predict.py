@@ -1,0 +1,109 @@
+"""Segmentation of images at test time: several scales and mirror images averaged, optionally a CRF, written as PNG or scored."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from dsgc import crf, parallel
+from dsgc.build import accelerator_of, load_networks
+from dsgc.data import voc
+from dsgc.data.loading import EvalImages, Images, eval_batches
+from dsgc.data.palette import voc_palette
+from dsgc.data.split import open_split
+from dsgc.errors import UserError
+from dsgc.evaluate import fitted, summary
+from dsgc.metrics import ConfusionMatrix
+from dsgc.network import Network
+
+SERVER = Path("results/VOC2012/Segmentation/comp6_test_cls")  # where the VOC test server looks for the PNGs
+
+
+class TestTime(NamedTuple):
+    """How an image is looked at. The defaults are the network's plain prediction; ToCo takes 1, 1.25, 1.5, mirror and CRF."""
+
+    scales: tuple[float, ...] = (1.0,)  # of the image's own size
+    mirror: bool = False
+    crf: bool = False
+    workers: int = 0  # processes of the CRF; 0 for one a core
+
+
+@torch.no_grad()
+def probabilities(network: Network, image: Tensor, how: TestTime) -> Tensor:
+    """Mean over scales and mirror images of the class probabilities: (3, H, W) in [0, 1] -> (K, H, W) at the image's size."""
+    size, total = image.shape[-2:], None
+    for scale in how.scales:
+        side = [max(1, round(length * scale)) for length in size]
+        scaled = fitted(F.interpolate(image[None], side, mode="bilinear", antialias=True), network.patch_size)
+        views = torch.cat([scaled, scaled.flip(-1)]) if how.mirror else scaled
+        logits = network.decode(network(views).tokens).float()
+        if how.mirror:
+            logits = torch.stack([logits[0], logits[1].flip(-1)])
+        found = F.interpolate(logits, size, mode="bilinear", align_corners=False).softmax(1).mean(0)
+        total = found if total is None else total + found
+    return total / len(how.scales)
+
+
+def segmented(
+    network: Network, dataset: EvalImages | Images, how: TestTime, *, workers: int, device: torch.device | str
+) -> Iterator[tuple[str, np.ndarray]]:
+    """(id, labels (H, W) uint8 at the image's own size) of this process's share of a data set, one image after another."""
+
+    def looked() -> Iterator[tuple[str, np.ndarray, Tensor]]:
+        for (item,) in eval_batches(dataset, batch=1, workers=workers, share=parallel.rank_and_size()):
+            image = item.image.to(device).float() / 255
+            yield item.image_id, item.image.permute(1, 2, 0).numpy(), probabilities(network, image, how)
+
+    if how.crf:
+        yield from crf.sharpened(((name, image, found.cpu().numpy()) for name, image, found in looked()), how.workers)
+    else:
+        for name, _, found in looked():
+            yield name, found.argmax(0).byte().cpu().numpy()
+
+
+def predict(run: Path, out: Path, data: str | None, split: str, how: TestTime) -> Path:
+    """Segment a split and write each image's labels as PNG in VOC's palette; tags, annotations and masks are not needed.
+
+    Raises:
+        UserError: no run, no split, or a folder `out` that holds something else.
+    """
+    out = Path(out) / SERVER
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"{out}: already holds predictions; choose another folder or delete it first")
+    networks, saved = load_networks(run)
+    accelerator = accelerator_of(saved.config)
+    network, pictures = networks["teacher"].to(accelerator.device), Images(voc.open_images(data or saved.config.data, split))
+    out.mkdir(parents=True, exist_ok=True)
+    stream = segmented(network, pictures, how, workers=saved.config.workers, device=accelerator.device)
+    for name, labels in tqdm(stream, total=len(pictures), unit="image"):
+        image = Image.fromarray(labels)
+        image.putpalette(voc_palette().ravel().tolist())
+        image.save(out / f"{name}.png")
+    return out
+
+
+def score(run: Path, data: str | None, split: str | None, how: TestTime) -> dict:
+    """mIoU and IoU by class of the teacher's segmentation under test-time settings, on a split that has masks."""
+    networks, saved = load_networks(run)
+    accelerator = accelerator_of(saved.config)
+    network = networks["teacher"].to(accelerator.device)
+    folder = open_split(data or saved.config.data, split or saved.config.val_split)
+    if folder.classes != saved.classes:
+        raise UserError(f"{folder.root}: its classes are not those that {run} was trained on ({', '.join(saved.classes)})")
+    dataset = EvalImages(folder)
+    matrix = ConfusionMatrix(len(folder.classes) + 1, device=accelerator.device)
+    seen = torch.zeros((), dtype=torch.int64, device=accelerator.device)
+    stream = segmented(network, dataset, how, workers=saved.config.workers, device=accelerator.device)
+    for name, labels in tqdm(stream, total=len(dataset), unit="image"):
+        height, width = labels.shape
+        truth = torch.from_numpy(np.array(folder.mask(name, (width, height)))).long().to(accelerator.device)
+        matrix.update(torch.from_numpy(labels).long().to(accelerator.device), truth)
+        seen += 1
+    parallel.sum_tensors([matrix.counts, seen])
+    return {"teacher": {"seg": summary(matrix, folder.classes)}, "images": int(seen), "test_time": how._asdict()}

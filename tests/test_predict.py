@@ -1,0 +1,173 @@
+"""Segmentation at test time: several scales and mirror images, the CRF, the PNGs for VOC's server, no image counted twice."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dsgc import crf
+from dsgc.__main__ import main
+from dsgc.build import load_networks
+from dsgc.data.loading import EvalImages, Images
+from dsgc.data.palette import voc_palette
+from dsgc.data.split import open_split
+from dsgc.data.voc import open_images
+from dsgc.errors import UserError
+from dsgc.evaluate import score_run
+from dsgc.predict import SERVER, TestTime, predict, probabilities, score, segmented
+from dsgc.train import train
+
+TestTime.__test__ = False  # no test, though its name begins like one
+
+
+@pytest.fixture(scope="module")
+def run(tiny, tmp_path_factory):
+    return train(tiny(out=str(tmp_path_factory.mktemp("run") / "run"), steps=6, warmup_steps=3, pictures=0))
+
+
+@pytest.fixture(scope="module")
+def network(run):
+    return load_networks(run)[0]["teacher"]
+
+
+def test_the_plain_prediction_scores_as_evaluation_does(run):
+    mine, theirs = score(run, None, None, TestTime()), score_run(run)
+    assert mine["images"] == theirs["images"]
+    assert mine["teacher"]["seg"]["miou"] == pytest.approx(theirs["teacher"]["seg"]["miou"], abs=1e-3)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (50, 70), (33, 20)])
+def test_probabilities_have_the_image_s_size_and_add_up_to_one(network, size):
+    image = torch.rand(3, *size, generator=torch.Generator().manual_seed(0))
+    found = probabilities(network, image, TestTime((0.5, 1.0, 1.7), mirror=True))
+    assert found.shape[1:] == size and found.min() >= 0
+    torch.testing.assert_close(found.sum(0), torch.ones(size), atol=1e-5, rtol=0)
+
+
+def test_with_the_mirror_the_mirrored_image_gives_the_mirrored_result(network):
+    image = torch.rand(3, 48, 48, generator=torch.Generator().manual_seed(1))
+    for mirror, same in ((True, True), (False, False)):
+        how = TestTime((1.0, 1.5), mirror)
+        one, other = probabilities(network, image, how), probabilities(network, image.flip(-1), how).flip(-1)
+        assert torch.allclose(one, other, atol=1e-5) == same
+
+
+def test_several_scales_are_the_mean_of_each(network):
+    image = torch.rand(3, 48, 64, generator=torch.Generator().manual_seed(2))
+    each = [probabilities(network, image, TestTime((scale,))) for scale in (0.75, 1.0, 1.5)]
+    torch.testing.assert_close(probabilities(network, image, TestTime((0.75, 1.0, 1.5))), sum(each) / 3)
+
+
+# the CRF
+
+
+def edge():
+    """An image whose left half is dark, and probabilities whose boundary lies four pixels off that edge, and are noisy."""
+    image = np.full((40, 40, 3), 30, np.uint8)
+    image[:, 20:] = 220
+    rng = np.random.default_rng(0)
+    right = np.where(np.arange(40) >= 24, 0.75, 0.25) + rng.uniform(-0.3, 0.2, (40, 40))
+    return image, np.stack([1 - right.clip(0, 1), right.clip(0, 1)]).astype(np.float32)
+
+
+def test_the_crf_moves_labels_to_the_edges_of_the_image():
+    pytest.importorskip("pydensecrf.densecrf")
+    image, found = edge()
+    before, after = found.argmax(0), crf.sharpen(image, found)
+    truth = np.arange(40) >= 20
+    assert after.dtype == np.uint8 and after.shape == (40, 40)
+    assert (after == truth).mean() > (before == truth).mean() + 0.05
+
+
+def test_the_stream_keeps_the_order_and_holds_few_images_at_a_time():
+    pytest.importorskip("pydensecrf.densecrf")
+    image, found = edge()
+    taken = []
+
+    def items():
+        for number in range(9):
+            taken.append(number)
+            yield str(number), image, found
+
+    names = []
+    for name, labels in crf.sharpened(items(), workers=1):
+        names.append(name)
+        assert len(taken) <= len(names) + 2 and (labels == crf.sharpen(image, found.astype(np.float16))).all()
+    assert names == [str(number) for number in range(9)]
+
+
+def test_without_the_package_one_line_says_what_to_install(monkeypatch, run, capsys):
+    monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
+    monkeypatch.setitem(sys.modules, "pydensecrf", None)
+    with pytest.raises(UserError, match="pip install pydensecrf2"):
+        crf.available()
+    assert main(["evaluate", str(run), "--crf"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "pydensecrf2: not installed" in line
+
+
+# the command
+
+
+def test_predict_writes_palette_pngs_where_the_server_looks_and_needs_no_annotation(run, shapes_copy, tmp_path):
+    for folder in ("Annotations", "SegmentationClass"):
+        for path in (shapes_copy / folder).iterdir():
+            path.unlink()
+    (shapes_copy / "ImageSets/Segmentation/test.txt").write_text("val_00001\nval_00000\n")
+    out = predict(run, tmp_path / "out", str(shapes_copy), "test", TestTime())
+    assert out == tmp_path / "out" / SERVER and sorted(path.name for path in out.iterdir()) == ["val_00000.png", "val_00001.png"]
+    with Image.open(out / "val_00000.png") as image, Image.open(shapes_copy / "JPEGImages/val_00000.jpg") as picture:
+        assert image.mode == "P" and image.size == picture.size
+        assert image.getpalette() == voc_palette().ravel().tolist()
+        assert np.asarray(image).max() <= 6
+    with pytest.raises(UserError, match="already holds predictions"):
+        predict(run, tmp_path / "out", str(shapes_copy), "test", TestTime())
+
+
+def test_the_command_line_predicts_and_scores(run, tmp_path, capsys):
+    assert main(["predict", str(run), str(tmp_path / "p"), "--split", "val", "--scales", "1", "0.5", "--mirror"]) == 0
+    assert str(SERVER) in capsys.readouterr().out
+    assert main(["evaluate", str(run), "--mirror", "--out", str(tmp_path / "s.json")]) == 0
+    scores = json.loads((tmp_path / "s.json").read_text())
+    assert scores["test_time"] == {"scales": [1.0], "mirror": True, "crf": False, "workers": 0}
+    assert scores["teacher"]["seg"]["miou"] is not None and "cam" not in scores["teacher"]
+
+
+@pytest.mark.parametrize(("words", "said"), [(["--scales", "0"], "greater than 0"), (["--scales", "9"], "at most 8")])
+def test_a_wrong_scale_is_refused(run, capsys, words, said):
+    assert main(["evaluate", str(run), *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_an_image_that_is_missing_is_named(run, shapes_copy, tmp_path):
+    (shapes_copy / "JPEGImages/val_00001.jpg").unlink()
+    with pytest.raises(UserError, match=r"val_00001\.jpg: missing"):
+        predict(run, tmp_path / "out", str(shapes_copy), "val", TestTime())
+
+
+# several processes
+
+
+def test_processes_share_the_images_out_and_none_comes_twice(network, shapes_folder, monkeypatch):
+    dataset = EvalImages(open_split(shapes_folder, "val"))
+    names = []
+    for number in range(3):
+        monkeypatch.setattr("dsgc.predict.parallel.rank_and_size", lambda number=number: (number, 3))
+        part = [name for name, _ in segmented(network, dataset, TestTime(), workers=0, device="cpu")]
+        assert abs(len(part) - len(dataset) / 3) < 1
+        names += part
+    assert sorted(names) == sorted(dataset.folder.ids)
+
+
+def test_images_alone_are_the_same_images(shapes_folder):
+    alone, full = Images(open_images(shapes_folder, "val")), EvalImages(open_split(shapes_folder, "val"))
+    assert len(alone) == len(full)
+    assert alone[1].image_id == full[1].image_id and torch.equal(alone[1].image, full[1].image)
+
+
+def test_scores_do_not_depend_on_the_order_of_scales(run):
+    one, other = (score(run, None, None, TestTime(scales))["teacher"]["seg"] for scales in ((1.0, 1.5), (1.5, 1.0)))
+    assert one["miou"] == pytest.approx(other["miou"], abs=1e-6)
