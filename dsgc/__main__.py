@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import os
 import re
 import sys
 import typing
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from dsgc.predict import TestTime
 
 PROGRAM = "python -m dsgc"
+FIRST = os.environ.get("RANK", "0") == "0"  # of the processes that a launcher started
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -48,7 +50,7 @@ def train(arguments: Sequence[str]) -> None:
     from dsgc.train import train  # torch and timm are loaded only once the options are known to be right
 
     _embedded(config.data)
-    print(f"{train(config)}: metrics.json, log.jsonl, checkpoints, pictures")
+    _say(f"{train(config)}: metrics.json, log.jsonl, checkpoints, pictures")
 
 
 def resume(arguments: Sequence[str]) -> None:
@@ -57,7 +59,7 @@ def resume(arguments: Sequence[str]) -> None:
     run = options.pop("run")
     from dsgc.train import resume
 
-    print(f"{resume(run, **{name: value for name, value in options.items() if value is not None})}: ended as planned")
+    _say(f"{resume(run, **{name: value for name, value in options.items() if value is not None})}: ended as planned")
 
 
 def evaluate(arguments: Sequence[str]) -> None:
@@ -71,11 +73,11 @@ def evaluate(arguments: Sequence[str]) -> None:
 
     how = _test_time(options)
     scores = score(options.run, options.data, options.split, how) if how else score_run(options.run, options.data, options.split)
-    if options.out:
+    if options.out and FIRST:
         write_json(options.out, scores)
-    else:
-        print(json.dumps(scores, indent=1))
-    print(summary_line(scores), file=sys.stderr)
+    elif not options.out:
+        _say(json.dumps(scores, indent=1))
+    _say(summary_line(scores), sys.stderr)
 
 
 def predict(arguments: Sequence[str]) -> None:
@@ -84,7 +86,7 @@ def predict(arguments: Sequence[str]) -> None:
     how = _test_time(options)
     from dsgc.predict import TestTime, predict
 
-    print(predict(options.run, options.out, options.data, options.split, how or TestTime()))
+    _say(predict(options.run, options.out, options.data, options.split, how or TestTime()))
 
 
 def _test_time(options: EvaluateOptions | PredictOptions) -> "TestTime | None":
@@ -162,8 +164,14 @@ def grid(arguments: Sequence[str]) -> None:
 def _embedded(data: str) -> None:
     """Write the embedded data set where a run of the `shapes` preset looks for it, if it is not there."""
     if data == PRESETS["shapes"].data and not Path(data).exists():
-        print(f"{data}: writing the embedded data set")
+        _say(f"{data}: writing the embedded data set")
         shapes.ensure(data)
+
+
+def _say(text: object, file: typing.TextIO | None = None) -> None:
+    """Print what all processes of a launcher would say alike, once."""
+    if FIRST:
+        print(text, file=file)
 
 
 def _parse(options: type, arguments: Sequence[str], command: str, description: str | None = None) -> typing.Any:

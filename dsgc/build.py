@@ -60,9 +60,12 @@ def load_weights(networks: Mapping[str, Network], saved: checkpoint.Checkpoint, 
 
 
 def accelerator_of(config: Config) -> Accelerator:
-    """The device and the precision that a config asks for.
+    """The device and the precision that a config asks for. Raises `UserError` where the device has no such precision.
 
     accelerate keeps both for the whole process; they are forgotten first, so that runs with others can follow each other.
     """
     AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(cpu=config.device == "cpu", mixed_precision=config.precision)
+    try:
+        return Accelerator(cpu=config.device == "cpu", mixed_precision=config.precision)
+    except ValueError as error:
+        raise UserError(f"precision {config.precision}: {first_line(error)}; take --precision no") from error

@@ -17,6 +17,7 @@ from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_
 from torch import Tensor, nn
 
 from dsgc.config import Config
+from dsgc.data.split import Split
 from dsgc.errors import UserError, first_line
 
 STATE = "state"  # name of the file that holds what is no network's weights
@@ -97,7 +98,7 @@ def start_encoder(encoder: VisionTransformer, config: Config) -> str:
 
 
 def save(
-    folder: Path, networks: dict[str, nn.Module], state: dict[str, Tensor], config: Config, classes: tuple[str, ...], step: int
+    folder: Path, networks: dict[str, nn.Module], state: dict[str, Tensor], config: Config, data: Split, step: int
 ) -> Path:
     """Write weights and state to `folder`/step_NNNNNN and keep the newest `keep_checkpoints`.
 
@@ -112,7 +113,7 @@ def save(
     for name, tensors in parts.items():
         save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, partial / f"{name}.safetensors")
     files = {path.name: digest(path) for path in sorted(partial.iterdir())}
-    about = {"step": step, "classes": classes, "config": dataclasses.asdict(config), "files": files}
+    about = {"step": step, "classes": data.classes, "images": images_of(data), "config": dataclasses.asdict(config), "files": files}
     (partial / "about.json").write_text(json.dumps(about, indent=1))
     for path in [*partial.iterdir(), partial]:
         _to_disk(path)
@@ -122,6 +123,11 @@ def save(
     for old in checkpoints(folder.parent)[: -config.keep_checkpoints]:
         shutil.rmtree(old)
     return target
+
+
+def images_of(data: Split) -> str:
+    """The images that a run learns from, as a digest of their ids."""
+    return hashlib.sha256("\n".join(data.ids).encode()).hexdigest()
 
 
 def digest(path: Path) -> str:
@@ -142,6 +148,7 @@ def _to_disk(path: Path) -> None:
 class Checkpoint(NamedTuple):
     step: int
     classes: tuple[str, ...]
+    images: str  # `images_of` the training split
     config: Config
     weights: dict[str, dict[str, Tensor]]  # by network: teacher, student
     state: dict[str, Tensor]  # as `state.gather` gives it
@@ -179,7 +186,7 @@ def read(folder: Path) -> Checkpoint:
         about = json.loads((folder / "about.json").read_text())
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in about["config"].items()}
         config = Config(**values)
-        step, classes, files = int(about["step"]), tuple(about["classes"]), dict(about["files"])
+        step, classes, images, files = int(about["step"]), tuple(about["classes"]), str(about["images"]), dict(about["files"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder / 'about.json'}: not a checkpoint's description ({first_line(error)})") from error
     for name, expected in files.items():
@@ -188,4 +195,4 @@ def read(folder: Path) -> Checkpoint:
             raise UserError(f"{path}: not as it was written ({'damaged' if path.is_file() else 'missing'})")
     tensors = {Path(name).stem: read_weights(folder / Path(name).name) for name in files}
     state = tensors.pop(STATE, {})
-    return Checkpoint(step, classes, config, tensors, state)
+    return Checkpoint(step, classes, images, config, tensors, state)

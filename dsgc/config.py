@@ -8,6 +8,7 @@ import dataclasses
 import math
 import typing
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 from dsgc.errors import UserError
@@ -27,13 +28,13 @@ def choice(default: Any, text: str) -> Any:
 @dataclass(frozen=True)
 class Config:
     # the run
-    data: str = choice("VOCdevkit/VOC2012", "folder in the VOC layout")
+    data: str = choice("VOCdevkit/VOC2012", "data set in the layout of PASCAL VOC or of COCO")
     out: str = choice("runs/voc", "run folder; must not hold another run")
-    train_split: str = choice("train", "training ids: a list in ImageSets/Segmentation, or `train` for the largest there is")
-    val_split: str = choice("val", "validation ids")
+    train_split: str = choice("train", "what to learn from: a list in ImageSets/Segmentation, `train` for the largest, or COCO's name")
+    val_split: str = choice("val", "what to validate on")
     seed: int = choice(0, "seed of weights, data order and augmentation")
     device: Literal["auto", "cpu"] = choice("auto", "auto takes a GPU where there is one")
-    precision: Literal["no", "bf16"] = choice("no", "mixed precision of the networks; losses and mixture stay float32")
+    precision: Literal["no", "bf16"] = choice("bf16", "the networks' products in bfloat16; losses, CAM and mixture stay float32")
     workers: int = choice(2, "data loading processes of each training process; 0 loads in that process")
     accumulate: int = choice(1, "parts of a process's batch that pass one after another; memory falls, the result stays")
     recompute: bool = choice(False, "forget the encoder's activations and compute them again for the gradient; memory falls")
@@ -116,8 +117,8 @@ class Config:
     pictures: int = choice(6, "validation images drawn into the run folder")
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            _check_type(field.name, getattr(self, field.name), typing.get_type_hints(Config)[field.name])
+        for name, hint in _hints().items():
+            _check_type(name, getattr(self, name), hint)
         for low, high in (("ptc_low", "ptc_high"), ("roi_low", "roi_high"), ("label_low", "label_high"), ("theta_low", "theta_high")):
             if not 0 <= getattr(self, low) <= getattr(self, high) <= 1:
                 raise UserError(
@@ -156,6 +157,11 @@ NOT_NEGATIVE = (
     "workers", "warmup_steps", "weight_decay", "lr_ramp_steps", "gradient_clip", "lambda1", "lambda2", "lambda3", "lambda4",
     "refine_iterations", "em_tolerance", "eval_every", "eval_images", "pictures", "seed",
 )  # fmt: skip
+
+
+@cache
+def _hints() -> dict[str, Any]:
+    return typing.get_type_hints(Config)
 
 
 def _check_type(name: str, value: Any, hint: Any) -> None:
@@ -220,6 +226,7 @@ PRESETS: dict[str, Config] = {
         eval_batch=32,
         log_every=5,
         checkpoint_every=1_000,
+        precision="no",
     ),
 }
 

@@ -50,6 +50,7 @@ GRIDS: dict[str, dict[str, dict]] = {
         "lambda4 = 1": {"lambda4": 1.0},
         "learning rates 0.0003 and 0.00003": {"lr": 3e-4, "student_lr": 3e-5},
     },
+    "precision": {"float32": {"precision": "no"}, "bfloat16": {"precision": "bf16"}},
 }  # fmt: skip
 
 

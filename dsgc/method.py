@@ -145,11 +145,11 @@ def goals(
         projected = student.project(following.tokens)
         region = dskd.uncertain_region(cam.tagged(activation, tags), config.roi_low, config.roi_high)
     if "seg" in weights:
-        features = seen.tokens.flip(-1)
+        features = seen.tokens.flip(-1).float()
         if student is not None and config.label_network != "teacher":
             theirs = network_cam(student, following, config)
             activation = theirs if config.label_network == "student" else (activation + theirs) / 2
-            features = following.tokens
+            features = following.tokens.float()
         labels = pseudo_labels(images, activation, tags, features, config)
     return Goals(patch_labels, region, projected, labels)
 

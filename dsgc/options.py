@@ -31,9 +31,9 @@ class EvaluateOptions:
     run: Positional[Path]
     """run folder, or one of its checkpoints"""
     data: str | None = None
-    """folder in the VOC layout; the run's own if not given"""
+    """data set in the layout of VOC or COCO; the run's own if not given"""
     split: str | None = None
-    """list of ids; the run's validation split if not given"""
+    """the run's validation split if not given"""
     out: Path | None = None
     """JSON file for the scores; printed if not given"""
     scales: tuple[float, ...] = (1.0,)
@@ -46,16 +46,16 @@ class EvaluateOptions:
 
 @dataclasses.dataclass(frozen=True)
 class PredictOptions:
-    """Segment images with a run's newest checkpoint and write PNGs in VOC's palette, in the folders of VOC's test server."""
+    """Segment images with a run's newest checkpoint and write PNGs in VOC's palette, of a VOC list in the test server's folders."""
 
     run: Positional[Path]
     """run folder, or one of its checkpoints"""
     out: Positional[Path]
     """folder to write to"""
     data: str | None = None
-    """folder in the VOC layout; the run's own if not given"""
+    """data set in the layout of VOC or COCO, or a folder of pictures; the run's own if not given"""
     split: str = "test"
-    """list of ids; only the images are needed"""
+    """list of ids, or folder of images; nothing else is needed of them"""
     scales: tuple[float, ...] = (1.0,)
     """sizes at which an image is looked at, relative to its own; ToCo takes 1 1.25 1.5"""
     mirror: bool = False
@@ -115,13 +115,13 @@ class GridOptions:
     """Make the runs behind the ablation tables. What is there already is not made again; a run that was stopped is."""
 
     names: Positional[tuple[str, ...]] = ()
-    """modules, thresholds, weights, choices; all if none is named"""
+    """modules, thresholds, weights, choices, precision; all if none is named"""
     scale: str = "shapes"
     """preset on which the runs are based"""
     seeds: tuple[int, ...] = grids.SEEDS
     """each run is made once with each"""
     data: str = ""
-    """folder in the VOC layout; the preset's own if not given"""
+    """data set in the layout of VOC or COCO; the preset's own if not given"""
     out: Path = Path("results")
     """results are kept in a folder of the scale's name under it"""
     jobs: int | None = None

@@ -9,20 +9,20 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from dsgc import crf, parallel
 from dsgc.build import accelerator_of, load_networks
 from dsgc.data import voc
 from dsgc.data.loading import EvalImages, Images, eval_batches
 from dsgc.data.palette import voc_palette
-from dsgc.data.split import open_split
+from dsgc.data.split import open_images, open_split
 from dsgc.errors import UserError
 from dsgc.evaluate import fitted, summary
 from dsgc.metrics import ConfusionMatrix
 from dsgc.network import Network
+from dsgc.record import progress
 
-SERVER = Path("results/VOC2012/Segmentation/comp6_test_cls")  # where the VOC test server looks for the PNGs
+SERVER = Path("results/VOC2012/Segmentation")  # below it, in comp6_SPLIT_cls, the VOC test server looks for the PNGs
 
 
 class TestTime(NamedTuple):
@@ -68,20 +68,25 @@ def segmented(
 
 
 def predict(run: Path, out: Path, data: str | None, split: str, how: TestTime) -> Path:
-    """Segment a split and write each image's labels as PNG in VOC's palette; tags, annotations and masks are not needed.
+    """Segment images and write each one's labels as PNG in VOC's palette; tags, annotations and masks are not needed.
+
+    `data` and `split` name a list of the VOC layout, images in COCO's, or a folder of pictures. For a VOC list, the PNGs lie
+    where the VOC test server looks for them below `out`, else in `out` itself.
 
     Raises:
         UserError: no run, no split, or a folder `out` that holds something else.
     """
-    out = Path(out) / SERVER
+    networks, saved = load_networks(run)
+    pictures = open_images(data or saved.config.data, split)
+    out = Path(out) / SERVER / f"comp6_{split}_cls" if isinstance(pictures, voc.Folder) else Path(out)
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out}: already holds predictions; choose another folder or delete it first")
-    networks, saved = load_networks(run)
     accelerator = accelerator_of(saved.config)
-    network, pictures = networks["teacher"].to(accelerator.device), Images(voc.open_images(data or saved.config.data, split))
+    network, dataset = networks["teacher"].to(accelerator.device), Images(pictures)
+    accelerator.wait_for_everyone()  # each has seen the folder empty
     out.mkdir(parents=True, exist_ok=True)
-    stream = segmented(network, pictures, how, workers=saved.config.workers, device=accelerator.device)
-    for name, labels in tqdm(stream, total=len(pictures), unit="image"):
+    stream = segmented(network, dataset, how, workers=saved.config.workers, device=accelerator.device)
+    for name, labels in progress(stream, main=accelerator.is_main_process, total=len(dataset), unit="image"):
         image = Image.fromarray(labels)
         image.putpalette(voc_palette().ravel().tolist())
         image.save(out / f"{name}.png")
@@ -100,7 +105,7 @@ def score(run: Path, data: str | None, split: str | None, how: TestTime) -> dict
     matrix = ConfusionMatrix(len(folder.classes) + 1, device=accelerator.device)
     seen = torch.zeros((), dtype=torch.int64, device=accelerator.device)
     stream = segmented(network, dataset, how, workers=saved.config.workers, device=accelerator.device)
-    for name, labels in tqdm(stream, total=len(dataset), unit="image"):
+    for name, labels in progress(stream, main=accelerator.is_main_process, total=len(dataset), unit="image"):
         height, width = labels.shape
         truth = torch.from_numpy(np.array(folder.mask(name, (width, height)))).long().to(accelerator.device)
         matrix.update(torch.from_numpy(labels).long().to(accelerator.device), truth)

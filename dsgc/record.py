@@ -3,11 +3,13 @@
 import contextlib
 import dataclasses
 import json
+import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,6 +70,12 @@ def write_json(path: Path, value: object) -> None:
     partial.replace(path)
 
 
+def progress(of: Iterable | None = None, *, main: bool, **options: Any) -> tqdm:
+    """A progress bar of the `main` process."""
+    silent = {} if main else {"disable": True}  # where it is not given, TQDM_DISABLE decides
+    return tqdm(of, **options, **silent)
+
+
 class Log:
     """The JSON-lines log and the progress bar. Losses wait on the device until a line is due, so no step waits for them.
 
@@ -77,8 +85,7 @@ class Log:
 
     def __init__(self, path: Path, config: Config, start: int, main: bool):
         self.path, self.config, self.main = path, config, main
-        silent = {} if main else {"disable": True}  # where it is not given, TQDM_DISABLE decides
-        self.bar = tqdm(total=config.steps, initial=start, unit="step", **silent)
+        self.bar = progress(main=main, total=config.steps, initial=start, unit="step")
         self.waiting: list[dict[str, Tensor]] = []
         self.started = time.perf_counter()
         if main:
@@ -138,6 +145,8 @@ class Log:
         if self.main:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
+                file.flush()
+                os.fsync(file.fileno())  # a checkpoint that is on the disk has its log there too
 
 
 def summary_line(scores: dict) -> str:

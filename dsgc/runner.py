@@ -103,23 +103,26 @@ def summary(results: Mapping[Hashable, Result]) -> str:
     )
 
 
-def seconds_expected(config: Config, folder: Path) -> float | None:
-    """The median duration of the folder's runs of as many steps on the same encoder, whatever code made them."""
-    known = []
+ALIKE = ("steps", "encoder", "crop_size", "batch_size")  # runs that agree in these take about the same time
+
+
+def durations(folder: Path) -> dict[tuple, float]:
+    """Median seconds of the folder's runs by their values of `ALIKE`, whatever code made them."""
+    known: dict[tuple, list[float]] = {}
     for path in Path(folder).glob("*.json"):
-        try:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # `look_up` reports it
             stored = json.loads(path.read_text(encoding="utf-8"))
-            if all(stored["config"][name] == getattr(config, name) for name in ("steps", "encoder", "crop_size", "batch_size")):
-                known.append(stored["about"]["seconds"])
-        except (ValueError, KeyError, TypeError):
-            continue  # `look_up` reports it
-    return median(known) if known else None
+            known.setdefault(tuple(stored["config"][name] for name in ALIKE), []).append(stored["about"]["seconds"])
+    return {kind: median(seconds) for kind, seconds in known.items()}
 
 
 def plan(runs: Mapping[str, Config], folder: Path, jobs: int) -> list[str]:
     """What `make_all` would do, line by line, with the time that it would take."""
     states = {label: look_up(config, folder)[0] for label, config in runs.items()}
-    waiting = {label: seconds_expected(runs[label], folder) for label, state in states.items() if state != "done"}
+    known = durations(folder)
+    waiting = {
+        label: known.get(tuple(getattr(runs[label], name) for name in ALIKE)) for label, state in states.items() if state != "done"
+    }
     lines = [f"{states[label]:<10}  {path_of(config, folder).name}  {label}" for label, config in runs.items()]
     seconds = [value for value in waiting.values() if value is not None]
     time_needed = "no run to estimate from"

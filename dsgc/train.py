@@ -111,6 +111,8 @@ def _run(config: Config, saved: checkpoint.Checkpoint | None) -> Path:
     if saved is not None:
         if saved.classes != data.folder.classes:
             raise UserError(f"{data.folder.origin}: its classes are not those of {config.out}; resume on the data that it began with")
+        if saved.images != checkpoint.images_of(data.folder):
+            raise UserError(f"{data.folder.origin}: its images are not those of {config.out}; resume on the data that it began with")
         start = saved.step
         load_weights(networks, saved, Path(config.out))
         state.restore(saved.state, networks, optimisers, centre)
@@ -157,7 +159,7 @@ def _run(config: Config, saved: checkpoint.Checkpoint | None) -> Path:
             if main and (done % config.checkpoint_every == 0 or done == config.steps):
                 kept = state.gather(networks, optimisers, centre)
                 try:
-                    checkpoint.save(out / "checkpoints", networks, kept, config, data.folder.classes, done)
+                    checkpoint.save(out / "checkpoints", networks, kept, config, data.folder, done)
                 except (OSError, SafetensorError) as error:
                     raise UserError(
                         f"{out}: the checkpoint of step {done} cannot be written ({first_line(error)}); those before it are kept: "

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from safetensors.torch import save_file
 
 from dsgc import checkpoint
 from dsgc.build import build_network, load_networks
+from dsgc.data import voc
 from dsgc.errors import UserError
 from dsgc.network import create_encoder
 
@@ -170,11 +172,12 @@ def networks(tiny):
     return {name: build_network(tiny(), 6)[0] for name in ("teacher", "student")}
 
 
+DATA = voc.Folder(Path("data"), tuple("abcdef"), ("one", "two"), "train.txt")
 STATE = {"centre": torch.arange(3.0), "random.torch": torch.arange(5, dtype=torch.uint8)}
 
 
 def save(run, networks, config, step):
-    return checkpoint.save(run / "checkpoints", networks, STATE, config, tuple("abcdef"), step)
+    return checkpoint.save(run / "checkpoints", networks, STATE, config, DATA, step)
 
 
 def damage(folder, name="teacher.safetensors"):
@@ -194,6 +197,7 @@ def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path, networks, tiny):
     ]
     saved = checkpoint.load(tmp_path)
     assert (saved.step, saved.classes, saved.config) == (12, tuple("abcdef"), config)
+    assert saved.images == checkpoint.images_of(DATA) != checkpoint.images_of(DATA._replace(ids=("one", "too")))
     assert same(saved.state, STATE) and all(saved.state[name].dtype == value.dtype for name, value in STATE.items())
     restored, _ = load_networks(tmp_path)
     for name, network in networks.items():

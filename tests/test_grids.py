@@ -120,7 +120,7 @@ def test_the_data_is_the_presets_unless_another_is_named():
 
 
 def test_an_unknown_scale_is_refused():
-    with pytest.raises(UserError, match="'mars': unknown; there are voc, shapes"):
+    with pytest.raises(UserError, match="'mars': unknown; there are voc, coco, shapes"):
         grids.runs(["modules"], "mars")
 
 

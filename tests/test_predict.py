@@ -1,6 +1,7 @@
 """Segmentation at test time: several scales and mirror images, the CRF, the PNGs for VOC's server, no image counted twice."""
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -118,13 +119,41 @@ def test_predict_writes_palette_pngs_where_the_server_looks_and_needs_no_annotat
             path.unlink()
     (shapes_copy / "ImageSets/Segmentation/test.txt").write_text("val_00001\nval_00000\n")
     out = predict(run, tmp_path / "out", str(shapes_copy), "test", TestTime())
-    assert out == tmp_path / "out" / SERVER and sorted(path.name for path in out.iterdir()) == ["val_00000.png", "val_00001.png"]
+    assert out == tmp_path / "out" / SERVER / "comp6_test_cls"
+    assert sorted(path.name for path in out.iterdir()) == ["val_00000.png", "val_00001.png"]
     with Image.open(out / "val_00000.png") as image, Image.open(shapes_copy / "JPEGImages/val_00000.jpg") as picture:
         assert image.mode == "P" and image.size == picture.size
         assert image.getpalette() == voc_palette().ravel().tolist()
         assert np.asarray(image).max() <= 6
     with pytest.raises(UserError, match="already holds predictions"):
         predict(run, tmp_path / "out", str(shapes_copy), "test", TestTime())
+
+
+def test_predict_takes_the_images_of_coco_s_layout_and_any_folder_of_pictures(run, shapes_folder, tmp_path):
+    pictures = tmp_path / "coco/test2014"
+    pictures.mkdir(parents=True)
+    for image_id, name in (("val_00000", "b.JPG"), ("val_00001", "a.jpeg")):
+        shutil.copy(shapes_folder / f"JPEGImages/{image_id}.jpg", pictures / name)
+    (pictures / "notes.txt").write_text("no picture")
+    out = predict(run, tmp_path / "out", str(tmp_path / "coco"), "test2014", TestTime())
+    assert out == tmp_path / "out" and sorted(path.name for path in out.iterdir()) == ["a.png", "b.png"]
+    again = predict(run, tmp_path / "again", str(pictures), "test", TestTime())
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == {path.name: path.read_bytes() for path in again.iterdir()}
+    as_voc = predict(run, tmp_path / "voc", str(shapes_folder), "val", TestTime())
+    assert (as_voc / "val_00000.png").read_bytes() == (out / "b.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("names", "said"), [((), "no pictures here"), (("a.jpg", "a.png"), "has the same id"), (None, "no such folder")]
+)
+def test_a_folder_without_pictures_of_their_own_names_is_refused(run, tmp_path, names, said):
+    if names is not None:
+        (tmp_path / "pictures").mkdir()
+        for name in names:
+            Image.new("RGB", (32, 32)).save(tmp_path / "pictures" / name)
+    with pytest.raises(UserError, match=said):
+        predict(run, tmp_path / "out", str(tmp_path / "pictures"), "test", TestTime())
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_command_line_predicts_and_scores(run, tmp_path, capsys):

@@ -30,7 +30,7 @@ def changed_code(monkeypatch, tmp_path, file, old, new):
         ("metrics.py", "nanmean()", "nanmean() + 0", True),
         ("diagnosis.py", "BINS = 50", "BINS = 51", True),  # a result has its counts
         ("pictures.py", "* 255)", "* 254)", True),  # and its samples
-        ("train.py", "# (B, C)", "# tags", False),
+        ("step.py", "# (B, C)", "# tags", False),
         ("ptc.py", "Eq. (4), whose", "Eq. (4), of which the", False),
         ("figures.py", "def style", "def look", False),
         ("paper.py", "74.8", "74.9", False),

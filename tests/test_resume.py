@@ -346,6 +346,14 @@ def test_it_does_not_go_on_with_other_classes(run, shapes_copy, capsys, classes)
     assert tree(run) == before
 
 
+def test_it_does_not_go_on_with_other_images(run, shapes_copy, capsys):
+    ids = shapes_copy / "ImageSets/Segmentation/train.txt"
+    ids.write_text("\n".join(ids.read_text().splitlines()[:-1]))
+    before = tree(run)
+    refused(["resume", run, "--data", shapes_copy], capsys, str(ids), "images", str(run))
+    assert tree(run) == before
+
+
 def test_training_into_the_folder_of_a_run_names_the_command_that_goes_on_with_it(run, arguments, capsys):
     before = tree(run)
     refused(arguments(out=str(run)), capsys, f"python -m dsgc resume {run}", "--out")

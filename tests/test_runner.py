@@ -192,9 +192,10 @@ def test_an_estimate_is_of_as_many_steps_of_the_same_encoder_by_whatever_code(co
     seconds = runner.look_up(config, folder)[1].about["seconds"]
     (folder / "other.json").write_text("[1, 2]")
     monkeypatch.setattr(runner, "code_version", lambda: "0123456789")
-    assert runner.seconds_expected(dataclasses.replace(config, seed=9, tau=0.1), folder) == seconds
+    assert runner.durations(folder) == {(config.steps, config.encoder, config.crop_size, config.batch_size): seconds}
+    assert "about" in runner.plan({"other": dataclasses.replace(config, seed=9, tau=0.1)}, folder, 1)[-1]
     for other in ({"steps": 5}, {"encoder": "vit_tiny_patch16_224"}, {"crop_size": 64}, {"batch_size": 5}):
-        assert runner.seconds_expected(dataclasses.replace(config, **other), folder) is None
+        assert "no run to estimate from" in runner.plan({"other": dataclasses.replace(config, **other)}, folder, 1)[-1]
 
 
 # how processes are dealt out

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from dsgc.data.images import Pictures
 from dsgc.data.split import Split
 from dsgc.data.transforms import random_crop_box, resized, to_tensor
 from dsgc.errors import UserError
@@ -91,9 +92,9 @@ class EvalImages(Dataset):
 
 
 class Images(Dataset):
-    """A folder's images as they are, and nothing else of it."""
+    """Images as they are, and nothing that is known of them."""
 
-    def __init__(self, folder: Split):
+    def __init__(self, folder: Split | Pictures):
         self.folder = folder
 
     def __len__(self) -> int:

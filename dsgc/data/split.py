@@ -8,6 +8,8 @@ import numpy as np
 from PIL import Image
 
 from dsgc.data import coco, voc
+from dsgc.data.images import Pictures, open_pictures
+from dsgc.errors import UserError
 
 
 class Split(Protocol):
@@ -35,3 +37,18 @@ def open_split(root: str | Path, split: str) -> Split:
         UserError: the folder or the split is not there, or what training needs of it is missing or damaged.
     """
     return (coco if (Path(root) / "annotations").is_dir() else voc).open_split(root, split)
+
+
+def open_images(root: str | Path, split: str) -> voc.Folder | Pictures:
+    """Images alone, as those of a test set: a list of the VOC layout, the pictures in `root/split` as in COCO's, or in `root`.
+
+    Raises:
+        UserError: there are none, or one that a list names is not there.
+    """
+    root = Path(root)
+    if (root / "JPEGImages").is_dir():
+        return voc.open_images(root, split)
+    folder = root / split if (root / split).is_dir() else root
+    if not folder.is_dir():
+        raise UserError(f"{root}: no such folder; give a data set in the layout of VOC or COCO, or a folder of pictures")
+    return open_pictures(folder)
