@@ -26,7 +26,8 @@ $(INSTALLED): requirements.txt pyproject.toml
 
 test: setup  ## run every test, then every notebook against its stored outputs
 	OMP_NUM_THREADS=1 TQDM_DISABLE=1 $(BIN)/python -m pytest tests -n $(JOBS) --dist loadfile
-	TQDM_DISABLE=1 $(BIN)/python -m pytest notebooks --nbval --nbval-current-env --nbval-cell-timeout=2400 --nbval-sanitize-with=tests/nbval_sanitize.cfg
+	OMP_NUM_THREADS=1 TQDM_DISABLE=1 $(BIN)/python -m pytest notebooks -n $(JOBS) --dist loadfile --no-loadscope-reorder \
+	  --nbval --nbval-current-env --nbval-cell-timeout=2400 --nbval-sanitize-with=tests/nbval_sanitize.cfg
 
 book: setup  ## run every notebook and build the book into _build/html
 	$(BIN)/python book/build.py

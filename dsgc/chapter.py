@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dsgc import grids
 from dsgc.config import PRESETS, Config
 from dsgc.data import shapes
@@ -63,7 +65,12 @@ def source(*functions: Callable) -> Listing:
 
 
 def on_processes(function: Callable, *arguments: Any, processes: int = 1) -> None:
-    """Call a function here, or in several processes of accelerate's notebook launcher, a GPU each."""
+    """Call a function here, or in several processes of accelerate's notebook launcher, a GPU each.
+
+    Raises:
+        UserError: more processes than there are GPUs, or less than one.
+    """
+    number_in("processes", processes, 1, max(1, torch.cuda.device_count()), whole=True)
     if processes == 1:
         function(*arguments)
     else:

@@ -104,8 +104,8 @@ def learning_curve(run: Path, warmup_steps: int, reference: Mapping[int, float] 
     reference: a published run's segmentation, in % by step, drawn beside it: other steps and other data, the same scale of mIoU.
     """
     _, scores = read_log(run)
-    size = (1, 1 if reference is None else 2)
-    figure, axes = plt.subplots(*size, figsize=(3.5 + 3 * size[1], 3.4), layout="constrained", sharey=True, squeeze=False)
+    columns = 1 if reference is None else 2
+    figure, axes = plt.subplots(1, columns, figsize=(3.5 + 3 * columns, 3.4), layout="constrained", sharey=True, squeeze=False)
     axis = axes[0, 0]
     for (key, label), marker in zip(SCORES.items(), "osv^", strict=True):
         curve = scores[(scores.network == network) & (scores.score == key)]
@@ -116,7 +116,7 @@ def learning_curve(run: Path, warmup_steps: int, reference: Mapping[int, float] 
     if reference is not None:
         axis.set_title("this run")
         axes[0, 1].plot(list(reference), list(reference.values()), marker="o")
-        axes[0, 1].set(title="ToCo's log: PASCAL VOC, ViT-B", xlabel="step", xlim=(0, None))
+        axes[0, 1].set(title="ToCo's log: PASCAL VOC, ViT-B", xlabel="step", xticks=np.linspace(0, max(reference), 5))
     return _closed(figure)
 
 

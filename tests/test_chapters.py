@@ -6,9 +6,11 @@ import inspect
 import re
 from pathlib import Path
 
+import accelerate
 import jupytext
 import matplotlib
 import pytest
+import torch
 
 import dsgc
 from dsgc import chapter, grids
@@ -184,6 +186,22 @@ def test_thresholds_must_be_in_order():
 def test_a_page_of_results_refuses_its_parameters_before_it_reads_anything(given, named):
     with pytest.raises(UserError, match=named):
         chapter.results_of(**{"scale": "shapes", "seeds": [0, 1, 2], "live": []} | given)
+
+
+@pytest.mark.parametrize(("processes", "gpus"), [(0, 0), (2, 0), (2, 1), (9, 8), (1.0, 1)])
+def test_more_processes_than_gpus_are_refused(monkeypatch, processes, gpus):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    with pytest.raises(UserError, match=f"parameter processes = {processes}: must be a whole number from 1 to {max(gpus, 1)}"):
+        chapter.on_processes(print, "never", processes=processes)
+
+
+def test_one_process_is_this_one_and_several_are_accelerate_s(monkeypatch):
+    calls = []
+    chapter.on_processes(calls.append, 1)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(accelerate, "notebook_launcher", lambda *given, **options: calls.append((*given, options)))
+    chapter.on_processes(print, "text", processes=2)
+    assert calls == [1, (print, ("text",), {"num_processes": 2})]
 
 
 def test_a_page_of_results_reads_the_repository_s_unless_told_otherwise():
