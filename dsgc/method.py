@@ -150,7 +150,8 @@ def goals(
             theirs = network_cam(student, following, config)
             activation = theirs if config.label_network == "student" else (activation + theirs) / 2
             features = following.tokens.float()
-        labels = pseudo_labels(images, activation, tags, features, config)
+        with torch.autocast(images.device.type, enabled=False):  # float32, for its products too
+            labels = pseudo_labels(images, activation, tags, features, config)
     return Goals(patch_labels, region, projected, labels)
 
 
@@ -231,7 +232,7 @@ def monitors(result: StepResult, centre: Tensor, config: Config) -> dict[str, Te
 
 def segmentation(network: Network, tokens: Tensor, labels: Tensor, total: Tensor, config: Config) -> Tensor:
     """Eq. 22 at the resolution of the labels; total from `objective.labelled`."""
-    logits = F.interpolate(network.decode(tokens), labels.shape[-2:], mode="bilinear", align_corners=False)
+    logits = F.interpolate(network.decode(tokens).float(), labels.shape[-2:], mode="bilinear", align_corners=False)
     return objective.segmentation_loss(logits, labels, balanced=config.balanced_segmentation, total=total)
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from steps import gradients
 
-from dsgc import gmm, method, refine
+from dsgc import cam, correction, gmm, method, objective, ptc, refine
 from dsgc.build import accelerator_of, build_network
 from dsgc.config import PRESETS
 from dsgc.data import shapes
@@ -87,19 +87,25 @@ def test_maps_labels_mixture_and_losses_are_float32_under_bfloat16(pair, parts, 
         original = getattr(module, name)
 
         def spy(*values, **options):
-            tensors = [value for value in (*values, *options.values()) if isinstance(value, torch.Tensor)]
+            made = original(*values, **options)
+            returned = made if isinstance(made, tuple) else (made,)
+            tensors = [value for value in (*values, *options.values(), *returned) if isinstance(value, torch.Tensor)]
             seen.setdefault(name, set()).update(tensor.dtype for tensor in tensors if tensor.is_floating_point())
-            return original(*values, **options)
+            return made
 
         monkeypatch.setattr(module, name, spy)
 
-    for module, name in ((refine, "refine"), (gmm, "fit"), (gmm, "noise_probability"), (method.correction, "correct")):
+    spies = [
+        (refine, "refine"), (gmm, "fit"), (gmm, "noise_probability"), (correction, "correct"), (correction, "neighbour_similarity"),
+        (ptc, "patch_token_contrast"), (cam, "class_activation_map"), (objective, "segmentation_loss"),
+    ]  # fmt: skip
+    for module, name in spies:
         spied(module, name)
     result = backward(
         *pair, parts, "expansion", loss_weights("expansion", config), torch.zeros(config.projector[2]), config,
         accelerator_of(dataclasses.replace(config, precision="bf16")),
     )  # fmt: skip
-    assert seen == {name: {torch.float32} for name in ("refine", "fit", "noise_probability", "correct")}
+    assert {name: found & {torch.float32, torch.bfloat16} for name, found in seen.items()} == {name: {torch.float32} for _, name in spies}
     assert {value.dtype for value in result.losses.values()} == {torch.float32}
 
 
