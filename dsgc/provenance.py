@@ -54,9 +54,12 @@ def provenance(config: Config, seconds: float) -> dict:
 
 
 def _commit() -> str:
-    """The repository's commit, with a mark if files differ from it; `unknown` outside a repository."""
-    command = ["git", "-C", PACKAGE, "describe", "--always", "--dirty", "--abbrev=12"]
+    """The repository's commit, with a mark if the package's files differ from it; `unknown` outside a repository."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", PACKAGE, *words], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        return git("describe", "--always", "--abbrev=12") + "-dirty" * bool(git("status", "--porcelain", "--", "."))
     except (OSError, subprocess.SubprocessError):
         return "unknown"

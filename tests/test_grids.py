@@ -12,7 +12,7 @@ from dsgc.config import PRESETS, Config
 from dsgc.errors import UserError
 
 ALL = tuple(grids.GRIDS)
-SHARED = {"modules": grids.METHOD, "thresholds": "0.85, 0.25", "weights": "0.2, 0.5, 0.1", "choices": "preset"}
+SHARED = {"modules": grids.METHOD, "thresholds": "0.85, 0.25", "weights": "0.2, 0.5, 0.1", "choices": "preset", "precision": "float32"}
 MODULES = {  # (distillation, correction)
     "baseline": (False, False), "+ DSKD": (True, False), "+ DSKD + GC": (True, True), "+ GC": (False, True),
 }  # fmt: skip
@@ -84,9 +84,9 @@ def test_two_choices_at_once_have_each_of_them_alone_beside_them():
 
 
 @pytest.mark.parametrize("seeds", [(0,), grids.SEEDS])
-def test_the_presets_row_is_one_run_that_four_grids_share(seeds):
+def test_the_presets_row_is_one_run_that_five_grids_share(seeds):
     found = all_runs(*seeds)
-    assert len(set(found.values())) == len(found) == (sum(map(len, grids.GRIDS.values())) - 3) * len(seeds)
+    assert len(set(found.values())) == len(found) == (sum(map(len, grids.GRIDS.values())) - 4) * len(seeds)
     for seed in seeds:
         (shared,) = {all_rows(*seeds)[name, row, seed] for name, row in SHARED.items()}
         assert [label for label, config in found.items() if config == shared] == [f"modules: {grids.METHOD}, seed {seed}"]

@@ -61,16 +61,21 @@ def git(folder, *words):
     return done.stdout.strip()
 
 
-def test_the_commit_is_marked_if_files_differ_from_it_and_unknown_outside_a_repository(monkeypatch, tmp_path):
+def test_the_commit_is_marked_if_the_package_differs_from_it_and_unknown_outside_a_repository(monkeypatch, tmp_path):
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):  # set where a hook of git runs the tests
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(provenance, "PACKAGE", tmp_path)
+    package = tmp_path / "dsgc"
+    package.mkdir()
+    monkeypatch.setattr(provenance, "PACKAGE", package)
     assert provenance._commit() == "unknown"
     git(tmp_path, "init", "--quiet")
-    (tmp_path / "file").write_text("one")
-    git(tmp_path, "add", "file")
+    for file in (package / "code", tmp_path / "result"):
+        file.write_text("one")
+    git(tmp_path, "add", ".")
     git(tmp_path, "commit", "--quiet", "--message", "one")
     commit = git(tmp_path, "rev-parse", "HEAD")[:12]
     assert provenance._commit() == commit
-    (tmp_path / "file").write_text("two")
+    (tmp_path / "result").write_text("two")  # what runs write beside the package is no change of it
+    assert provenance._commit() == commit
+    (package / "code").write_text("two")
     assert provenance._commit() == f"{commit}-dirty"
