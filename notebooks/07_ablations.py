@@ -231,6 +231,11 @@ each = ", ".join(f"{value:+.1f} (seed {seed})" for seed, value in rounding.items
 Markdown(f"bfloat16 changes the segmentation by {each or 'nothing that was measured'} points.")
 
 # %% [markdown]
+# Where a seed reacts to it, it reacts to any rounding. {doc}`05_train_voc` makes the run of seed 0 in float32 too, on as many
+# threads as the machine has instead of one, so that sums are taken in another order: it ends at
+# {glue:text}`../notebooks/05_train_voc.ipynb::miou_method:.1f` %.
+
+# %% [markdown]
 # ## Does the mixture find the errors?
 #
 # Eq. 17 calls its posterior a noise probability. If it were one, then of all labels with probability 0.7, seven in ten
