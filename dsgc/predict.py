@@ -70,7 +70,7 @@ def segmented(
 def predict(run: Path, out: Path, data: str | None, split: str, how: TestTime) -> Path:
     """Segment images and write each one's labels as PNG in VOC's palette; tags, annotations and masks are not needed.
 
-    `data` and `split` name a list of the VOC layout, images in COCO's, or a folder of pictures. For a VOC list, the PNGs lie
+    What to segment is a list of the VOC layout, images in COCO's, or a folder of pictures. For a VOC list, the PNGs lie
     where the VOC test server looks for them below `out`, else in `out` itself.
 
     Raises:

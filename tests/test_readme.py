@@ -9,6 +9,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import dsgc.crf
 import dsgc.evaluate
 import dsgc.predict
 import dsgc.pretrain
@@ -106,6 +107,7 @@ def test_resume_commands_reach_the_training_loop(arguments, monkeypatch):
 @pytest.mark.parametrize("arguments", package_commands("evaluate"), ids=" ".join)
 def test_evaluate_commands_reach_the_scores(arguments, monkeypatch):
     seen = []
+    monkeypatch.setattr(dsgc.crf, "available", lambda: None)  # an optional package
     for module, name in ((dsgc.evaluate, "score_run"), (dsgc.predict, "score")):
         monkeypatch.setattr(module, name, lambda *given: seen.append(given) or {"images": 0})
     assert command_line.main(arguments) == 0
@@ -115,6 +117,7 @@ def test_evaluate_commands_reach_the_scores(arguments, monkeypatch):
 @pytest.mark.parametrize("arguments", package_commands("predict"), ids=" ".join)
 def test_predict_commands_reach_the_prediction(arguments, monkeypatch):
     seen = []
+    monkeypatch.setattr(dsgc.crf, "available", lambda: None)
     monkeypatch.setattr(dsgc.predict, "predict", lambda *given: seen.append(given) or given[1])
     assert command_line.main(arguments) == 0
     assert [str(path) for path in seen[0][:2]] == arguments[1:3]

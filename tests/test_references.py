@@ -1,6 +1,7 @@
 """The bibliography: complete entries, the paper's 44 references, every work cited somewhere, nothing cited that is not there."""
 
 import re
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,8 @@ def test_entry_is_complete(key):
 @pytest.mark.parametrize("key", WORKS)
 def test_key_is_name_year_word(key):
     first, year = WORKS[key].persons["author"][0].last_names[-1], WORKS[key].fields["year"]
-    assert re.fullmatch(rf"\w+{year}\w+", key) and key.startswith(re.sub(r"\W.*", "", first).lower())
+    plain = unicodedata.normalize("NFKD", first).encode("ascii", "ignore").decode()  # ä is a
+    assert re.fullmatch(rf"\w+{year}\w+", key) and key.startswith(re.sub(r"\W.*", "", plain).lower())
 
 
 def test_works_are_told_apart_by_their_doi():
