@@ -65,8 +65,8 @@ figures.style()
 # real ones. The *mask*, which only evaluation looks at, is painted from the instances: first the regions that are marked as
 # a crowd, as 255, which is ignored; then the others, large ones first, since what lies in front is mostly smaller.
 #
-# The file of the real training split takes half a minute to read. What is needed of it is kept in a cache, so the second
-# start takes a second.
+# A file as large as that of the real training split takes a minute or two to read, and 6 GB of memory. What is needed of it is
+# kept in a cache, from which the next start reads it in a few seconds.
 
 # %%
 if drawn and not Path(config.data).exists():

@@ -1,6 +1,6 @@
 """MS COCO as published: images in `train2014/`, `val2014/`; instances in `annotations/instances_*.json`.
 
-A split's instances file is half a gigabyte and takes half a minute to read. What is needed of it (tags, and each
+A split's instances file is half a gigabyte and takes a minute or two to read. What is needed of it (tags, and each
 instance's mask in run-length code) is kept in a cache outside the data set, and read from there the next time.
 """
 
@@ -121,7 +121,7 @@ def _cached(path: Path, split: str) -> Index:
     with contextlib.suppress(OSError, ValueError, KeyError, EOFError, BadZipFile), np.load(kept, allow_pickle=False) as arrays:
         return Index(**{name: arrays[name] for name in Index._fields})
     index = build(path, split)
-    with contextlib.suppress(OSError):  # a cache that cannot be written costs half a minute the next time
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs the same time again
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=kept.parent, suffix=".partial", delete=False) as partial:
             try:
