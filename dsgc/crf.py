@@ -25,6 +25,7 @@ class Settings(NamedTuple):
 
 TOCO = Settings()
 
+
 def available() -> None:
     """Raise `UserError` where pydensecrf2 is not installed."""
     try:

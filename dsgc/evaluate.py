@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from torch import Tensor
 
 from dsgc import dskd, method, parallel
@@ -126,8 +127,12 @@ def summary(matrix: ConfusionMatrix, classes: Iterable[str]) -> dict:
     }
 
 
-def score_run(run: Path, data: str | None = None, split: str | None = None) -> dict:
-    """Scores of a run's newest checkpoint, on its own validation split or on the data and split given."""
+def open_run(run: Path, data: str | None, split: str | None) -> tuple[dict[str, Network], EvalImages, Config, Accelerator]:
+    """A run's networks on its device, and the split to score them on: its own validation split, or of the data given.
+
+    Raises:
+        UserError: no run, no such split, or one of other classes.
+    """
     networks, saved = load_networks(run)
     folder = open_split(data or saved.config.data, split or saved.config.val_split)
     if folder.classes != saved.classes:
@@ -135,7 +140,11 @@ def score_run(run: Path, data: str | None = None, split: str | None = None) -> d
             f"{folder.root}: its classes are not those that {run} was trained on ({', '.join(saved.classes)}); "
             "give a data set with the same classes.txt"
         )
-    device = accelerator_of(saved.config).device
-    for network in networks.values():
-        network.to(device)
-    return evaluate(networks, EvalImages(folder), saved.config, device)
+    accelerator = accelerator_of(saved.config)
+    return {name: network.to(accelerator.device) for name, network in networks.items()}, EvalImages(folder), saved.config, accelerator
+
+
+def score_run(run: Path, data: str | None = None, split: str | None = None) -> dict:
+    """Scores of a run's newest checkpoint, on its own validation split or on the data and split given."""
+    networks, dataset, config, accelerator = open_run(run, data, split)
+    return evaluate(networks, dataset, config, accelerator.device)

@@ -15,9 +15,9 @@ from dsgc.build import accelerator_of, load_networks
 from dsgc.data import voc
 from dsgc.data.loading import EvalImages, Images, eval_batches
 from dsgc.data.palette import voc_palette
-from dsgc.data.split import open_images, open_split
+from dsgc.data.split import open_images
 from dsgc.errors import UserError
-from dsgc.evaluate import fitted, summary
+from dsgc.evaluate import fitted, open_run, summary
 from dsgc.metrics import ConfusionMatrix
 from dsgc.network import Network
 from dsgc.record import progress
@@ -95,16 +95,11 @@ def predict(run: Path, out: Path, data: str | None, split: str, how: TestTime) -
 
 def score(run: Path, data: str | None, split: str | None, how: TestTime) -> dict:
     """mIoU and IoU by class of the teacher's segmentation under test-time settings, on a split that has masks."""
-    networks, saved = load_networks(run)
-    accelerator = accelerator_of(saved.config)
-    network = networks["teacher"].to(accelerator.device)
-    folder = open_split(data or saved.config.data, split or saved.config.val_split)
-    if folder.classes != saved.classes:
-        raise UserError(f"{folder.root}: its classes are not those that {run} was trained on ({', '.join(saved.classes)})")
-    dataset = EvalImages(folder)
+    networks, dataset, config, accelerator = open_run(run, data, split)
+    folder = dataset.folder
     matrix = ConfusionMatrix(len(folder.classes) + 1, device=accelerator.device)
     seen = torch.zeros((), dtype=torch.int64, device=accelerator.device)
-    stream = segmented(network, dataset, how, workers=saved.config.workers, device=accelerator.device)
+    stream = segmented(networks["teacher"], dataset, how, workers=config.workers, device=accelerator.device)
     for name, labels in progress(stream, main=accelerator.is_main_process, total=len(dataset), unit="image"):
         height, width = labels.shape
         truth = torch.from_numpy(np.array(folder.mask(name, (width, height)))).long().to(accelerator.device)

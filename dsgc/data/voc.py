@@ -1,6 +1,6 @@
 """Any folder in the PASCAL VOC layout: images, tags from the annotation XML, masks for evaluation alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -48,35 +48,37 @@ def open_split(root: str | Path, split: str) -> Folder:
     Raises:
         UserError: no such folder, no such list, a list without ids, an id with no image or no annotation.
     """
+    root = _root(root)
+    ids, origin = training_ids(root) if split == "train" else read_list(root, split)
+    return _complete(root, ids, origin, {"JPEGImages": ".jpg", "Annotations": ".xml"})
+
+
+def open_images(root: str | Path, split: str) -> Folder:
+    """A split of which only the images are needed, as that of a test set. Raises `UserError` as `open_split` does."""
+    root = _root(root)
+    return _complete(root, *read_list(root, split), {"JPEGImages": ".jpg"})
+
+
+def _root(root: str | Path) -> Path:
     root = Path(root)
     if not (root / "JPEGImages").is_dir():
         nested = sorted(path for depth in ("*", "*/*") for path in root.glob(f"{depth}/JPEGImages"))[:1]
         hint = f"; did you mean {nested[0].parent}?" if nested else "; `python -m dsgc data shapes OUT` writes one"
         raise UserError(f"{root}: no data set in the VOC layout here (no folder JPEGImages){hint}")
-    ids, origin = training_ids(root) if split == "train" else read_list(root, split)
+    return root
+
+
+def _complete(root: Path, ids: Sequence[str], origin: str, needed: Mapping[str, str]) -> Folder:
+    """The split of these ids. `needed`: folders that must hold a file for each id, with its ending."""
     if not ids:
         raise UserError(f"{origin}: the split has no images; list one id a line")
     for image_id in ids:
-        for folder, suffix in (("JPEGImages", ".jpg"), ("Annotations", ".xml")):
+        for folder, suffix in needed.items():
             if not (root / folder / f"{image_id}{suffix}").is_file():
                 raise UserError(
                     f"{root / folder / image_id}{suffix}: missing, though {origin} lists {image_id}; "
                     "add the file or take the id off the list"
                 )
-    return Folder(root, read_classes(root), tuple(ids), origin)
-
-
-def open_images(root: str | Path, split: str) -> Folder:
-    """A split of which only the images are needed, as that of a test set. Raises `UserError` as `open_split` does."""
-    root = Path(root)
-    if not (root / "JPEGImages").is_dir():
-        raise UserError(f"{root}: no data set in the VOC layout here (no folder JPEGImages)")
-    ids, origin = read_list(root, split)
-    if not ids:
-        raise UserError(f"{origin}: the split has no images; list one id a line")
-    for image_id in ids:
-        if not (path := root / "JPEGImages" / f"{image_id}.jpg").is_file():
-            raise UserError(f"{path}: missing, though {origin} lists {image_id}; add the file or take the id off the list")
     return Folder(root, read_classes(root), tuple(ids), origin)
 
 
