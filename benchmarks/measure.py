@@ -1,0 +1,111 @@
+"""What the benchmarks share: cases timed in turn, peak memory of a case, a JSON file that says where it was measured.
+
+The machines are shared and noisy, so no time stands alone: every question is asked of several cases in one process, a round
+takes each of them once, and what is compared is the median of the ratios of a round.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from dsgc.config import Config
+from dsgc.provenance import provenance
+
+Cases = dict[str, Callable[[], object]]
+
+
+def alternate(cases: Cases, rounds: int = 5, least: float = 0.02) -> dict[str, list[float]]:
+    """Seconds of one call of each case, a value a round; all cases take turns, each called for at least `least` seconds."""
+    calls, seconds = {}, {name: [] for name in cases}
+    for name, case in cases.items():
+        took = _timed(case, 1)  # the first call may allocate or compile, so it does not count
+        took = min(took, _timed(case, 1)) if took < 1 else took
+        calls[name] = max(1, round(least / max(took, 1e-9)))
+    for number in range(rounds):
+        names = list(cases)[:: 1 if number % 2 else -1]  # nobody always comes after the same neighbour
+        for name in names:
+            seconds[name].append(_timed(cases[name], calls[name]))
+    return seconds
+
+
+def _timed(case: Callable[[], object], calls: int) -> float:
+    _wait()
+    begun = time.perf_counter()
+    for _ in range(calls):
+        case()
+    _wait()
+    return (time.perf_counter() - begun) / calls
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def compared(seconds: dict[str, list[float]], to: str) -> dict[str, dict[str, float]]:
+    """Of each case the median of its seconds, and of how many times as long as `to` it took in the same round."""
+    return {
+        name: {"seconds": median(values), "ratio": median(a / b for a, b in zip(values, seconds[to], strict=True))}
+        for name, values in seconds.items()
+    }
+
+
+def peak_memory(script: str, *arguments: str) -> float:
+    """MiB that a call needs beyond what there is before it, in a fresh process: the script is run with the arguments, and is to
+    call `report_peak`."""
+    done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{script} {' '.join(arguments)} failed:\n{done.stderr}")
+    return float(done.stdout.splitlines()[-1])
+
+
+def report_peak(case: Callable[[], object]) -> None:
+    """Print by how many MiB the process grows, at its largest, while the case runs."""
+    if torch.cuda.is_available():
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        case()
+        print((torch.cuda.max_memory_allocated() - before) / 2**20)
+        return
+    Path("/proc/self/clear_refs").write_text("5")  # the largest size so far is forgotten
+    before = _status("VmRSS")
+    case()
+    print((_status("VmHWM") - before) / 1024)
+
+
+def _status(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+
+def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """The slope of a straight line through the logarithms: 1 where twice the size costs twice as much."""
+    x, y = (torch.tensor(list(numbers), dtype=torch.float64).log() for numbers in (sizes, values))
+    return float(((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum())
+
+
+def write(script: str, result: dict, begun: float, packages: Sequence[str] = ()) -> None:
+    """Put a result beside its script, NAME.py -> NAME.json, with machine, versions and date, and print it."""
+    about = provenance(Config(), time.monotonic() - begun)
+    about["versions"] |= {package: version(package) for package in packages}
+    about |= {"processor": _processor(), "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"}
+    text = json.dumps({"about": about} | result, indent=1)
+    Path(script).with_suffix(".json").write_text(text + "\n")
+    print(text)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
