@@ -5,7 +5,6 @@ takes each of them once, and what is compared is the median of the ratios of a r
 """
 
 import json
-import os
 import platform
 import subprocess
 import sys
