@@ -9,7 +9,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -19,10 +19,10 @@ import torch
 from dsgc.config import Config
 from dsgc.provenance import provenance
 
-Cases = dict[str, Callable[[], object]]
+Cases = dict[Hashable, Callable[[], object]]
 
 
-def alternate(cases: Cases, rounds: int = 5, least: float = 0.02) -> dict[str, list[float]]:
+def alternate(cases: Cases, rounds: int = 5, least: float = 0.02) -> dict[Hashable, list[float]]:
     """Seconds of one call of each case, a value a round; all cases take turns, each called for at least `least` seconds."""
     calls, seconds = {}, {name: [] for name in cases}
     for name, case in cases.items():
@@ -50,7 +50,7 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
-def compared(seconds: dict[str, list[float]], to: str) -> dict[str, dict[str, float]]:
+def compared(seconds: dict[Hashable, list[float]], to: Hashable) -> dict[Hashable, dict[str, float]]:
     """Of each case the median of its seconds, and of how many times as long as `to` it took in the same round."""
     return {
         name: {"seconds": median(values), "ratio": median(a / b for a, b in zip(values, seconds[to], strict=True))}

@@ -1,6 +1,7 @@
 """Class activation maps and the labels read off them (Eq. 1-3)."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 IGNORE = 255  # the label of what is not to be learnt from, in every label map of the package
@@ -30,6 +31,18 @@ def class_activation_map(tokens: Tensor, weight: Tensor, *, subtract_minimum: bo
 def tagged(cam: Tensor, tags: Tensor) -> Tensor:
     """The maps of the classes that the tags name; zero for all others. cam (B, C, h, w), tags (B, C) in {0, 1}."""
     return cam * tags[:, :, None, None].to(cam.dtype)
+
+
+def present(cam: Tensor, tags: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The maps of the classes that some image's tags name, as many an image as the image with most tags has.
+
+    cam (B, C, h, w), tags (B, C) in {0, 1} -> maps (B, T, h, w), their tags (B, T), and (B, 1 + T) int64, which label map t is:
+    0 for the background, then the class's number, counted from 1. Classes stay in their order; T is at least 1.
+    """
+    count = max(1, int(tags.sum(1).max())) if len(tags) else 1
+    chosen = tags.argsort(dim=1, descending=True, stable=True)[:, :count]  # (B, T)
+    maps = cam.gather(1, chosen[:, :, None, None].expand(-1, -1, *cam.shape[-2:]))
+    return maps, tags.gather(1, chosen), F.pad(chosen + 1, (1, 0))
 
 
 def patch_labels(cam: Tensor, tags: Tensor, low: float, high: float) -> Tensor:

@@ -103,8 +103,6 @@ class Config:
         "foreground", "what the mixture is fitted to: all pixels (as printed), those with a positive CAM, or those labelled foreground"
     )
     mixture_grid: Literal["patch", "pixel"] = choice("pixel", "grid on which mixture and rules work; pixels are the label's")
-    em_iterations: int = choice(30, "EM iterations at most")
-    em_tolerance: float = choice(1e-3, "EM stops for a map when its mean log-likelihood gains less, nats")
 
     # evaluation and record
     background_threshold: float = choice(0.45, "CAM as a segmentation: background where no class is stronger")
@@ -151,11 +149,11 @@ class Config:
 POSITIVE = (
     "crop_size", "steps", "batch_size", "lr", "student_lr", "head_lr_factor", "student_temperature",
     "teacher_temperature", "aux_block", "decoder_channels", "decoder_dilation", "label_stride", "eval_batch", "log_every",
-    "em_iterations", "checkpoint_every", "keep_checkpoints", "accumulate", "refine_dilations", "projector",
+    "checkpoint_every", "keep_checkpoints", "accumulate", "refine_dilations", "projector",
 )  # fmt: skip
 NOT_NEGATIVE = (
     "workers", "warmup_steps", "weight_decay", "lr_ramp_steps", "gradient_clip", "lambda1", "lambda2", "lambda3", "lambda4",
-    "refine_iterations", "em_tolerance", "eval_every", "eval_images", "pictures", "seed",
+    "refine_iterations", "eval_every", "eval_images", "pictures", "seed",
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+BLOCK = 2**20  # products made at a time, about as many as a cache holds
 NEIGHBOURS = ("up", "down", "left", "right")  # the order of dim 1 wherever four neighbours are stacked
 
 
@@ -17,7 +18,8 @@ def neighbour_similarity(features: Tensor) -> Tensor:
     """Cosine similarity of each place's features with those of its four neighbours.
 
     Eq. (18) at the pixels of R_h and Eq. (20) at those of R_u: the same four numbers, computed once for every place.
-    Each edge of the grid is multiplied once and serves both its ends.
+    Each edge of the grid is multiplied once and serves both its ends; a strip of the grid at a time, whose products a cache
+    holds.
 
     Args:
         features: (B, D, h, w).
@@ -26,19 +28,25 @@ def neighbour_similarity(features: Tensor) -> Tensor:
         through it: labels are made of it.
     Source: the paper, Eq. 18 and 20.
     """
-    unit = F.normalize(features.float(), dim=1)
-    vertical = torch.einsum("bdhw,bdhw->bhw", unit[:, :, 1:], unit[:, :, :-1])  # (B, h-1, w), row i with row i + 1
-    horizontal = torch.einsum("bdhw,bdhw->bhw", unit[..., 1:], unit[..., :-1])  # (B, h, w-1)
-    nan = torch.nan
-    return torch.stack(
-        [
-            F.pad(vertical, (0, 0, 1, 0), value=nan),
-            F.pad(vertical, (0, 0, 0, 1), value=nan),
-            F.pad(horizontal, (1, 0), value=nan),
-            F.pad(horizontal, (0, 1), value=nan),
-        ],
-        1,
-    ).clamp(-1, 1)
+    images, dim, height, width = features.shape
+    sizes = ((height, width), (height - 1, width), (height, width - 1))
+    square, vertical, horizontal = (features.new_empty(images, *size, dtype=torch.float32) for size in sizes)
+    largest = torch.maximum(features.amax((1, 2, 3), keepdim=True), -features.amin((1, 2, 3), keepdim=True)).float()
+    largest = torch.where(largest > 0, largest, 1)  # of each image, so that no square overflows
+    some = max(1, BLOCK // (dim * height * width))
+    rows = max(1, BLOCK // (dim * width))
+    for b in range(0, images, some):
+        for y in range(0, height, rows):
+            strip = features[b : b + some, :, y : y + rows + 1] / largest[b : b + some]  # with one row of the next
+            here, below = strip[:, :, :rows], strip[:, :, 1:]
+            square[b : b + some, y : y + rows] = here.square().sum(1)
+            vertical[b : b + some, y : y + rows] = (below * strip[:, :, :-1]).sum(1)  # row i with row i + 1
+            horizontal[b : b + some, y : y + rows] = (here[..., 1:] * here[..., :-1]).sum(1)
+    length = square.sqrt_().clamp_min_(1e-12)
+    vertical /= length[:, 1:] * length[:, :-1]
+    horizontal /= length[..., 1:] * length[..., :-1]
+    sides = ((vertical, (0, 0, 1, 0)), (vertical, (0, 0, 0, 1)), (horizontal, (1, 0)), (horizontal, (0, 1)))
+    return torch.stack([F.pad(product, side, value=torch.nan) for product, side in sides], 1).clamp_(-1, 1)
 
 
 RULES = (  # by the number that `rules` gives

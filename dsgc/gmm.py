@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+BLOCK = 2**20  # values worked on at a time, about as many as a cache holds
+
 
 class Mixture(NamedTuple):
     """B mixtures of two Gaussians; component 0 has the smaller mean (noise), component 1 the larger (clean)."""
@@ -157,6 +159,13 @@ def noise_probability(x: Tensor, mixture: Mixture, mask: Tensor | None = None) -
         (B, N) in [0, 1]; 0 outside the mask.
     Source: the paper, Eq. 17.
     """
-    posterior, _ = e_step(x.to(mixture.mean.dtype), mixture.mean, mixture.variance, mixture.weight)
-    noise = posterior[:, 0]
-    return noise if mask is None else torch.where(mask, noise, 0)
+    x = x.to(mixture.mean.dtype)
+    parts = (part.T[..., None] for part in (mixture.mean, mixture.variance, mixture.weight))  # (2, B, 1)
+    (m0, m1), (v0, v1), (w0, w1) = parts
+    constant = (w0 / w1).log() + 0.5 * (v1 / v0).log()
+    noise = torch.empty_like(x)
+    rows = max(1, BLOCK // max(1, x.shape[1]))
+    for some in (slice(first, first + rows) for first in range(0, len(x), rows)):
+        odds = (x[some] - m1[some]).square_().div_(2 * v1[some]).sub_((x[some] - m0[some]).square_().div_(2 * v0[some]))
+        torch.sigmoid(odds.add_(constant[some]), out=noise[some])  # of two components one is the sigmoid of log odds
+    return noise if mask is None else noise.masked_fill_(~mask, 0)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsgc import cam, correction, dskd, gmm, objective, ptc, refine
+from dsgc import binned, cam, correction, dskd, gmm, objective, ptc, refine
 from dsgc.cam import IGNORE
 from dsgc.config import Config
 from dsgc.network import Network, Output
@@ -58,10 +58,12 @@ def pseudo_labels(images: Tensor, activation: Tensor, tags: Tensor, tokens: Tens
     """
     size = [max(1, side // config.label_stride) for side in images.shape[-2:]]
     small = F.interpolate(images, size, mode="bilinear", antialias=True)
-    maps = F.interpolate(cam.tagged(activation, tags), size, mode="bilinear", align_corners=False)
+    maps, tags, numbers = cam.present(activation, tags)  # of T classes, not of all
+    maps = F.interpolate(cam.tagged(maps, tags), size, mode="bilinear", align_corners=False)
     maps = refine.refine(maps, small, dilations=config.refine_dilations, iterations=config.refine_iterations)
     confidence = maps.amax(1)
-    initial = cam.patch_labels(maps, tags, config.label_low, config.label_high)
+    initial = cam.patch_labels(maps, tags, config.label_low, config.label_high)  # of 1..T
+    initial = torch.where(initial == IGNORE, IGNORE, numbers.gather(1, initial.clamp_max(tags.shape[1]).flatten(1)).view_as(initial))
     if not config.correction:
         return PseudoLabels(confidence, initial, torch.zeros_like(confidence), initial)
 
@@ -73,7 +75,7 @@ def pseudo_labels(images: Tensor, activation: Tensor, tags: Tensor, tokens: Tens
         mask = (labels > 0) & (labels != IGNORE)
     else:
         mask = x > 0 if config.mixture_pixels == "positive" else torch.ones_like(x, dtype=torch.bool)
-    mixture = gmm.fit(x.flatten(1), mask.flatten(1), max_iter=config.em_iterations, tolerance=config.em_tolerance)
+    mixture = binned.fit(x.flatten(1), mask.flatten(1))
     noise = gmm.noise_probability(x.flatten(1), mixture, mask.flatten(1)).view_as(x)
     features = tokens if on_patches else F.interpolate(tokens, grid, mode="bilinear", align_corners=False)
     corrected = correction.correct(

@@ -33,9 +33,15 @@ def _neighbours(maps: Tensor, dilations: Sequence[int]) -> list[Tensor]:
 def affinity(images: Tensor, dilations: Sequence[int]) -> Tensor:
     """How much each neighbour counts at each pixel: (B, 3, h, w) images -> (B, n, h, w), summing to 1 over n."""
     images = images.float()
-    around = torch.stack(_neighbours(images, dilations), 1)  # (B, n, 3, h, w)
-    deviation = around.std(1, keepdim=True)  # (B, 1, 3, h, w)
-    colour = -((around - images[:, None]) / (COLOUR_SCALE * deviation + 1e-8)).square().mean(2)  # (B, n, h, w)
+    around = _neighbours(images, dilations)
+    total, square = torch.zeros_like(images), torch.zeros_like(images)
+    for neighbour in around:  # differences, not values: the squares of near-equal values would not tell them apart
+        apart = neighbour - images
+        total += apart
+        square.addcmul_(apart, apart)
+    variance = (square - total.square() / len(around)).clamp_min_(0) / (len(around) - 1)  # (B, 3, h, w)
+    scale = 1 / (COLOUR_SCALE * variance.sqrt() + 1e-8)
+    colour = torch.stack([((neighbour - images) * scale).square_().mean(1) for neighbour in around], 1).neg_()  # (B, n, h, w)
     distance = torch.tensor([d * math.hypot(dy, dx) for d in dilations for dy, dx in DIRECTIONS], device=images.device)
     position = -(distance / (COLOUR_SCALE * distance.std())).square()  # (n,)
     weights = colour.softmax(1) + POSITION_SHARE * position.softmax(0)[:, None, None]

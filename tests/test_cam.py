@@ -93,3 +93,26 @@ def test_middle_band_is_empty_but_for_equality_when_the_thresholds_meet():
 def test_thresholds_out_of_order_are_refused(low, high):
     with pytest.raises(ValueError, match="low"):
         cam.patch_labels(torch.zeros(1, 1, 2, 2), torch.ones(1, 1), low, high)
+
+
+def test_present_keeps_the_tagged_maps_in_order_and_says_which_class_each_is():
+    tags = torch.tensor([[0, 1, 0, 1, 0], [1, 0, 0, 0, 0], [0, 0, 0, 0, 0]])
+    maps, chosen, numbers = cam.present(CAM := torch.rand(3, 5, 2, 3), tags)
+    assert maps.shape == (3, 2, 2, 3) and chosen.tolist() == [[1, 1], [1, 0], [0, 0]]
+    assert numbers[0].tolist() == [0, 2, 4] and numbers[1, :2].tolist() == [0, 1]
+    assert torch.equal(maps[0], CAM[0, [1, 3]]) and torch.equal(maps[1, 0], CAM[1, 0])
+
+
+@pytest.mark.parametrize("classes", [1, 7])
+def test_labels_from_the_present_maps_are_those_from_all_maps(classes):
+    g = torch.Generator().manual_seed(classes)
+    maps = torch.rand(6, classes, 9, 9, generator=g).mul(4).round() / 4  # with ties between classes
+    tags = (torch.rand(6, classes, generator=g) < 0.5).float()
+    few, theirs, numbers = cam.present(maps, tags)
+    labels = cam.patch_labels(few, theirs, 0.3, 0.6)
+    labels = torch.where(labels == 255, 255, numbers.gather(1, labels.clamp_max(theirs.shape[1]).flatten(1)).view_as(labels))
+    assert torch.equal(labels, cam.patch_labels(maps, tags, 0.3, 0.6))
+
+
+def test_present_of_no_image_is_no_image():
+    assert [len(part) for part in cam.present(torch.rand(0, 3, 2, 2), torch.zeros(0, 3))] == [0, 0, 0]

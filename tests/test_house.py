@@ -84,7 +84,7 @@ def test_maths_rooms_import_nothing_of_the_project(room):
         ("network", {"errors"}),
         ("config", {"errors"}),
         ("errors", set()),
-        ("method", {"config", "network", "errors"} | MATHS),
+        ("method", {"config", "network", "errors", "binned"} | MATHS),
         ("parallel", {"method", "errors"}),
         ("step", {"config", "network", "method", "parallel"} | MATHS),
         ("state", {"errors"}),
