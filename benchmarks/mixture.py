@@ -9,6 +9,7 @@ Writes `benchmarks/mixture.json`.
 """
 
 import time
+from functools import partial
 from statistics import median
 
 import numpy as np
@@ -79,7 +80,7 @@ def growth(device: torch.device) -> list[dict]:
         "images": {n: maps("smooth", n) for n in (4, 8, 16, 32)},
         "pixels": {side**2: maps("smooth", 4, side) for side in (112, 224, 448, 896)},
     }.items():
-        found = alternate({count: lambda x=x.to(device): ours(x) for count, x in inputs.items()})
+        found = alternate({count: partial(ours, x.to(device)) for count, x in inputs.items()})
         counts, seconds = list(found), [median(values) for values in found.values()]
         lines.append({"of": "mixture", "against": against, "sizes": counts, "seconds": seconds, "exponent": exponent(counts, seconds)})
     return lines

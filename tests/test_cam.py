@@ -97,10 +97,10 @@ def test_thresholds_out_of_order_are_refused(low, high):
 
 def test_present_keeps_the_tagged_maps_in_order_and_says_which_class_each_is():
     tags = torch.tensor([[0, 1, 0, 1, 0], [1, 0, 0, 0, 0], [0, 0, 0, 0, 0]])
-    maps, chosen, numbers = cam.present(CAM := torch.rand(3, 5, 2, 3), tags)
+    maps, chosen, numbers = cam.present(given := torch.rand(3, 5, 2, 3), tags)
     assert maps.shape == (3, 2, 2, 3) and chosen.tolist() == [[1, 1], [1, 0], [0, 0]]
     assert numbers[0].tolist() == [0, 2, 4] and numbers[1, :2].tolist() == [0, 1]
-    assert torch.equal(maps[0], CAM[0, [1, 3]]) and torch.equal(maps[1, 0], CAM[1, 0])
+    assert torch.equal(maps[0], given[0, [1, 3]]) and torch.equal(maps[1, 0], given[1, 0])
 
 
 @pytest.mark.parametrize("classes", [1, 7])
