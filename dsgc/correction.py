@@ -29,19 +29,18 @@ def neighbour_similarity(features: Tensor) -> Tensor:
     Source: the paper, Eq. 18 and 20.
     """
     images, dim, height, width = features.shape
+    largest = torch.maximum(features.amax((1, 2, 3), keepdim=True), -features.amin((1, 2, 3), keepdim=True)).float()  # of each image
+    if not ((largest > 1e-15) & (largest < 1e15)).all():  # squares would leave the range of float32
+        features = features / torch.where(largest > 0, largest, 1)
     sizes = ((height, width), (height - 1, width), (height, width - 1))
     square, vertical, horizontal = (features.new_empty(images, *size, dtype=torch.float32) for size in sizes)
-    largest = torch.maximum(features.amax((1, 2, 3), keepdim=True), -features.amin((1, 2, 3), keepdim=True)).float()
-    largest = torch.where(largest > 0, largest, 1)  # of each image, so that no square overflows
-    some = max(1, BLOCK // (dim * height * width))
-    rows = max(1, BLOCK // (dim * width))
-    for b in range(0, images, some):
-        for y in range(0, height, rows):
-            strip = features[b : b + some, :, y : y + rows + 1] / largest[b : b + some]  # with one row of the next
-            here, below = strip[:, :, :rows], strip[:, :, 1:]
-            square[b : b + some, y : y + rows] = here.square().sum(1)
-            vertical[b : b + some, y : y + rows] = (below * strip[:, :, :-1]).sum(1)  # row i with row i + 1
-            horizontal[b : b + some, y : y + rows] = (here[..., 1:] * here[..., :-1]).sum(1)
+    rows = max(1, BLOCK // (images * dim * width))
+    for y in range(0, height, rows):
+        strip = features[:, :, y : y + rows + 1].float()  # with one row of the next
+        here, below = strip[:, :, :rows], strip[:, :, 1:]
+        square[:, y : y + rows] = here.square().sum(1)
+        vertical[:, y : y + rows] = (below * strip[:, :, :-1]).sum(1)  # row i with row i + 1
+        horizontal[:, y : y + rows] = (here[..., 1:] * here[..., :-1]).sum(1)
     length = square.sqrt_().clamp_min_(1e-12)
     vertical /= length[:, 1:] * length[:, :-1]
     horizontal /= length[..., 1:] * length[..., :-1]
@@ -109,7 +108,7 @@ def correct(labels: Tensor, noise: Tensor, features: Tensor, *, high: float, low
         )
     similarity = neighbour_similarity(features)
     rule = rules(noise, similarity, high=high, low=low, tau=tau)
-    nearest = similarity.nan_to_num(nan=-2.0).argmax(1, keepdim=True)  # (B, 1, h, w)
+    nearest = similarity.nan_to_num(nan=-2.0).max(1, keepdim=True).indices  # (B, 1, h, w); argmax is ten times slower
     copied = _shifted(labels, fill=255).gather(1, nearest).squeeze(1)  # 255 only where no neighbour exists at all
     corrected = torch.where(rule == 4, copied, labels)
     corrected = torch.where(rule == 2, 255, corrected)

@@ -388,7 +388,7 @@ if (steps, seed, theta_high, theta_low, tau) == (60, 0, 0.85, 0.25, 0.97):  # wh
 #
 # **2. In code.** Write the rules as a loop over pixels for one image, and compare with the package on random input.
 
-# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Solution in code", "code_prompt_hide": "Hide the solution"}
+# %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Solution in code"} tags=["hide-cell"]
 def by_loop(labels, noise, maps, high, low, tau):
     """The rules, one pixel after the other, reading old labels only."""
     height, width = labels.shape
@@ -417,7 +417,7 @@ assert torch.equal(fast, by_loop(random_labels, random_noise, random_maps, 0.85,
 # reading) instead of the foreground. Which label do the pixels have that are called noise then, and what share of
 # the label is left?
 
-# %% tags=["hide-cell", "nbval-ignore-output"] mystnb={"code_prompt_show": "Solution in code", "code_prompt_hide": "Hide the solution"}
+# %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Solution in code"} tags=["hide-cell", "nbval-ignore-output"]
 literal = dataclasses.replace(config, mixture_pixels="all")
 every = diagnosis.whole_split(network, data.val, literal).made
 suspects = every.noise > theta_high
