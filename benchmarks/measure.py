@@ -5,6 +5,7 @@ takes each of them once, and what is compared is the median of the ratios of a r
 """
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -61,7 +62,8 @@ def compared(seconds: dict[Hashable, list[float]], to: Hashable) -> dict[Hashabl
 def peak_memory(script: str, *arguments: str) -> float:
     """MiB that a call needs beyond what there is before it, in a fresh process: the script is run with the arguments, and is to
     call `report_peak`."""
-    done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True)
+    given_back = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # what is freed leaves the process at once, so that its size is what is in use
+    done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, env=os.environ | given_back)
     if done.returncode:
         sys.exit(f"{script} {' '.join(arguments)} failed:\n{done.stderr}")
     return float(done.stdout.splitlines()[-1])

@@ -181,9 +181,9 @@ def losses(
     tokens = seen.tokens.flip(-1)  # (B, D, h, w), back in the unmirrored frame
     if "punc" in weights:
         found["punc"] = dskd.uncertain_region_loss(
-            goals.projected,
-            teacher.project(tokens),
-            goals.region,
+            _within(goals.region, goals.projected),
+            teacher.project(_within(goals.region, tokens)),
+            goals.region[goals.region][None, None],
             centre=centre if config.centre_momentum < 1 else None,
             student_temperature=config.student_temperature,
             teacher_temperature=config.teacher_temperature,
@@ -192,6 +192,11 @@ def losses(
     if "seg" in weights:
         found["seg"] = segmentation(teacher, tokens, goals.labels.corrected, total.labelled, config)
     return found
+
+
+def _within(region: Tensor, maps: Tensor) -> Tensor:
+    """The places of a region (B, h, w) in a row: (B, D, h, w) -> (1, D, 1, R). What lies outside needs no work."""
+    return maps.permute(0, 2, 3, 1)[region].T[None, :, None]
 
 
 def step_losses(
