@@ -29,18 +29,17 @@ class ConfusionMatrix:
         """
         if prediction.shape != target.shape:
             raise ValueError(f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape")
-        prediction, target = prediction.flatten(), target.flatten()
-        first = min(0, self.ignore_index)
-        rows = max(self.num_classes, self.ignore_index + 1) - first  # one for each value up to `ignore_index`: no pixel need be left out
-        if not (_within(prediction, 0, self.num_classes) and _within(target, first, first + rows)):
-            prediction, target = self._that_count(prediction, target)
-        table = self.counts.new_zeros(rows * self.num_classes)
-        for p, t in zip(prediction.split(PIXELS), target.split(PIXELS), strict=True):
-            pairs = torch.add(p.int(), t.int() - first, alpha=self.num_classes)
+        classes, first = self.num_classes, min(0, self.ignore_index)
+        rows = max(classes, self.ignore_index + 1) - first  # one for each value up to `ignore_index`: no pixel need be left out
+        table = self.counts.new_zeros(rows * classes)
+        for p, t in zip(prediction.flatten().split(PIXELS), target.flatten().split(PIXELS), strict=True):
+            if not (_within(p, 0, classes) and _within(t, first, first + rows)):  # refused, unless it is ignored
+                return self.update(*self._that_count(prediction, target))
+            pairs = torch.add(p.int(), t.int(), alpha=classes).sub_(first * classes)
             table += torch.bincount(pairs, minlength=len(table))
-        table = table.view(rows, self.num_classes)
+        table = table.view(rows, classes)
         table[self.ignore_index - first] = 0
-        counts = table[-first : self.num_classes - first]
+        counts = table[-first : classes - first]
         if counts.sum() < table.sum():  # a target between the last class and `ignore_index`
             self._that_count(prediction, target)
         self.counts += counts

@@ -86,6 +86,8 @@ def test_how_many_pixels_are_counted_at_a_time_changes_nothing(monkeypatch, pixe
     whole = counted(*draw(3), 5)
     monkeypatch.setattr(metrics, "PIXELS", pixels)
     assert torch.equal(counted(*draw(3), 5).counts, whole.counts)
+    with pytest.raises(ValueError, match=r"prediction .*-1\.\.9"):
+        counted([0, 7, -1, 1, 9, 1], [0, 0, 0, 0, 0, 0], 5)
 
 
 def test_mean_is_of_the_pooled_counts_not_of_the_images():
