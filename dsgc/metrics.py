@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+PIXELS = 2**18  # counted at a time, as many as a core's cache holds from one operation to the next
+
 
 class ConfusionMatrix:
     """Counts of (target, prediction) pairs, updated batch by batch; memory does not grow with the data.
@@ -27,14 +29,30 @@ class ConfusionMatrix:
         """
         if prediction.shape != target.shape:
             raise ValueError(f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape")
+        classes, first = self.num_classes, min(0, self.ignore_index)
+        rows = max(classes, self.ignore_index + 1) - first  # one for each value up to `ignore_index`: no pixel need be left out
+        table = self.counts.new_zeros(rows * classes)
+        for p, t in zip(prediction.flatten().split(PIXELS), target.flatten().split(PIXELS), strict=True):
+            if not (_within(p, 0, classes) and _within(t, first, first + rows)):  # refused, unless it is ignored
+                return self.update(*self._that_count(prediction, target))
+            pairs = torch.add(p.int(), t.int(), alpha=classes).sub_(first * classes)
+            table += torch.bincount(pairs, minlength=len(table))
+        table = table.view(rows, classes)
+        table[self.ignore_index - first] = 0
+        counts = table[-first : classes - first]
+        if counts.sum() < table.sum():  # a target between the last class and `ignore_index`
+            self._that_count(prediction, target)
+        self.counts += counts
+
+    def _that_count(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The pixels that are not ignored; refuses labels outside the range."""
         keep = target != self.ignore_index
-        prediction, target = prediction[keep].long(), target[keep].long()
+        prediction, target = prediction[keep], target[keep]
         for name, values in (("prediction", prediction), ("target", target)):
-            low, high = (int(values.min()), int(values.max())) if values.numel() else (0, 0)
-            if low < 0 or high >= self.num_classes:
+            if not _within(values, 0, self.num_classes):
+                low, high = int(values.min()), int(values.max())
                 raise ValueError(f"{name} has labels {low}..{high}; allowed are 0..{self.num_classes - 1}")
-        pairs = target * self.num_classes + prediction
-        self.counts += torch.bincount(pairs, minlength=self.num_classes**2).view_as(self.counts)
+        return prediction, target
 
     def iou(self) -> Tensor:
         """Intersection over union of each class (K,) float64 in [0, 1]; NaN for a class in neither target nor prediction."""
@@ -45,3 +63,10 @@ class ConfusionMatrix:
     def mean_iou(self) -> float:
         """Mean of `iou` over the classes that occur, in [0, 1]; NaN if nothing was counted."""
         return float(self.iou().nanmean())
+
+
+def _within(values: Tensor, first: int, end: int) -> bool:
+    if not values.numel():
+        return True
+    low, high = values.aminmax()
+    return first <= int(low) and int(high) < end

@@ -102,8 +102,8 @@ def score(run: Path, data: str | None, split: str | None, how: TestTime) -> dict
     stream = segmented(networks["teacher"], dataset, how, workers=config.workers, device=accelerator.device)
     for name, labels in progress(stream, main=accelerator.is_main_process, total=len(dataset), unit="image"):
         height, width = labels.shape
-        truth = torch.from_numpy(np.array(folder.mask(name, (width, height)))).long().to(accelerator.device)
-        matrix.update(torch.from_numpy(labels).long().to(accelerator.device), truth)
+        truth = torch.from_numpy(np.array(folder.mask(name, (width, height)))).to(accelerator.device)
+        matrix.update(torch.from_numpy(labels).to(accelerator.device), truth)
         seen += 1
     parallel.sum_tensors([matrix.counts, seen])
     return {"teacher": {"seg": summary(matrix, folder.classes)}, "images": int(seen), "test_time": how._asdict()}

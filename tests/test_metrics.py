@@ -6,6 +6,7 @@ import oracles
 import pytest
 import torch
 
+from dsgc import metrics
 from dsgc.metrics import ConfusionMatrix
 
 
@@ -55,16 +56,18 @@ def test_perfect_is_one_and_disjoint_is_zero():
     assert counted((target + 1) % 4, target, 4).mean_iou() == 0
 
 
-@pytest.mark.parametrize("ignore", [255, -1, 0])
-def test_ignored_pixels_do_not_count_whatever_was_predicted(ignore):
-    matrix = counted([1, 1, 2, 77], [1, 1, 2, ignore], 3, ignore_index=ignore)
-    assert matrix.counts.sum() == 3 and matrix.iou()[1:].tolist() == [1.0, 1.0]
+@pytest.mark.parametrize("predicted", [0, 2, 3, 77, -1, 2**40])
+@pytest.mark.parametrize("ignore", [255, 3, -1, -100, 0])
+def test_ignored_pixels_do_not_count_whatever_was_predicted(ignore, predicted):
+    matrix = counted([1, 1, 2, predicted], [1, 1, 2, ignore], 3, ignore_index=ignore)
+    assert matrix.counts.tolist() == [[0, 0, 0], [0, 2, 0], [0, 0, 1]]
 
 
 def test_nothing_counted_is_nan():
     assert math.isnan(ConfusionMatrix(3).mean_iou())
-    matrix = counted([0, 1], [255, 255], 3)
-    assert matrix.iou().isnan().all() and math.isnan(matrix.mean_iou())
+    for prediction, target in (([0, 1], [255, 255]), ([77, -1], [255, 255]), (torch.zeros(0, 2).long(),) * 2):
+        matrix = counted(prediction, target, 3)
+        assert matrix.iou().isnan().all() and math.isnan(matrix.mean_iou())
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
@@ -76,6 +79,15 @@ def test_batches_count_as_the_whole(batch):
     whole = counted(prediction, target, 5)
     assert torch.equal(streaming.counts, whole.counts) and streaming.mean_iou() == whole.mean_iou()
     assert whole.counts.sum() == (target != 255).sum()
+
+
+@pytest.mark.parametrize("pixels", [1, 10, 125, 126, 127])
+def test_how_many_pixels_are_counted_at_a_time_changes_nothing(monkeypatch, pixels):
+    whole = counted(*draw(3), 5)
+    monkeypatch.setattr(metrics, "PIXELS", pixels)
+    assert torch.equal(counted(*draw(3), 5).counts, whole.counts)
+    with pytest.raises(ValueError, match=r"prediction .*-1\.\.9"):
+        counted([0, 7, -1, 1, 9, 1], [0, 0, 0, 0, 0, 0], 5)
 
 
 def test_mean_is_of_the_pooled_counts_not_of_the_images():
@@ -105,6 +117,11 @@ def test_shapes_that_differ_are_refused():
         ([-1, 1], [0, 1], r"prediction .*-1\.\.1"),
         ([-5, -2], [0, 1], r"prediction .*-5\.\.-2"),
         ([0, 1], [-1, 2], r"target .*-1\.\.2"),
+        ([0, 1], [254, 1], r"target .*1\.\.254"),
+        ([0, 1], [256, 1], r"target .*1\.\.256"),
+        ([2**32, 1], [0, 1], r"prediction .*1\.\.4294967296"),
+        ([0, 1], [0, 2**32], r"target .*0\.\.4294967296"),
+        ([9, 5, 1], [255, 0, 1], r"prediction .*1\.\.5"),  # what stands where the target is ignored is not named
     ],
 )
 def test_value_out_of_range_is_named_and_counts_nothing(prediction, target, message):
@@ -112,3 +129,9 @@ def test_value_out_of_range_is_named_and_counts_nothing(prediction, target, mess
     with pytest.raises(ValueError, match=message):
         matrix.update(torch.tensor(prediction), torch.tensor(target))
     assert matrix.counts.sum() == 0
+
+
+@pytest.mark.parametrize("target", [-1, -99, -101, 3])
+def test_of_the_values_below_zero_only_the_ignored_one_is_a_target(target):
+    with pytest.raises(ValueError, match="target has labels"):
+        counted([0, 0], [target, -100], 3, ignore_index=-100)

@@ -14,7 +14,8 @@ def read_rgb(path: Path) -> Image.Image:
     """The picture in RGB, whatever its mode, turned as its EXIF says."""
     try:
         with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+            ImageOps.exif_transpose(image, in_place=True)  # which loads it; no copy where none is needed
+            return image if image.mode == "RGB" else image.convert("RGB")
     except UNREADABLE as error:
         raise UserError(f"{path}: not a readable image ({first_line(error)}); replace the file or take its id off the list") from error
 

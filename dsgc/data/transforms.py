@@ -36,5 +36,6 @@ def resized(image: Image.Image, size: tuple[int, int], box: Box, *, labels: bool
 
 def to_tensor(image: Image.Image) -> Tensor:
     """RGB picture -> (3, H, W) uint8; palette or grey picture -> (H, W) int64 labels."""
-    array = np.array(image)  # a copy that torch may own
-    return torch.from_numpy(array).permute(2, 0, 1) if array.ndim == 3 else torch.from_numpy(array).long()
+    if image.mode == "RGB":
+        return torch.from_numpy(np.stack([np.asarray(band) for band in image.split()]))
+    return torch.from_numpy(np.array(image)).long()  # of a copy, which torch may own
