@@ -4,11 +4,12 @@
 
 1. papermill runs notebooks/*.ipynb in the order of their names, from the root of the repository, and writes the executed
    copies to _build/stage/notebooks/. The sources are not touched. `-p` sets a parameter of every notebook, as in papermill.
-   With `--stored` nothing runs: the copies are the notebooks as they are, with the outputs they hold.
+   With `--stored` none runs: the copies are the notebooks as they are, with the outputs they hold.
 2. What says nothing to a reader is taken out of the copies: timings, and the cell in which papermill sets parameters.
 3. book/ is copied to _build/stage/book/, so that every page has the path it has in the repository, and the figure of the
    framework is drawn there.
-4. jupyter-book builds _build/html from the stage. A warning is an error.
+4. jupyter-book builds _build/html from the stage; it runs the page of the benchmarks, which draws what their files hold. A
+   warning is an error.
 
 `_build` stands in the repository, or in the folder that `--to` names. A notebook that fails ends the build with the
 traceback of its cell and, as the last line, where it stands; exit code 1.

@@ -24,7 +24,7 @@ from sphinx.ext.napoleon.docstring import GoogleDocstring
 from tested import tests_by_function
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # what the reference documents
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "benchmarks")]  # what the reference documents
 
 EQUATION = re.compile(r"Eq\. \(?(\d+)(?:\)|-\d+)?")
 QUOTED = re.compile(r"(?<![`:\w])`([^`\n]+)`(?!`)")

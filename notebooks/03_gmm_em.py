@@ -359,8 +359,8 @@ chapter.source(gmm.fit)
 # %% [markdown]
 # ## To the end in a fraction of the looks
 #
-# How far is it to the end? Where the components overlap, EM may need thousands of iterations, and each looks at every
-# value. Training, which fits a mixture to each image of each step, therefore goes another way up the same hill. It brings
+# How far is it to the end? Where the components overlap, EM may need hundreds of iterations or more, and each looks at
+# every value. Training, which fits a mixture to each image of each step, therefore goes another way up the same hill. It brings
 # the values together in bins, so that a look costs the same however many pixels there are. It lets EM make its first
 # iterations there, which choose the hill. From then on it makes Newton's steps: with gradient $g$ and curvature $-H$ of the
 # likelihood in the five free parameters $\theta=(\mu_1,\mu_2,\log\sigma_1^2,\log\sigma_2^2,\operatorname{logit}\lambda_2)$,
@@ -371,22 +371,27 @@ chapter.source(gmm.fit)
 #
 # The curvature needs no second pass. With two components a log density is quadratic in $x$, so gradient and curvature
 # are sums of $x^j$, $j\le4$, weighted by $\gamma_{n1}$, $\gamma_{n2}$ and $\gamma_{n1}\gamma_{n2}$. A step that would
-# lower the likelihood is taken back and shortened. The image above, with EM carried on:
+# lower the likelihood is taken back and shortened. Forty validation images, each with the iterations that EM takes
+# until one gains less than $10^{-10}$ nats:
 
-# %% mystnb={"image": {"alt": "Two axes with logarithmic scales: what is left to gain in log-likelihood falls slowly over the iterations of EM; the fit that training uses has arrived after a few dozen looks."}} tags=["hide-input"]
-end = gmm.fit(x.double(), max_iter=20_000, tolerance=0.0)
-counts = [2**k for k in range(13)]
-left_to_gain = [float(end.log_likelihood - gmm.fit(x.double(), max_iter=n, tolerance=0.0).log_likelihood) for n in counts]
-quick = binned.fit(x.double())
-figure, axis = plt.subplots(figsize=(6, 3.2), layout="constrained")
-axis.loglog(counts, np.maximum(left_to_gain, 1e-13), marker="o", ms=4, label="EM over all values")
-axis.axvline(int(quick.n_iter), color="C3", label="looks after which `binned.fit` has arrived")
-axis.set(xlabel="iterations", ylabel="nats still to gain", title="mean log-likelihood below its maximum")
-axis.legend()
+# %% mystnb={"image": {"alt": "For forty images in the order of EM's iterations, which grow from some dozens to a thousand and more, the looks at the bins that training's fit takes, about fifty for every one."}} tags=["hide-input", "nbval-ignore-output"]
+some, inside = made.confidence[:40].flatten(1).double(), foreground[:40].flatten(1)
+slow, cut = gmm.fit(some, inside, max_iter=1000, tolerance=1e-10), gmm.fit(some, inside, max_iter=30, tolerance=0.0)
+quick = binned.fit(some, inside)
+order = slow.n_iter.argsort()
+figure, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
+axis.semilogy(slow.n_iter[order].clamp_min(1), "o", ms=4, color="C0", label="EM: iterations over all values (at most 1000)")
+axis.semilogy(quick.n_iter[order].clamp_min(1), "o", ms=4, color="C3", label="EM, then Newton: looks at the bins")
+axis.set(xlabel="image, in the order of EM's iterations", ylabel="iterations or looks")
+axis.legend(loc="upper left")
 plt.close(figure)
-assert abs(float(end.log_likelihood - quick.log_likelihood)) < 1e-6
-apart = (gmm.noise_probability(x.double(), quick) - gmm.noise_probability(x.double(), end)).abs().max()
-assert apart < 1e-3
+noise = [gmm.noise_probability(some, fitted, inside) for fitted in (quick, slow, cut)]
+settled = slow.converged & (slow.n_iter > 0)
+assert quick.converged.all() and not (quick.log_likelihood < slow.log_likelihood - 1e-3).any()
+off = (noise[0] - noise[1]).abs().amax(1)[settled]
+early = (noise[0] - noise[2]).abs().amax(1)[slow.n_iter > 0]
+print(f"noise probabilities of both agree to {float(off.median()):.0e} in the median image in which EM has come to its end;")
+print(f"cut off after 30 iterations, EM is off by more than 0.1 at some pixel in {int((early > 0.1).sum())} of {len(early)} images")
 figure
 
 # %%
