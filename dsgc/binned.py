@@ -162,7 +162,7 @@ def fit(
     several maxima, and this can be a higher one than EM's. The sums are in float64 and made on the CPU, wherever x is.
 
     Args:
-        x: (B, N) finite values.
+        x: (B, N) values. One that is not finite counts as 0: a network that diverged shows in its losses, and need not fail here.
         mask: (B, N) bool, the values that count; all if None.
         max_iter: limit of looks at the bins, EM's included.
         tolerance: a row has converged when the next of Newton's steps promises less (nats of mean log-likelihood); it is taken.
@@ -176,6 +176,8 @@ def fit(
     if x.ndim != 2 or (mask is not None and mask.shape != x.shape):
         raise ValueError(f"x must be (B, N) and the mask alike, got {tuple(x.shape)}, {None if mask is None else tuple(mask.shape)}")
     x = x.to(torch.promote_types(x.dtype, torch.float32))
+    if not x.sum().isfinite():
+        x = x.nan_to_num(0.0, 0.0, 0.0)
     if x.shape[1] > BINS:
         rows = max(1, BLOCK // x.shape[1])
         masks = [None] * len(x) if mask is None else mask.split(rows)

@@ -175,6 +175,15 @@ def test_an_empty_mask_is_finite_and_noiseless(width):
     assert found.mean.isfinite().all() and found.weight.tolist() == [[0, 1], [0, 1]]
 
 
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("width", [100, 3000])
+def test_a_value_that_is_not_finite_counts_as_0(wrong, width):
+    x = torch.rand(2, width, generator=torch.Generator().manual_seed(4))
+    x[0, 3], zeroed = wrong, x.clone()
+    zeroed[0, 3] = 0
+    assert all(torch.equal(one, other) for one, other in zip(binned.fit(x), binned.fit(zeroed), strict=True))
+
+
 def test_the_result_has_the_dtype_of_the_values_and_at_least_float32():
     x = maps("two humps")
     for dtype, expected in ((torch.float16, torch.float32), (torch.float32, torch.float32), (torch.float64, torch.float64)):
