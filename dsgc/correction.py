@@ -29,9 +29,6 @@ def neighbour_similarity(features: Tensor) -> Tensor:
     Source: the paper, Eq. 18 and 20.
     """
     images, dim, height, width = features.shape
-    largest = torch.maximum(features.amax((1, 2, 3), keepdim=True), -features.amin((1, 2, 3), keepdim=True)).float()  # of each image
-    if not ((largest > 1e-15) & (largest < 1e15)).all():  # squares would leave the range of float32
-        features = features / torch.where(largest > 0, largest, 1)
     sizes = ((height, width), (height - 1, width), (height, width - 1))
     square, vertical, horizontal = (features.new_empty(images, *size, dtype=torch.float32) for size in sizes)
     rows = max(1, BLOCK // (images * dim * width))
@@ -41,6 +38,11 @@ def neighbour_similarity(features: Tensor) -> Tensor:
         square[:, y : y + rows] = here.square().sum(1)
         vertical[:, y : y + rows] = (below * strip[:, :, :-1]).sum(1)  # row i with row i + 1
         horizontal[:, y : y + rows] = (here[..., 1:] * here[..., :-1]).sum(1)
+    longest = square.amax((1, 2))
+    if not (longest.isfinite() & (longest > 1e-24)).all():  # squares left the range of float32, or an image is all zero
+        largest = features.abs().amax((1, 2, 3), keepdim=True)
+        if ((largest > 0) & (largest != 1)).any():
+            return neighbour_similarity(features / torch.where(largest > 0, largest, 1))
     length = square.sqrt_().clamp_min_(1e-12)
     vertical /= length[:, 1:] * length[:, :-1]
     horizontal /= length[..., 1:] * length[..., :-1]
