@@ -108,6 +108,12 @@ def correct(labels: Tensor, noise: Tensor, features: Tensor, *, high: float, low
         raise ValueError(
             f"grids differ: labels {tuple(labels.shape)}, noise {tuple(noise.shape)}, features {tuple(features.shape)}"
         )
+    some = max(1, BLOCK // (len(NEIGHBOURS) * labels[0].numel())) if len(labels) else 1  # images at a time
+    parts = zip(*(maps.split(some) for maps in (labels, noise, features)), strict=True)
+    return torch.cat([_corrected(*part, high, low, tau) for part in parts])
+
+
+def _corrected(labels: Tensor, noise: Tensor, features: Tensor, high: float, low: float, tau: float) -> Tensor:
     similarity = neighbour_similarity(features)
     rule = rules(noise, similarity, high=high, low=low, tau=tau)
     nearest = similarity.nan_to_num(nan=-2.0).max(1, keepdim=True).indices  # (B, 1, h, w); argmax is ten times slower
