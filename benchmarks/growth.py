@@ -16,7 +16,7 @@ import torch
 from measure import alternate, exponent, peak_memory, report_peak, write
 from multiscale import CONFIG, Setting
 
-AGAINST = {"images": (1, 2, 4, 8, 16), "tokens": (49, 100, 196, 400, 784), "classes": (5, 20, 80, 320)}
+AGAINST = {"images": (1, 2, 4, 8, 16), "tokens": (49, 100, 196, 400, 784), "classes": (5, 20, 80, 240)}
 USUAL = {"images": 4, "tokens": 196, "classes": 20}
 
 
