@@ -108,16 +108,13 @@ def correct(labels: Tensor, noise: Tensor, features: Tensor, *, high: float, low
         raise ValueError(
             f"grids differ: labels {tuple(labels.shape)}, noise {tuple(noise.shape)}, features {tuple(features.shape)}"
         )
-    some = max(1, BLOCK // (len(NEIGHBOURS) * labels[0].numel())) if len(labels) else 1  # images at a time
-    parts = zip(*(maps.split(some) for maps in (labels, noise, features)), strict=True)
-    return torch.cat([_corrected(*part, high, low, tau) for part in parts])
-
-
-def _corrected(labels: Tensor, noise: Tensor, features: Tensor, high: float, low: float, tau: float) -> Tensor:
-    similarity = neighbour_similarity(features)
-    rule = rules(noise, similarity, high=high, low=low, tau=tau)
-    nearest = similarity.nan_to_num(nan=-2.0).max(1, keepdim=True).indices  # (B, 1, h, w); argmax is ten times slower
-    copied = _shifted(labels, fill=255).gather(1, nearest).squeeze(1)  # 255 only where no neighbour exists at all
-    corrected = torch.where(rule == 4, copied, labels)
-    corrected = torch.where(rule == 2, 255, corrected)
-    return torch.where((rule == 1) | (rule == 3), 0, corrected)
+    corrected = torch.empty_like(labels)
+    images = max(1, BLOCK // (len(NEIGHBOURS) * max(1, labels.shape[1:].numel())))  # at a time
+    for some in (slice(first, first + images) for first in range(0, len(labels), images)):
+        similarity = neighbour_similarity(features[some])
+        rule = rules(noise[some], similarity, high=high, low=low, tau=tau)
+        nearest = similarity.nan_to_num(nan=-2.0).max(1, keepdim=True).indices  # (B, 1, h, w); argmax is ten times slower
+        copied = _shifted(labels[some], fill=255).gather(1, nearest).squeeze(1)  # 255 only where no neighbour exists at all
+        left = torch.where(rule == 4, copied, torch.where(rule == 2, 255, labels[some]))
+        corrected[some] = torch.where((rule == 1) | (rule == 3), 0, left)
+    return corrected
