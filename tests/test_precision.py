@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from steps import gradients
 
-from dsgc import cam, correction, gmm, method, objective, ptc, refine
+from dsgc import binned, cam, correction, gmm, method, objective, ptc, refine
 from dsgc.build import accelerator_of, build_network
 from dsgc.config import PRESETS
 from dsgc.data import shapes
@@ -96,7 +96,7 @@ def test_maps_labels_mixture_and_losses_are_float32_under_bfloat16(pair, parts, 
         monkeypatch.setattr(module, name, spy)
 
     spies = [
-        (refine, "refine"), (gmm, "fit"), (gmm, "noise_probability"), (correction, "correct"), (correction, "neighbour_similarity"),
+        (refine, "refine"), (binned, "fit"), (gmm, "noise_probability"), (correction, "correct"), (correction, "neighbour_similarity"),
         (ptc, "patch_token_contrast"), (cam, "class_activation_map"), (objective, "segmentation_loss"),
     ]  # fmt: skip
     for module, name in spies:
