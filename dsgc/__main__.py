@@ -1,6 +1,6 @@
 """`python -m dsgc train | resume | evaluate | predict | grid | data | pretrain`: the package from the command line.
 
-A mistake in what the user gave ends in one line on standard error and exit code 2.
+A mistake in what the user gave ends in one line on standard error and exit code 2; with `--debug` the traceback stands above it.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import json
 import os
 import re
 import sys
+import traceback
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from dsgc import grids, runner
 from dsgc.config import PRESETS, Config, preset
 from dsgc.data import shapes, shapes_coco
 from dsgc.data.split import open_split
-from dsgc.errors import UserError
+from dsgc.errors import UserError, check_writable, one_line
 from dsgc.options import (
     EvaluateOptions,
     GridOptions,
@@ -67,6 +68,8 @@ def evaluate(arguments: Sequence[str]) -> None:
     options = _parse(EvaluateOptions, arguments, "evaluate")
     if options.out and (options.out.is_dir() or not options.out.parent.is_dir()):
         raise UserError(f"{options.out}: cannot be written; --out takes a file in a folder that exists")
+    if options.out:
+        check_writable(options.out.parent)
     from dsgc.evaluate import score_run
     from dsgc.predict import score
     from dsgc.record import summary_line, write_json
@@ -201,16 +204,21 @@ COMMANDS = {"train": train, "resume": resume, "evaluate": evaluate, "predict": p
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    debug = "--debug" in arguments
+    arguments = [word for word in arguments if word != "--debug"]
     if not arguments or arguments[0] in ("-h", "--help"):
         print(f"usage: {PROGRAM} COMMAND ...\n")
         print("\n".join(f"  {command.__doc__}" for command in COMMANDS.values()))
+        print("\n  --debug behind any of them: where in the code a mistake was found, the traceback above the line that names it")
         return 0
     try:
         if arguments[0] not in COMMANDS:
             raise UserError(f"command {arguments[0]!r}: unknown; there are {', '.join(COMMANDS)}")
         COMMANDS[arguments[0]](arguments[1:])
-    except UserError as error:
-        print(f"dsgc: {error}", file=sys.stderr)
+    except (UserError, OSError) as error:  # OSError: a file or folder that nothing above expected trouble from
+        if debug:
+            traceback.print_exc()
+        print(f"dsgc: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
 

@@ -1,5 +1,8 @@
 """A mistake in what the user gave, told in one line."""
 
+import tempfile
+from pathlib import Path
+
 
 class UserError(ValueError):
     """What is wrong, where, and the remedy, in one line. The command line prints it and exits with 2."""
@@ -8,3 +11,24 @@ class UserError(ValueError):
 def first_line(error: Exception) -> str:
     """The first line of what a library says went wrong, short enough to stand inside a message of ours."""
     return (str(error).splitlines() or [type(error).__name__])[0][:120]
+
+
+def one_line(error: UserError | OSError) -> str:
+    """What the command line prints. Names of files come from strangers: no character of theirs ends the line or steers the terminal."""
+    text = str(error)
+    if isinstance(error, OSError):
+        text = f"{error.filename or 'a file'}: {error.strerror or first_line(error)}; see to it, or name another file or folder"
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder, and see that files can be written there, before hours are spent on what they would hold.
+
+    Raises:
+        UserError: it cannot be made, or nothing can be written in it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write here ({error.strerror}); choose another folder") from error

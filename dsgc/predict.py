@@ -1,5 +1,6 @@
 """Segmentation of images at test time: several scales and mirror images averaged, optionally a CRF, written as PNG or scored."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from dsgc.data import voc
 from dsgc.data.loading import EvalImages, Images, eval_batches
 from dsgc.data.palette import voc_palette
 from dsgc.data.split import open_images
-from dsgc.errors import UserError
+from dsgc.errors import UserError, check_writable
 from dsgc.evaluate import fitted, open_run, summary
 from dsgc.metrics import ConfusionMatrix
 from dsgc.network import Network
@@ -79,17 +80,24 @@ def predict(run: Path, out: Path, data: str | None, split: str, how: TestTime) -
     networks, saved = load_networks(run)
     pictures = open_images(data or saved.config.data, split)
     out = Path(out) / SERVER / f"comp6_{split}_cls" if isinstance(pictures, voc.Folder) else Path(out)
-    if out.exists() and any(out.iterdir()):
+    if out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out}: already holds predictions; choose another folder or delete it first")
     accelerator = accelerator_of(saved.config)
     network, dataset = networks["teacher"].to(accelerator.device), Images(pictures)
+    new = next((folder for folder in [*reversed(out.parents), out] if not folder.exists()), out)
     accelerator.wait_for_everyone()  # each has seen the folder empty
-    out.mkdir(parents=True, exist_ok=True)
+    check_writable(out)
     stream = segmented(network, dataset, how, workers=saved.config.workers, device=accelerator.device)
-    for name, labels in progress(stream, main=accelerator.is_main_process, total=len(dataset), unit="image"):
-        image = Image.fromarray(labels)
-        image.putpalette(voc_palette().ravel().tolist())
-        image.save(out / f"{name}.png")
+    try:
+        for name, labels in progress(stream, main=accelerator.is_main_process, total=len(dataset), unit="image"):
+            image = Image.fromarray(labels)
+            image.putpalette(voc_palette().ravel().tolist())
+            image.save(out / f"{name}.png")
+    except (UserError, OSError) as error:
+        shutil.rmtree(new, ignore_errors=True)  # a part of the predictions would pass for all
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{out}: cannot be written ({error.strerror}); make room, or choose another folder") from error
     return out
 
 

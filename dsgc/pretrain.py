@@ -4,6 +4,7 @@ One object an image, one class label an image, and classes (`shapes.pretraining_
 `python -m dsgc pretrain dsgc/weights/shapes_encoder.safetensors` makes the file that ships with the package.
 """
 
+import contextlib
 import math
 from multiprocessing import Pool
 from pathlib import Path
@@ -12,11 +13,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from dsgc.data import shapes
+from dsgc.errors import UserError, check_writable, first_line
 from dsgc.network import create_encoder
 
 ENCODER, CROP = "dsgc_vit_nano_patch8", 96  # pixels
@@ -38,7 +41,12 @@ class Recipe(NamedTuple):
 
 
 def pretrain(out: Path, recipe: Recipe = Recipe()) -> float:
-    """Train the encoder to name the one object of each image and write it to `out` in float16; returns held-out accuracy."""
+    """Train the encoder to name the one object of each image and write it to `out` in float16; returns held-out accuracy.
+
+    Raises:
+        UserError: a recipe that cannot be, a file of another ending, or one that cannot be written.
+    """
+    _check(out, recipe)
     images, labels = _images(recipe)
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
@@ -61,12 +69,28 @@ def pretrain(out: Path, recipe: Recipe = Recipe()) -> float:
             if (step + 1) % 250 == 0 or step + 1 == recipe.steps:
                 accuracy = _accuracy(encoder, head, images[:HELD_OUT], labels[:HELD_OUT])
                 bar.set_postfix(loss=f"{loss.item():.2f}", held_out_accuracy=f"{accuracy:.3f}")
-    out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".partial")
     about = {key: str(value) for key, value in recipe._asdict().items()} | {"held_out_accuracy": f"{accuracy:.3f}"}
-    save_file({key: value.half().contiguous() for key, value in encoder.state_dict().items()}, partial, metadata=about)
-    partial.replace(out)
+    try:
+        save_file({key: value.half().contiguous() for key, value in encoder.state_dict().items()}, partial, metadata=about)
+        partial.replace(out)
+    except (OSError, SafetensorError) as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise UserError(f"{out}: cannot be written ({first_line(error)}); make room, or name another file") from error
     return accuracy
+
+
+def _check(out: Path, recipe: Recipe) -> None:
+    """Refuse, before hours of training, what cannot be trained or kept."""
+    if out.suffix != ".safetensors" or out.is_dir():
+        raise UserError(f"{out}: must be the name of a .safetensors file")
+    least = Recipe(kinds=2, images=HELD_OUT + 1, steps=1, batch=1, lr=0, weight_decay=0, label_smoothing=0, seed=0)
+    most = dict.fromkeys(Recipe._fields, 10**9) | {"kinds": len(shapes.pretraining_kinds(10**9)), "label_smoothing": 1}
+    for name, value in recipe._asdict().items():
+        if not getattr(least, name) <= value <= most[name]:
+            raise UserError(f"{name} {value}: must be from {getattr(least, name)} to {most[name]}")
+    check_writable(out.parent)
 
 
 def _draw(task: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -43,6 +43,10 @@ def run_folder(config: Config, main: bool) -> Iterator[Path]:
             write_json(out / "config.json", dataclasses.asdict(config))
         except OSError as error:
             raise UserError(f"{out}: cannot write here ({error.strerror}); choose another folder with --out") from error
+        except UserError:
+            with contextlib.suppress(OSError):
+                out.rmdir()
+            raise
     try:
         yield out
     except UserError:
@@ -59,15 +63,20 @@ def read_config(run: Path) -> Config:
         return Config(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{path}: missing; give a run folder that `python -m dsgc train` began") from error
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: not a run's config ({first_line(error)}); a checkpoint's about.json holds the same values") from error
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write a JSON file whole or not at all."""
+    """Write a JSON file whole or not at all. Raises `UserError` where that is not possible."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=1) + "\n")
-    partial.replace(path)
+    try:
+        partial.write_text(json.dumps(value, indent=1) + "\n")
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise UserError(f"{path}: cannot be written ({error.strerror}); make room, or choose another place with --out") from error
 
 
 def progress(of: Iterable | None = None, *, main: bool, **options: Any) -> tqdm:

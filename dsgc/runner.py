@@ -26,7 +26,7 @@ from typing import Literal, NamedTuple
 from tqdm import tqdm
 
 from dsgc.config import Config
-from dsgc.errors import UserError
+from dsgc.errors import UserError, check_writable
 from dsgc.provenance import code_version, provenance
 
 MACHINE = ("data", "out", "workers", "accumulate", "recompute", "keep_checkpoints")  # fields that say where and how, and change no score
@@ -65,7 +65,7 @@ def look_up(config: Config, folder: Path) -> tuple[State, Result | None]:
         stored = json.loads(path.read_text(encoding="utf-8"))
         result = Result(**{name: stored[name] for name in Result._fields})
         whole = stored["digest"] == digest(result) and result.config == described(config)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         whole = False
     if not whole:
         return "damaged", None
@@ -110,7 +110,7 @@ def durations(folder: Path) -> dict[tuple, float]:
     """Median seconds of the folder's runs by their values of `ALIKE`, whatever code made them."""
     known: dict[tuple, list[float]] = {}
     for path in Path(folder).glob("*.json"):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # `look_up` reports it
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):  # `look_up` reports it
             stored = json.loads(path.read_text(encoding="utf-8"))
             known.setdefault(tuple(stored["config"][name] for name in ALIKE), []).append(stored["about"]["seconds"])
     return {kind: median(seconds) for kind, seconds in known.items()}
@@ -177,11 +177,7 @@ def make_all(runs: Mapping[str, Config], folder: Path, *, jobs: int, say: Callab
     """
     if jobs < 1:
         raise UserError(f"jobs {jobs}: must be 1 or more")
-    try:  # before hours are spent on what could not be kept
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise UserError(f"{folder}: cannot write here ({error.strerror}); choose another folder") from error
+    check_writable(Path(folder))
     states = {label: look_up(config, folder)[0] for label, config in runs.items()}
     waiting = {label: runs[label] for label, state in states.items() if state != "done"}
     for label in waiting:
