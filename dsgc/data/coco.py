@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import tempfile
@@ -20,11 +21,13 @@ from zipfile import BadZipFile
 import numpy as np
 from PIL import Image
 
-from dsgc.data.images import read_rgb
+from dsgc.data.images import check_upright, is_plain, read_rgb
 from dsgc.errors import UserError, first_line
 
-VERSION = 1  # of the cache; another one is not read
+VERSION = 2  # of the cache; another one is not read
 IGNORE = 255
+LONGEST = 65_535  # pixels of a side, as in JPEG
+REMEDY = "correct the file or download it again"
 
 
 class Index(NamedTuple):
@@ -67,6 +70,7 @@ class Instances(NamedTuple):
         from pycocotools import mask as codec
 
         row = self.place[image_id]
+        check_upright(self.folder / str(self.index.files[row]))
         width, height = map(int, self.index.sizes[row])
         if (width, height) != tuple(size):
             raise UserError(
@@ -88,6 +92,8 @@ def open_split(root: str | Path, split: str) -> Instances:
         UserError: no such split, a file of another year, damaged or ambiguous instances, missing images.
     """
     root = Path(root)
+    if not is_plain(split):
+        raise UserError(f"split {split!r}: not the name of a split in {root}; give a folder's name, as train2014")
     path, folder = root / "annotations" / f"instances_{split}.json", root / split
     if not path.is_file():
         there = ", ".join(sorted(p.stem.removeprefix("instances_") for p in path.parent.glob("instances_*.json"))) or "none"
@@ -174,25 +180,49 @@ def build(path: Path, split: str) -> Index:
 def _code(coco: Any, path: Path, image: dict, instance: dict) -> bytes:
     """The compressed run-length code of an instance's mask; empty where it has no area."""
     shape = instance["segmentation"]
-    if isinstance(shape, list):
-        shape = [polygon for polygon in shape if len(polygon) >= 6]  # two points span no area, and would be taken for a box
-        if not shape:
-            return b""
     try:
+        if isinstance(shape, list):
+            shape = [polygon for polygon in shape if len(polygon) >= 6]  # two points span no area, and would be taken for a box
+            if not shape:
+                return b""
+            far = 2 * max(image["width"], image["height"])
+            for polygon in shape:  # the C code below dies of a NaN, and walks along an edge however long it is
+                if not (-far <= min(polygon) and max(polygon) <= far and math.isfinite(sum(polygon))):
+                    raise ValueError("a polygon leads far out of the image")
         code = coco.annToRLE(instance | {"segmentation": shape})
         size, counts = tuple(code["size"]), code["counts"]
+        counts = counts if isinstance(counts, bytes) else counts.encode()
+        if isinstance(shape, dict) and _pixels(counts) != size[0] * size[1]:  # the C code leaves the others as memory has them
+            raise ValueError(f"its runs cover {_pixels(counts)} pixels of {size[1]} x {size[0]}")
     except Exception as error:  # C code underneath: it raises whatever it comes across
-        raise UserError(f"{path}: instance {instance['id']} has no readable segmentation ({first_line(error)})") from error
+        raise UserError(f"{path}: instance {instance['id']} has no readable segmentation ({first_line(error)}); {REMEDY}") from error
     if size != (image["height"], image["width"]):
-        raise UserError(f"{path}: instance {instance['id']} has a mask of {size[1]} x {size[0]}, its image another size")
-    return counts if isinstance(counts, bytes) else counts.encode()
+        raise UserError(
+            f"{path}: instance {instance['id']} has a mask of {size[1]} x {size[0]}, its image another size; {REMEDY}"
+        )
+    return counts
+
+
+def _pixels(code: bytes) -> int:
+    """How many pixels the runs of a compressed code cover: numbers of 5 bits a letter, from the fourth on as differences."""
+    runs, value, shift = [], 0, 0
+    for letter in code:
+        part = letter - 48
+        value, shift = value | (part & 31) << shift, shift + 5
+        if not part & 32:  # the last letter of a number; its highest bit is the sign
+            value -= (part & 16) << (shift - 4)
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value, shift = 0, 0
+        if not 0 <= part < 64 or (runs and runs[-1] < 0):
+            raise ValueError("its run-length code is damaged")
+    return sum(runs)
 
 
 def _checked(path: Path, split: str) -> dict:
     """The content of an instances file, every field that is used there and of its type, every reference with one target."""
     try:
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # the last: brackets in brackets in brackets
         raise UserError(f"{path}: not a readable instances file ({first_line(error)}); download it again") from error
     fields = {
         "images": {"id": int, "file_name": str, "width": int, "height": int},
@@ -206,24 +236,32 @@ def _checked(path: Path, split: str) -> dict:
         for row in rows:
             for name, kind in needed.items():
                 if not isinstance(row, dict) or not isinstance(row.get(name), kind):
-                    raise UserError(f"{path}: an entry of {part!r} lacks {name!r} or has it of another type: {str(row)[:80]}")
+                    raise UserError(f"{path}: an entry of {part!r} lacks {name!r} or has it of another type: {str(row)[:80]!r}; {REMEDY}")
         twice = [value for value, count in Counter(row["id"] for row in rows).items() if count > 1]
         if twice:
             raise UserError(f"{path}: {len(twice)} ids of {part!r} are not unique, the first is {twice[0]}; download the file again")
-    year, wanted = str((content.get("info") or {}).get("year", "")), re.search(r"\d{4}$", split)
+    info, wanted = content.get("info"), re.search(r"\d{4}$", split)
+    year = str(info.get("year", "")) if isinstance(info, dict) else ""
     if year and wanted and year != wanted[0]:
         raise UserError(f"{path}: is of {year}, the split of {wanted[0]}; take the file that belongs to {split}")
     names = Counter(image["file_name"] for image in content["images"])
     for name, count in names.items():
         if count > 1:
             raise UserError(f"{path}: {count} images have the file name {name}; download the file again")
-        if Path(name).name != name or name.startswith(".") or "\\" in name:
-            raise UserError(f"{path}: {name!r} is not a plain file name")
+        if not is_plain(name):
+            raise UserError(f"{path}: {name[:80]!r} is not a plain file name; the images lie in {split}, without folders below it")
+    for row in content["images"]:
+        if not (1 <= row["width"] <= LONGEST and 1 <= row["height"] <= LONGEST):
+            raise UserError(f"{path}: image {row['file_name']} is said to be {row['width']} x {row['height']}; {REMEDY}")
     if not 1 <= len(content["categories"]) <= 254:
-        raise UserError(f"{path}: {len(content['categories'])} categories; 1 to 254 are supported")
+        raise UserError(f"{path}: {len(content['categories'])} categories; it must be 1 to 254")
+    if len({row["name"] for row in content["categories"]}) < len(content["categories"]):
+        raise UserError(f"{path}: two categories have the same name; {REMEDY}")
     images, categories = ({row["id"] for row in content[part]} for part in ("images", "categories"))
     for row in content["annotations"]:
         for name, known in (("image_id", images), ("category_id", categories)):
             if row[name] not in known:
-                raise UserError(f"{path}: instance {row['id']} has {name} {row[name]}, which the file does not list")
+                raise UserError(f"{path}: instance {row['id']} has {name} {row[name]}, which the file does not list; {REMEDY}")
+        if not isinstance(row.get("area", 0), int | float) or not 0 <= row.get("area", 0) <= LONGEST**2:
+            raise UserError(f"{path}: instance {row['id']} has the area {str(row['area'])[:40]!r}, which is none; {REMEDY}")
     return content

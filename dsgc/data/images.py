@@ -1,5 +1,7 @@
 """Pictures and text lists read from disk, the same for every layout; what is wrong with a file becomes one line."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,16 +10,47 @@ from PIL import Image, ImageOps
 from dsgc.errors import UserError, first_line
 
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises for a file that it cannot read
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # no other is tried: whatever its name, an EPS would be run, by Ghostscript
+ORIENTATION = 0x0112  # the EXIF tag: 1 as stored, 2 to 4 mirrored or upside down, 5 to 8 with width and height changed
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """A picture, open; what goes wrong while it is becomes a `UserError`."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            yield image
+    except UNREADABLE as error:
+        raise UserError(f"{path}: not a readable image ({first_line(error)}); replace the file or take its id off the list") from error
 
 
 def read_rgb(path: Path) -> Image.Image:
-    """The picture in RGB, whatever its mode, turned as its EXIF says."""
-    try:
-        with Image.open(path) as image:
-            ImageOps.exif_transpose(image, in_place=True)  # which loads it; no copy where none is needed
-            return image if image.mode == "RGB" else image.convert("RGB")
-    except UNREADABLE as error:
-        raise UserError(f"{path}: not a readable image ({first_line(error)}); replace the file or take its id off the list") from error
+    """The picture in RGB, turned as its EXIF says; an alpha channel is dropped, what lies under it counts."""
+    with _opened(path) as image:
+        if image.mode[0] in "IF":  # Pillow would make white of all that is above 255
+            raise ValueError(f"{image.mode}: more than 8 bits a channel")
+        ImageOps.exif_transpose(image, in_place=True)  # which loads it; no copy where none is needed
+        return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def check_upright(path: Path) -> None:
+    """Refuse a picture to which a mask belongs if EXIF mirrors it, or turns it into one of the same size.
+
+    Masks are drawn on the picture as it is stored or as it is shown: tools differ. Where turning makes another size, the
+    mask's own size tells which; here nothing does, and a wrong guess would score an image against an upside-down mask.
+    """
+    with _opened(path) as image:
+        orientation, square = image.getexif().get(ORIENTATION, 1), image.width == image.height
+    if orientation in (2, 3, 4) or (square and orientation in (5, 6, 7, 8)):
+        raise UserError(
+            f"{path}: EXIF turns it (orientation {orientation}), and whether its mask is turned too cannot be known; "
+            "store the picture as it is to be seen, without the tag"
+        )
+
+
+def is_plain(name: str) -> bool:
+    """Whether this can only be a file's name: no way to another folder, nothing hidden, nothing that steers a terminal."""
+    return name.isprintable() and not {"/", "\\"} & {*name} and not name.startswith(".") and 0 < len(name.encode()) <= 200
 
 
 def read_lines(path: Path) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from dsgc.data import coco, voc
-from dsgc.data.images import Pictures, open_pictures
+from dsgc.data.images import Pictures, is_plain, open_pictures
 from dsgc.errors import UserError
 
 
@@ -46,6 +46,8 @@ def open_images(root: str | Path, split: str) -> voc.Folder | Pictures:
         UserError: there are none, or one that a list names is not there.
     """
     root = Path(root)
+    if not is_plain(split):
+        raise UserError(f"split {split!r}: not the name of a list or of a folder in {root}; leave out where it is and its ending")
     if (root / "JPEGImages").is_dir():
         return voc.open_images(root, split)
     folder = root / split if (root / split).is_dir() else root

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
-from dsgc.data.images import UNREADABLE, read_lines, read_rgb
+from dsgc.data.images import FORMATS, UNREADABLE, check_upright, is_plain, read_lines, read_rgb
 from dsgc.errors import UserError, first_line
 
 CLASSES = (
@@ -95,13 +95,15 @@ def read_classes(root: Path) -> tuple[str, ...]:
 
 def read_list(root: Path, split: str, folder: str = LISTS) -> tuple[list[str], str]:
     """The ids of a list and its path. Ids are plain file names."""
+    if not is_plain(split):
+        raise UserError(f"split {split!r}: not the name of a list in {root / folder}; leave out where it is and its ending")
     path = root / folder / f"{split}.txt"
     if not path.is_file():
         there = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
         raise UserError(f"{path}: no such split; lists found there: {there}")
     ids = list(dict.fromkeys(line.split()[0] for line in read_lines(path)))  # an id named twice counts once
     for image_id in ids:
-        if "/" in image_id or "\\" in image_id or image_id.startswith("."):
+        if not is_plain(image_id):
             raise UserError(f"{path}: {image_id!r} is not an image id; give file names without folder or ending")
     return ids, str(path)
 
@@ -133,9 +135,12 @@ def read_tags(folder: Folder, image_id: str) -> np.ndarray:
     path = folder.root / "Annotations" / f"{image_id}.xml"
     tags = np.zeros(len(folder.classes), np.float32)
     try:
-        names = [item.text or "" for item in ElementTree.parse(path).iterfind("object/name")]
-    except (ElementTree.ParseError, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a readable annotation ({error}); replace the file") from error
+        text = path.read_bytes()
+        if b"<!DOCTYPE" in text.replace(b"\0", b""):  # zeros: in UTF-16 they stand between the letters
+            raise ValueError("it declares a document type, and entities are not expanded")
+        names = [item.text or "" for item in ElementTree.fromstring(text).iterfind("object/name")]
+    except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:  # LookupError: an encoding that nobody knows
+        raise UserError(f"{path}: not a readable annotation ({first_line(error)}); replace the file") from error
     for name in names:
         if name.strip() not in folder.classes:
             raise UserError(f"{path}: class {name.strip()!r} is not one of {', '.join(folder.classes)}; see classes.txt")
@@ -149,8 +154,9 @@ def read_mask(folder: Folder, image_id: str, size: Sequence[int]) -> Image.Image
     path = next((p for p in candidates if p.is_file()), None)
     if path is None:
         raise UserError(f"{candidates[-1]}: missing; evaluation needs the mask of every image of its split")
+    check_upright(folder.root / "JPEGImages" / f"{image_id}.jpg")
     try:
-        with Image.open(path) as mask:
+        with Image.open(path, formats=FORMATS) as mask:
             mask.load()
     except UNREADABLE as error:
         raise UserError(f"{path}: not a readable mask ({first_line(error)}); replace the file") from error
