@@ -21,15 +21,19 @@ def build_network(config: Config, num_classes: int) -> tuple[Network, str]:
             f"crop_size {config.crop_size}: must be a multiple of {config.encoder}'s patch, {encoder.patch_embed.patch_size[0]}"
         )
     report = checkpoint.start_encoder(encoder, config)
-    network = Network(
-        encoder,
-        num_classes,
-        aux_block=config.aux_block,
-        decoder_channels=config.decoder_channels,
-        decoder_dilation=config.decoder_dilation,
-        projector=config.projector,
-        pool=config.tag_pool,
-    )
+    try:
+        network = Network(
+            encoder,
+            num_classes,
+            aux_block=config.aux_block,
+            decoder_channels=config.decoder_channels,
+            decoder_dilation=config.decoder_dilation,
+            projector=config.projector,
+            pool=config.tag_pool,
+        )
+    except RuntimeError as error:  # no memory for that many weights
+        widths = f"decoder_channels {config.decoder_channels}, projector {config.projector}"
+        raise UserError(f"{widths}: the network cannot be made ({first_line(error)}); choose smaller widths") from error
     return network, report
 
 
@@ -37,7 +41,10 @@ def load_networks(run: Path) -> tuple[dict[str, Network], checkpoint.Checkpoint]
     """The networks of a run's newest checkpoint, in evaluation mode."""
     saved = checkpoint.load(run)
     fresh = dataclasses.replace(saved.config, weights="none")
-    networks = {name: build_network(fresh, len(saved.classes))[0].eval() for name in saved.weights}
+    try:
+        networks = {name: build_network(fresh, len(saved.classes))[0].eval() for name in saved.weights}
+    except UserError as error:
+        raise UserError(f"{run}: the network that its about.json describes cannot be made: {error}") from error
     load_weights(networks, saved, run)
     return networks, saved
 

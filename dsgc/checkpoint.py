@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from dsgc.data.split import Split
 from dsgc.errors import UserError, first_line
 
 STATE = "state"  # name of the file that holds what is no network's weights
+FILES = {f"{name}.safetensors" for name in ("teacher", "student", STATE)}  # all that a checkpoint can have beside its description
 
 
 class LoadReport(NamedTuple):
@@ -58,6 +59,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return {key: value for key, value in state.items() if isinstance(value, Tensor)}
 
 
+def _refuse_not_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raise `UserError` if a number is NaN or infinite: every score and every step that came of it would be wrong."""
+    for key in sorted(tensors):
+        if not tensors[key].isfinite().all():
+            raise UserError(f"{path}: {key} holds numbers that are not finite; choose another file, from before training diverged")
+
+
 def load_encoder(encoder: VisionTransformer, path: Path) -> LoadReport:
     """Fill an encoder from a file; position embedding and patch projection are resized to the encoder's grid and patch.
 
@@ -72,7 +80,7 @@ def load_encoder(encoder: VisionTransformer, path: Path) -> LoadReport:
             "choose the encoder that these weights were made with"
         ) from error
     own = encoder.state_dict()
-    for key in own.keys() & state.keys():
+    for key in sorted(own.keys() & state.keys()):
         if own[key].shape != state[key].shape:
             raise UserError(
                 f"{path}: {key} has shape {tuple(state[key].shape)}, the encoder needs {tuple(own[key].shape)}; "
@@ -80,6 +88,7 @@ def load_encoder(encoder: VisionTransformer, path: Path) -> LoadReport:
             )
     if not own.keys() & state.keys():
         raise UserError(f"{path}: none of its {len(state)} tensors belongs to this encoder; choose weights made for it")
+    _refuse_not_finite(path, {key: state[key] for key in own.keys() & state.keys()})
     missing, unexpected = encoder.load_state_dict(state, strict=False)
     return LoadReport(len(own.keys() & state.keys()), tuple(sorted(missing)), tuple(sorted(unexpected)))
 
@@ -187,12 +196,18 @@ def read(folder: Path) -> Checkpoint:
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in about["config"].items()}
         config = Config(**values)
         step, classes, images, files = int(about["step"]), tuple(about["classes"]), str(about["images"]), dict(about["files"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if step < 0:
+            raise ValueError(f"step {step}")
+        if not {"teacher.safetensors", f"{STATE}.safetensors"} <= files.keys() <= FILES:
+            raise ValueError(f"its files are {', '.join(files) or 'none'}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(f"{folder / 'about.json'}: not a checkpoint's description ({first_line(error)})") from error
+    tensors = {}
     for name, expected in files.items():
-        path = folder / Path(name).name
+        path = folder / name
         if not path.is_file() or digest(path) != expected:
             raise UserError(f"{path}: not as it was written ({'damaged' if path.is_file() else 'missing'})")
-    tensors = {Path(name).stem: read_weights(folder / Path(name).name) for name in files}
+        tensors[path.stem] = read_weights(path)
+        _refuse_not_finite(path, tensors[path.stem])
     state = tensors.pop(STATE, {})
     return Checkpoint(step, classes, images, config, tensors, state)

@@ -44,6 +44,8 @@ def create_encoder(name: str, image_size: int, *, pretrained: bool = False) -> V
     Raises:
         UserError: timm knows no such model, or it is not a plain vision transformer with a class token.
     """
+    if ":" in name:  # a checkpoint names its encoder, and must not make timm read another folder or fetch from the hub
+        raise UserError(f"encoder {name!r}: an address; give a name from timm.list_models('vit_*'), and other weights with --weights FILE")
     try:
         encoder = timm.create_model(
             name, pretrained=pretrained, num_classes=0, img_size=image_size, dynamic_img_size=True

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dsgc.errors import UserError
+from dsgc.errors import UserError, first_line
 
 
 def gather(networks: Mapping[str, nn.Module], optimisers: Mapping[str, torch.optim.Optimizer], centre: Tensor) -> dict[str, Tensor]:
@@ -40,7 +40,8 @@ def restore(
             entries = {key: found.get(f"optimiser.{name}.{key}.{parameter}") for key in ("step", "exp_avg", "exp_avg_sq")}
             if entries["step"] is None:  # it had no gradient yet
                 continue
-            if any(entries[key] is None or entries[key].shape != value.shape for key in ("exp_avg", "exp_avg_sq")):
+            shapes = {"step": torch.Size(), "exp_avg": value.shape, "exp_avg_sq": value.shape}
+            if any(entries[key] is None or entries[key].shape != shape for key, shape in shapes.items()):
                 raise UserError(f"the optimiser's state of {name}'s {parameter} is of another network")
             # the step counter stays where AdamW keeps it, on the CPU
             optimisers[name].state[value] = {
@@ -49,15 +50,21 @@ def restore(
             left -= {f"optimiser.{name}.{key}.{parameter}" for key in entries}
     if left:
         raise UserError(f"the state holds {len(left)} tensors that these networks have no place for, as {min(left)}")
+    if found["centre"].shape != centre.shape:
+        raise UserError(f"the state's centre has {found['centre'].numel()} numbers, this network's {centre.numel()}: it is of another")
     centre.copy_(found["centre"])
-    torch.set_rng_state(found["random.torch"])
-    if "random.cuda" in found and torch.cuda.is_available():
-        torch.cuda.set_rng_state(found["random.cuda"])
-    kind, _, *rest = np.random.get_state()
-    words = found["random.numpy"].numpy()
-    np.random.set_state((kind, words[:-1].astype(np.uint32), int(words[-1]), *rest))
-    version, _, gauss = random.getstate()
-    random.setstate((version, tuple(found["random.python"].tolist()), gauss))
+    words, (kind, keys, _, *rest) = found["random.numpy"].numpy(), np.random.get_state()
+    try:
+        if words.shape != (len(keys) + 1,) or not 0 <= words[-1] <= len(keys):  # numpy itself would read on beyond its words
+            raise ValueError("numpy's is of another size")
+        torch.set_rng_state(found["random.torch"])
+        if "random.cuda" in found and torch.cuda.is_available():
+            torch.cuda.set_rng_state(found["random.cuda"])
+        np.random.set_state((kind, words[:-1].astype(np.uint32), int(words[-1]), *rest))
+        version, _, gauss = random.getstate()
+        random.setstate((version, tuple(found["random.python"].tolist()), gauss))
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"the state of the random generators cannot be put back ({first_line(error)}): it is damaged") from error
 
 
 def _generators() -> dict[str, Tensor]:

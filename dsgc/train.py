@@ -51,6 +51,12 @@ def open_data(config: Config) -> Data:
     folder, held_out = open_split(config.data, config.train_split), open_split(config.data, config.val_split)
     if folder.classes != held_out.classes:
         raise UserError(f"{held_out.origin}: its classes are not those of {folder.origin}; take both from one data set")
+    both = sorted(set(folder.ids) & set(held_out.ids))
+    if both:
+        raise UserError(
+            f"{held_out.origin}: {len(both)} of its images are trained on too, the first is {both[0]}, so its score would say "
+            f"nothing; take them off this list or off {folder.origin}"
+        )
     crops = Crops(
         folder,
         size=config.crop_size,
@@ -113,9 +119,14 @@ def _run(config: Config, saved: checkpoint.Checkpoint | None) -> Path:
             raise UserError(f"{data.folder.origin}: its classes are not those of {config.out}; resume on the data that it began with")
         if saved.images != checkpoint.images_of(data.folder):
             raise UserError(f"{data.folder.origin}: its images are not those of {config.out}; resume on the data that it began with")
+        if saved.step > config.steps:
+            raise UserError(f"{config.out}: its checkpoint is of step {saved.step} of {config.steps}; take it and config.json from one run")
         start = saved.step
         load_weights(networks, saved, Path(config.out))
-        state.restore(saved.state, networks, optimisers, centre)
+        try:
+            state.restore(saved.state, networks, optimisers, centre)
+        except UserError as error:
+            raise UserError(f"{config.out}: {error}; delete its checkpoint of step {start} to go on from the one before it") from error
 
     with run_folder(config, main) as out, Log(out / "log.jsonl", config, start, main) as log:
         for line in (f"{len(data.train)} training images from {data.folder.origin}", report):
