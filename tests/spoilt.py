@@ -1,0 +1,208 @@
+"""How files of a data set, weights and checkpoints are spoilt: each gives a function of the folder or file that it damages."""
+
+import json
+import os
+import pickle
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from dsgc import checkpoint
+from dsgc.network import create_encoder
+
+LISTS = "ImageSets/Segmentation"
+ORIENTATION = 0x0112  # EXIF's tag
+
+
+def every(pattern, change):
+    """Change each file of that name."""
+
+    def spoil(root):
+        paths = sorted(root.glob(pattern))
+        assert paths
+        for path in paths:
+            change(path)
+
+    return spoil
+
+
+def write(path, content):
+    return lambda root: (root / path).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def cut(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def text(path):
+    path.write_text("no image")
+
+
+def folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+# pictures
+
+
+def picture(change, **options):
+    """Save what `change` makes of the picture over it."""
+
+    def save(path):
+        with Image.open(path) as image:
+            image.load()
+        change(image).save(path, **options)
+
+    return save
+
+
+def grey(label):
+    return picture(lambda mask: Image.fromarray(np.full(mask.size[::-1], label, np.uint8)))
+
+
+def deep(path):
+    """A grey picture of 16 bits; most of its numbers do not fit into 8."""
+    Image.fromarray((np.arange(128 * 128).reshape(128, 128) * 4).astype(np.uint16)).save(path, format="PNG")
+
+
+def bomb(path):
+    """A PNG of a few bytes that says it has 60,000 x 60,000 pixels."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b""))
+
+
+def turned(orientation, size=(128, 128)):
+    """A picture that is to be shown otherwise than it is stored."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    return lambda path: Image.new("RGB", size, "red").save(path, exif=exif)
+
+
+# COCO
+
+
+def instances(change, split="train2014"):
+    """Change the content of an instances file."""
+
+    def spoil(root):
+        path = root / f"annotations/instances_{split}.json"
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+
+    return spoil
+
+
+def entry(part, **fields):
+    return instances(lambda content: content[part][0].update(fields))
+
+
+def shape(segmentation):
+    return entry("annotations", segmentation=segmentation)
+
+
+def twice(part):
+    return instances(lambda content: content[part].append(content[part][0]))
+
+
+# weights and checkpoints
+
+
+def nano():
+    return create_encoder("dsgc_vit_nano_patch8", 32).state_dict()
+
+
+def safetensors(tensors, data=b""):
+    """A safetensors file with this header, true or not."""
+    header = tensors if isinstance(tensors, bytes) else json.dumps(tensors).encode()
+    return struct.pack("<Q", len(header)) + header + data
+
+
+def tensor(first, last, numbers=4):
+    return {"dtype": "F32", "shape": [numbers], "data_offsets": [first, last]}
+
+
+FORGED = {
+    "of a length beyond the file": struct.pack("<Q", 2**62) + b"{}",
+    "of a length beyond memory": struct.pack("<Q", 2**64 - 1) + bytes(64),
+    "with negative offsets": safetensors({"norm.weight": tensor(-16, 0)}, bytes(16)),
+    "with offsets beyond the file": safetensors({"norm.weight": tensor(0, 2**40, 2**38)}, bytes(16)),
+    "with tensors that overlap": safetensors({"norm.weight": tensor(0, 16), "norm.bias": tensor(8, 24)}, bytes(24)),
+    "with a shape that is not the data's": safetensors({"norm.weight": tensor(0, 16, 10**12)}, bytes(16)),
+    "that is no JSON": safetensors(b"\xff" * 16, bytes(16)),
+    "with brackets without end": safetensors(b"[" * 100_000),
+}
+
+
+class Code:
+    """A pickle of it makes a file as soon as it is loaded."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return open, (str(self.marker), "w")
+
+
+def with_code(save, marker):
+    """Weights whose pickle runs code; the check is that a plain unpickler would run it."""
+
+    def make(path):
+        save({"norm.weight": torch.zeros(128), "more": Code(marker)}, path)
+
+    return make
+
+
+def pickled(value, path):
+    path.write_bytes(pickle.dumps(value))
+
+
+def newest(run: Path) -> Path:
+    return checkpoint.checkpoints(run)[-1]
+
+
+def about(change):
+    """Change what a checkpoint says of itself."""
+
+    def spoil(run):
+        path = newest(run) / "about.json"
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+
+    return spoil
+
+
+def forged(name, content):
+    """Put something else in place of a checkpoint's file, with the digest that belongs to it."""
+
+    def spoil(run):
+        path = newest(run) / name
+        path.write_bytes(content) if isinstance(content, bytes) else content(path)
+        about(lambda said: said["files"].update({name: checkpoint.digest(path)}))(run)
+
+    return spoil
+
+
+def tensors(name, change):
+    """Change the tensors of a checkpoint's file, with the digest that belongs to them."""
+
+    def rewrite(path):
+        found = load_file(path)
+        save_file(found | change(found), path)
+
+    return forged(name, rewrite)

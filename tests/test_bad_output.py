@@ -1,0 +1,135 @@
+"""Places that cannot be written to: every command that writes refuses them in one line, and leaves nothing half-written there."""
+
+import contextlib
+import resource
+
+import pytest
+import torch
+from refusal import refused, refused_by_both, tree
+
+import dsgc.pretrain
+from dsgc.__main__ import main
+from dsgc.data import shapes, shapes_coco
+from dsgc.predict import TestTime, predict
+from dsgc.pretrain import Recipe, pretrain
+from dsgc.train import train
+
+TestTime.__test__ = False  # no test, though its name begins like one
+SMALL = {"train": 2, "val": 1}
+RECIPE = ["--images", "3", "--steps", "1", "--batch", "1", "--kinds", "2"]
+
+
+@pytest.fixture(scope="module")
+def run(tiny, tmp_path_factory):
+    return train(tiny(out=str(tmp_path_factory.mktemp("sound") / "run"), steps=1, warmup_steps=0, pictures=0))
+
+
+@pytest.fixture
+def writers(run, arguments, tiny, monkeypatch):
+    """Each command that writes, but for `grid`: as words and as the function behind it, both for a place to write to."""
+    monkeypatch.setattr(dsgc.pretrain, "HELD_OUT", 1)
+    monkeypatch.setattr(dsgc.pretrain, "_images", lambda _: (torch.zeros(3, 3, 128, 128, dtype=torch.uint8), torch.arange(3) % 2))
+    sizes = [word for name, count in SMALL.items() for word in (f"--{name}", str(count))]
+    recipe, ending = Recipe(images=3, steps=1, batch=1, kinds=2), ".safetensors"
+    return {
+        "train": (lambda out: arguments(out=str(out)), lambda out: train(tiny(out=str(out)))),
+        "predict": (lambda out: ["predict", run, out, "--split", "val"], lambda out: predict(run, out, None, "val", TestTime())),
+        "evaluate": (lambda out: ["evaluate", run, "--out", out], None),
+        "data shapes": (lambda out: ["data", "shapes", out, *sizes, "--dev", "1"], lambda out: shapes.write(out, sizes=SMALL)),
+        "data shapes-coco": (
+            lambda out: ["data", "shapes-coco", out, *sizes],
+            lambda out: shapes_coco.write(out, sizes={"train2014": 2, "val2014": 1}),
+        ),
+        "pretrain": (lambda out: ["pretrain", f"{out}{ending}", *RECIPE], lambda out: pretrain(out.with_suffix(ending), recipe)),
+    }
+
+
+def check(writer, out, folder, capsys, *named):
+    words, call = writer
+    if call is None:
+        before = tree(folder)
+        refused(words(out), capsys, *named)
+        assert tree(folder) == before
+    else:
+        refused_by_both(words(out), lambda: call(out), folder, capsys, *named)
+
+
+WRITERS = ["train", "predict", "evaluate", "data shapes", "data shapes-coco", "pretrain"]
+
+
+@contextlib.contextmanager
+def full(most):
+    """No file can grow beyond so many bytes: what a full disk, or a quota, does to whoever writes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("command", WRITERS)
+def test_a_full_disk(command, writers, tmp_path, capsys):
+    with full(64):
+        check(writers[command], tmp_path / "out", tmp_path, capsys, str(tmp_path / "out"), "cannot")
+
+
+@pytest.mark.parametrize("command", WRITERS)
+def test_a_folder_in_which_nothing_can_be_written(command, writers, tmp_path, capsys):
+    """One of the system's: root may write in any other."""
+    words, _ = writers[command]
+    refused(words("/proc/out"), capsys, "/proc", "cannot")
+
+
+@pytest.mark.parametrize("command", ["train", "predict", "data shapes", "data shapes-coco"])
+@pytest.mark.parametrize("out", ["file", "file/out"])
+def test_a_file_in_the_way(command, out, writers, tmp_path, capsys):
+    (tmp_path / "file").write_text("kept")
+    check(writers[command], tmp_path / out, tmp_path, capsys, str(tmp_path / out))
+
+
+@pytest.mark.parametrize("command", ["evaluate", "pretrain"])
+def test_a_file_in_the_way_of_the_folder_of_a_file(command, writers, tmp_path, capsys):
+    (tmp_path / "file").write_text("kept")
+    check(writers[command], tmp_path / "file/out", tmp_path, capsys, str(tmp_path / "file"), "cannot")
+
+
+@pytest.mark.parametrize("command", ["train", "predict", "evaluate", "data shapes", "data shapes-coco"])
+def test_a_folder_that_holds_something(command, writers, tmp_path, capsys):
+    held = tmp_path / "results/VOC2012/Segmentation/comp6_val_cls"
+    held.mkdir(parents=True)
+    (held / "metrics.json").write_text("precious")
+    check(writers[command], tmp_path, tmp_path, capsys, str(tmp_path))
+
+
+@pytest.mark.parametrize("command", ["train", "data shapes", "data shapes-coco"])
+def test_a_folder_that_holds_another_run(command, writers, run, capsys):
+    check(writers[command], run, run, capsys, str(run), "another")
+
+
+def test_training_names_the_command_that_goes_on_with_the_run_that_is_there(tmp_path, arguments, capsys):
+    (tmp_path / "config.json").write_text("{}")
+    before = tree(tmp_path)
+    refused(arguments(out=str(tmp_path)), capsys, f"python -m dsgc resume {tmp_path}", "--out")
+    assert tree(tmp_path) == before
+
+
+def test_a_used_run_folder_is_refused_before_the_data_are_read(tmp_path, arguments, capsys):
+    (tmp_path / "metrics.json").write_text("{}")
+    refused(arguments(out=str(tmp_path), data=str(tmp_path / "no data")), capsys, "not an empty folder")
+
+
+def test_scores_replace_those_that_are_there_whole_or_not_at_all(run, tmp_path, capsys):
+    scores = tmp_path / "scores.json"
+    scores.write_text("old")
+    with full(64):
+        refused(["evaluate", run, "--out", scores], capsys, str(scores), "cannot be written")
+    assert tree(tmp_path) == {"scores.json": b"old"}
+    assert main(["evaluate", str(run), "--out", str(scores)]) == 0 and scores.read_text() != "old"
+
+
+def test_predictions_of_a_part_of_the_images_are_taken_away_again(run, shapes_copy, tmp_path, capsys):
+    (shapes_copy / "JPEGImages/val_00002.jpg").write_text("no image")
+    words = ["predict", run, tmp_path / "out/of/the/way", "--data", shapes_copy, "--split", "val"]
+    call = lambda: predict(run, tmp_path / "out/of/the/way", str(shapes_copy), "val", TestTime())  # noqa: E731
+    refused_by_both(words, call, tmp_path, capsys, "val_00002.jpg", "not a readable image")
