@@ -18,14 +18,15 @@ def class_activation_map(tokens: Tensor, weight: Tensor, *, subtract_minimum: bo
         subtract_minimum: take the smallest activation of each map off before dividing (as ToCo does); the paper's
             Eq. 1 does not, and a map that is positive everywhere then stays flat.
     Returns:
-        (B, C, h, w) in [0, 1]; all zero for a class that no token activates.
+        (B, C, h, w) in [0, 1], 1 where a class is seen most; all zero for a class that no token activates. Activations that
+        overflow their type are not handled.
     Source: the paper, Eq. 1-2; Zhou et al. 2016; Ru et al. 2023.
     """
     activation = torch.einsum("bdhw,cd->bchw", tokens, weight).relu()  # (B, C, h, w)
     if subtract_minimum:
         activation = activation - activation.amin((-2, -1), keepdim=True)
     peak = activation.amax((-2, -1), keepdim=True)  # (B, C, 1, 1)
-    return activation / peak.clamp_min(torch.finfo(peak.dtype).tiny)
+    return activation / torch.where(peak == 0, 1, peak)  # a flat map without its minimum is 0, and so its gradient stays finite
 
 
 def tagged(cam: Tensor, tags: Tensor) -> Tensor:

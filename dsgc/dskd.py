@@ -45,6 +45,7 @@ def flip_similarity_loss(
         student_tokens: middle-layer tokens (B, D, h, w) of the image as it is.
         axis: "channels" compares each channel as a vector over the h * w tokens and averages over the D channels, as
             the paper writes it (1/c, c the number of channels); "tokens" compares each token as a vector over channels.
+            Lengths do not matter from 1e-8 to 1e19; a shorter vector fades to zero, a longer one counts as zero.
     Returns:
         A scalar in [-1, 1]; -1 when both agree up to scale.
     Source: the paper, Eq. 7.

@@ -25,7 +25,8 @@ def patch_token_contrast(tokens: Tensor, labels: Tensor, total: Tensor | None = 
     its unit vectors, less the diagonal; so no N x N matrix is ever built: time and memory grow with N, not N^2.
 
     Args:
-        tokens: patch tokens of the last layer (B, D, h, w).
+        tokens: patch tokens of the last layer (B, D, h, w). Their lengths do not matter from 1e-12 to 1e19; a shorter token
+            counts the less the shorter it is, a longer one, whose square float32 cannot hold, as zero.
         labels: patch labels (B, h, w) int64, 0..254, or 255 for no label.
         total: `pairs` of the whole batch, if this is a part of one; the values of all parts add up to that of the batch.
     Returns:

@@ -54,7 +54,7 @@ def refine(maps: Tensor, images: Tensor, *, dilations: Sequence[int] = (1, 2, 4,
 
     Args:
         maps: (B, C, h, w), any range.
-        images: (B, 3, h, w) in any linear colour scale (normalised or not), at the maps' resolution.
+        images: (B, 3, h, w) in any linear colour scale (normalised or not) of numbers up to 1e10, at the maps' resolution.
         dilations: distances in pixels at which the eight neighbours are taken.
         iterations: number of averagings; 0 returns the maps as they are.
     Returns:
