@@ -17,6 +17,7 @@ from dsgc.gmm import BLOCK, Mixture
 BINS = 2048  # to a row
 COARSE = 256  # of these, wider ones, where the climb begins
 LEVELS = 16  # to a bin; values are rounded to them
+NEAREST = 1e-30  # values no further apart are one: a float32 could not hold what scales them to levels
 EM_FIRST = 40  # iterations; fewer have been seen to leave a map of a single hump on another hill than EM
 SIGN = np.array([-1, 1])  # of the logit, for the first weight and the second
 HANKEL = np.add.outer(np.arange(3), np.arange(3))
@@ -35,7 +36,8 @@ def histogram(x: Tensor, mask: Tensor | None, bins: int) -> tuple[Tensor, Tensor
         lowest, highest = x + out, x - out
     low = lowest.amin(1, keepdim=True).nan_to_num(posinf=0.0)  # (B, 1)
     high = highest.amax(1, keepdim=True).maximum(low)
-    scale = torch.where(high > low, (levels - 1) / (high - low), 1)
+    apart = high - low > NEAREST
+    scale = torch.where(apart, (levels - 1) / (high - low).where(apart, 1), 1)
     place = (lowest - low).mul_(scale).add_(0.5).clamp_(max=levels).to(torch.int32)  # (B, N); `levels` is for what does not count
     place += (levels + 1) * torch.arange(len(x), device=x.device, dtype=torch.int32)[:, None]
     found = torch.bincount(place.flatten(), minlength=len(x) * (levels + 1)).view(len(x), levels + 1)[:, :levels].double()

@@ -31,7 +31,7 @@ def neighbour_similarity(features: Tensor) -> Tensor:
     images, dim, height, width = features.shape
     sizes = ((height, width), (height - 1, width), (height, width - 1))
     square, vertical, horizontal = (features.new_empty(images, *size, dtype=torch.float32) for size in sizes)
-    rows = max(1, BLOCK // (images * dim * width))
+    rows = max(1, BLOCK // max(1, images * dim * width))
     for y in range(0, height, rows):
         strip = features[:, :, y : y + rows + 1].float()  # with one row of the next
         here, below = strip[:, :, :rows], strip[:, :, 1:]
