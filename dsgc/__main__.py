@@ -1,6 +1,7 @@
 """`python -m dsgc train | resume | evaluate | predict | grid | data | pretrain`: the package from the command line.
 
 A mistake in what the user gave ends in one line on standard error and exit code 2; with `--debug` the traceback stands above it.
+Ctrl-C and SIGTERM end in one line too, with the exit codes 130 and 143.
 """
 
 import contextlib
@@ -22,7 +23,7 @@ from dsgc import grids, runner
 from dsgc.config import PRESETS, Config, preset
 from dsgc.data import shapes, shapes_coco
 from dsgc.data.split import open_split
-from dsgc.errors import UserError, check_writable, one_line
+from dsgc.errors import Stopped, UserError, check_writable, one_line
 from dsgc.options import (
     EvaluateOptions,
     GridOptions,
@@ -220,6 +221,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"dsgc: {one_line(error)}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt as stop:
+        print(f"dsgc: {str(stop) or 'interrupted'}", file=sys.stderr)
+        return stop.code if isinstance(stop, Stopped) else 130
     return 0
 
 

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
 from dsgc.config import Config
 from dsgc.data.split import Split
-from dsgc.errors import UserError, first_line
+from dsgc.errors import UserError, first_line, resuming
 
 STATE = "state"  # name of the file that holds what is no network's weights
 FILES = {f"{name}.safetensors" for name in ("teacher", "student", STATE)}  # all that a checkpoint can have beside its description
@@ -59,11 +60,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return {key: value for key, value in state.items() if isinstance(value, Tensor)}
 
 
+def _not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of a tensor with a number that is NaN or infinite, if there is one."""
+    return next((key for key in sorted(tensors) if not tensors[key].isfinite().all()), None)
+
+
 def _refuse_not_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Raise `UserError` if a number is NaN or infinite: every score and every step that came of it would be wrong."""
-    for key in sorted(tensors):
-        if not tensors[key].isfinite().all():
-            raise UserError(f"{path}: {key} holds numbers that are not finite; choose another file, from before training diverged")
+    """Raise `UserError` if a number is not finite: every score and every step that came of it would be wrong."""
+    if key := _not_finite(tensors):
+        raise UserError(f"{path}: {key} holds numbers that are not finite; choose another file, from before training diverged")
 
 
 def load_encoder(encoder: VisionTransformer, path: Path) -> LoadReport:
@@ -112,25 +117,41 @@ def save(
     """Write weights and state to `folder`/step_NNNNNN and keep the newest `keep_checkpoints`.
 
     The folder gets its name once all of it is on the disk; its description holds a digest of every file.
+
+    Raises:
+        UserError: a number is not finite, or it cannot be written. Older checkpoints stay, and nothing half-written does.
     """
-    target = folder / f"step_{step:06d}"
+    run, target = folder.parent, folder / f"step_{step:06d}"
     partial = folder / f".{target.name}.partial"
-    for stale in folder.glob(".step_*.partial"):  # of a process that was killed while it wrote
-        shutil.rmtree(stale, ignore_errors=True)
-    partial.mkdir(parents=True)
     parts = {name: network.state_dict() for name, network in networks.items()} | {STATE: state}
     for name, tensors in parts.items():
-        save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, partial / f"{name}.safetensors")
-    files = {path.name: digest(path) for path in sorted(partial.iterdir())}
-    about = {"step": step, "classes": data.classes, "images": images_of(data), "config": dataclasses.asdict(config), "files": files}
-    (partial / "about.json").write_text(json.dumps(about, indent=1))
-    for path in [*partial.iterdir(), partial]:
-        _to_disk(path)
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(partial, target)
-    _to_disk(folder)
-    for old in checkpoints(folder.parent)[: -config.keep_checkpoints]:
-        shutil.rmtree(old)
+        if bad := _not_finite(tensors):
+            raise UserError(
+                f"{run}: after step {step} {bad} of the {name} is not finite: training diverged, and the checkpoints before it are "
+                "kept; train again with a smaller --lr"
+            )
+    try:
+        for stale in folder.glob(".step_*.partial"):  # of a process that was killed while it wrote
+            shutil.rmtree(stale, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for name, tensors in parts.items():
+            save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, partial / f"{name}.safetensors")
+        files = {path.name: digest(path) for path in sorted(partial.iterdir())}
+        about = {"step": step, "classes": data.classes, "images": images_of(data), "config": dataclasses.asdict(config), "files": files}
+        (partial / "about.json").write_text(json.dumps(about, indent=1))
+        for path in [*partial.iterdir(), partial]:
+            _to_disk(path)
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(partial, target)
+        _to_disk(folder)
+        for old in checkpoints(run)[: -config.keep_checkpoints]:
+            shutil.rmtree(old)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)  # it would keep the disk full
+        raise UserError(
+            f"{run}: the checkpoint of step {step} cannot be written ({first_line(error)}); those before it are kept: "
+            f"make room and go on with {resuming(run)}"
+        ) from error
     return target
 
 

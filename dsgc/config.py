@@ -146,6 +146,7 @@ class Config:
             raise UserError(f"crop_ratio {self.crop_ratio}: two ratios, 0 < smallest <= largest")
 
 
+LARGEST = 1e15  # of a number that is not whole
 POSITIVE = (
     "crop_size", "steps", "batch_size", "lr", "student_lr", "head_lr_factor", "student_temperature",
     "teacher_temperature", "aux_block", "decoder_channels", "decoder_dilation", "label_stride", "eval_batch", "log_every",
@@ -176,6 +177,8 @@ def _check_type(name: str, value: Any, hint: Any) -> None:
     elif hint is float:
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise UserError(f"{name} {value!r}: must be a finite number")
+        if abs(value) > LARGEST:
+            raise UserError(f"{name} {value!r}: must be at most {LARGEST:.0e}, or products of it leave the range of float32")
     elif not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise UserError(f"{name} {value!r}: must be of type {hint.__name__}")
 

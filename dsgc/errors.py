@@ -8,6 +8,21 @@ class UserError(ValueError):
     """What is wrong, where, and the remedy, in one line. The command line prints it and exits with 2."""
 
 
+class Stopped(KeyboardInterrupt):
+    """A run that a signal ended, at a checkpoint from which it can go on. Like Ctrl-C it is no `Exception`, so that no loop
+    over many runs takes it for the failure of one."""
+
+    def __init__(self, number: int, where: str = ""):
+        super().__init__(where)
+        self.number = number
+        self.code = 128 + number  # as a shell has it for a program that a signal ended
+
+
+def resuming(run: str | Path) -> str:
+    """The command that goes on with a run."""
+    return f"`python -m dsgc resume {run}`"
+
+
 def first_line(error: Exception) -> str:
     """The first line of what a library says went wrong, short enough to stand inside a message of ours."""
     return (str(error).splitlines() or [type(error).__name__])[0][:120]

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dsgc.config import Config
-from dsgc.errors import UserError, first_line
+from dsgc.errors import UserError, first_line, resuming
 
 
 def refuse_used(out: str) -> Path:
     """The run folder, if nothing is in it yet. Raises `UserError` otherwise."""
     folder = Path(out)
     if (folder / "config.json").is_file():
-        raise UserError(f"{folder}: holds a run; `python -m dsgc resume {folder}` goes on with it, --out names another folder")
+        raise UserError(f"{folder}: holds a run; {resuming(folder)} goes on with it, --out names another folder")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: already there and not an empty folder; choose another with --out or delete it first")
     return folder
@@ -95,7 +95,8 @@ class Log:
     def __init__(self, path: Path, config: Config, start: int, main: bool):
         self.path, self.config, self.main = path, config, main
         self.bar = progress(main=main, total=config.steps, initial=start, unit="step")
-        self.waiting: list[dict[str, Tensor]] = []
+        self.waiting: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
+        self.skipped = 0  # steps since the last line
         self.started = time.perf_counter()
         if main:
             kept = [line for line in self._lines() if line["step"] <= start]
@@ -119,22 +120,35 @@ class Log:
         return any(line["step"] == step and "scores" in line for line in self._lines())
 
     def step(
-        self, step: int, stage: str, losses: dict[str, Tensor], monitors: dict[str, Tensor], facts: dict[str, float]
+        self,
+        step: int,
+        stage: str,
+        losses: dict[str, Tensor],
+        monitors: dict[str, Tensor],
+        facts: dict[str, float],
+        *,
+        sound: bool = True,
+        last: bool = False,
     ) -> None:
-        """Note one step; every `log_every` steps, at a checkpoint and at a change of stage, write the means since the last line."""
-        self.waiting.append({name: value.detach() for name, value in (losses | monitors).items()})
+        """Note one step; every `log_every` steps, at a checkpoint, a change of stage and the `last` one, write the means since
+        the last line. A step that is not `sound` was skipped: it is counted, and left out of the means."""
+        self.skipped += not sound
+        if sound:
+            self.waiting.append(({name: value.detach() for name, value in losses.items()}, monitors))
         self.bar.update()
         due = (self.config.log_every, self.config.checkpoint_every)  # with a checkpoint, so that none waits when a run goes on
-        if all((step + 1) % every for every in due) and step + 1 not in (self.config.steps, self.config.warmup_steps):
+        if not last and all((step + 1) % every for every in due) and step + 1 not in (self.config.steps, self.config.warmup_steps):
             return
-        means = {key: float(torch.stack([line[key] for line in self.waiting]).mean()) for key in self.waiting[-1]}
         now = time.perf_counter()
-        rate = len(self.waiting) * self.config.batch_size / (now - self.started)
-        shown = {name: means.pop(name) for name in losses}
-        postfix = {"stage": stage, "images/s": f"{rate:.0f}"} | {name: f"{value:.3f}" for name, value in shown.items()}
-        self.bar.set_postfix(postfix)
-        self._write({"step": step + 1, "stage": stage, "losses": shown, "images_per_second": round(rate, 2)} | facts | means)
-        self.waiting, self.started = [], now
+        line: dict = {"step": step + 1, "stage": stage}
+        if self.waiting:
+            shown, means = (_means(parts) for parts in zip(*self.waiting, strict=True))
+            rate = len(self.waiting) * self.config.batch_size / max(now - self.started, 1e-9)
+            postfix = {"stage": stage, "images/s": f"{rate:.0f}"} | {name: f"{value:.3f}" for name, value in shown.items()}
+            self.bar.set_postfix(postfix)
+            line |= {"losses": shown, "images_per_second": round(rate, 2)} | facts | means
+        self._write(line | ({"skipped": self.skipped} if self.skipped else {}))
+        self.waiting, self.skipped, self.started = [], 0, now
 
     def scores(self, step: int, scores: dict) -> None:
         """Write an evaluation."""
@@ -151,11 +165,21 @@ class Log:
         return found
 
     def _write(self, line: dict) -> None:
-        if self.main:
+        if not self.main:
+            return
+        try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
                 file.flush()
                 os.fsync(file.fileno())  # a checkpoint that is on the disk has its log there too
+        except OSError as error:
+            remedy = f"make room and go on with {resuming(self.config.out)}"
+            raise UserError(f"{self.path}: cannot be written ({error.strerror}); {remedy}") from error
+
+
+def _means(found: Sequence[dict[str, Tensor]]) -> dict[str, float]:
+    """The mean of each value over several steps."""
+    return {key: float(torch.stack([values[key] for values in found]).mean()) for key in found[-1]}
 
 
 def summary_line(scores: dict) -> str:

@@ -1,14 +1,18 @@
 """The training loop: schedule, forward, backward, step, EMA, log, evaluate, save."""
 
+import contextlib
 import copy
 import dataclasses
 import math
+import signal
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from accelerate import Accelerator
 from accelerate.utils import set_seed
-from safetensors import SafetensorError
+from torch import Tensor
 from tqdm import tqdm
 
 from dsgc import checkpoint, dskd, parallel, pictures, state
@@ -16,12 +20,15 @@ from dsgc.build import accelerator_of, build_network, load_weights
 from dsgc.config import Config
 from dsgc.data.loading import Crops, EvalImages, TrainBatch, train_batches
 from dsgc.data.split import Split, open_split
-from dsgc.errors import UserError, first_line
+from dsgc.errors import Stopped, UserError, resuming
 from dsgc.evaluate import evaluate
 from dsgc.network import Network
 from dsgc.objective import stage_at, stage_weights
 from dsgc.record import Log, read_config, refuse_used, run_folder, write_json
-from dsgc.step import Part, backward
+from dsgc.step import Part, Step, backward
+from dsgc.stopping import Signals
+
+PATIENCE = 10  # steps in a row without a finite loss, after which a run ends
 
 
 def learning_rate(step: int, config: Config) -> float:
@@ -78,7 +85,9 @@ def train(config: Config) -> Path:
     """Train as the config says and return the run folder: config.json, log.jsonl, metrics.json, checkpoints/, pictures/.
 
     Raises:
-        UserError: a mistake in data, weights or configuration. Found before the first step, it leaves nothing behind.
+        UserError: a mistake in data, weights or configuration. Found before the first step, it leaves nothing behind; found
+            later, or where training diverges, it leaves a run that can go on.
+        Stopped: Ctrl-C or SIGTERM came; the step was finished, and `resume` goes on after it.
     """
     refuse_used(config.out)  # before minutes are spent on reading the data
     return _run(config, None)
@@ -110,7 +119,6 @@ def _run(config: Config, saved: checkpoint.Checkpoint | None) -> Path:
     parallel.same_everywhere(teacher)
     two = config.distillation and config.supervision == "tags"
     networks = {"teacher": teacher} | ({"student": copy.deepcopy(teacher)} if two else {})
-    student = networks.get("student")
     rates = {"teacher": config.lr, "student": config.student_lr}
     optimisers = {name: optimiser(network, rates[name], config) for name, network in networks.items()}
     centre, start = torch.zeros(config.projector[2], device=device), 0
@@ -128,65 +136,121 @@ def _run(config: Config, saved: checkpoint.Checkpoint | None) -> Path:
         except UserError as error:
             raise UserError(f"{config.out}: {error}; delete its checkpoint of step {start} to go on from the one before it") from error
 
-    with run_folder(config, main) as out, Log(out / "log.jsonl", config, start, main) as log:
+    with run_folder(config, main) as out, Log(out / "log.jsonl", config, start, main) as log, Signals(device) as signals:
         for line in (f"{len(data.train)} training images from {data.folder.origin}", report):
             log.say(line)
+        done = kept = start  # steps that are done, and those of them that a checkpoint has
+        skipped = 0  # in a row
 
-        def score() -> None:
-            log.scores(done, evaluate(networks, data.val, config, device, config.eval_images))
+        def save() -> None:
+            nonlocal kept
+            kept = done  # whatever comes of it: a second attempt would fail alike
+            if main:
+                found = state.gather(networks, optimisers, centre)
+                checkpoint.save(out / "checkpoints", networks, found, config, data.folder, done)
 
-        done = start
-        if start and scored_during(start, config) and not log.has_scores(start):
-            score()  # the run was killed between the checkpoint and the evaluation that follows it
-        batches = train_batches(
-            data.train, batch=config.batch_size, seed=config.seed, start=start, stop=config.steps, workers=config.workers,
-            share=share,
-        )  # fmt: skip
-        for step, batch in enumerate(batches, start):
-            stage = stage_at(step, 0 if config.supervision == "masks" else config.warmup_steps)
-            weights = loss_weights(stage, config)
-            parts = parts_of(batch, size, device)
-            made = backward(teacher, student, parts, stage, weights, centre, config, accelerator)
-            rate = learning_rate(step, config)
-            trained = networks if stage == "warm-up" else {"teacher": teacher}
-            for name, network in trained.items():
-                if config.gradient_clip:
-                    torch.nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
-                for group in optimisers[name].param_groups:
-                    group["lr"] = group["base"] * rate
-                optimisers[name].step()
-                optimisers[name].zero_grad(set_to_none=True)
+        @contextlib.contextmanager
+        def reading() -> Iterator[None]:
+            """Where images are read; one may be gone by now, or the processes that load them."""
+            try:
+                yield
+            except UserError as error:
+                raise UserError(f"{error}; {done} steps are kept, {resuming(out)} goes on" if done else str(error)) from error
 
-            momentum = 0.0
-            if two and stage == "expansion":
-                progress = (step - config.warmup_steps) / max(config.steps - config.warmup_steps, 1)
-                momentum = dskd.momentum_at(progress, config.ema_momentum)
-                dskd.ema_update(student, teacher, momentum)
-                if made.projected is not None and config.centre_momentum < 1:
-                    dskd.centre_update(centre, made.projected, config.centre_momentum)
-            log.step(step, stage, made.losses, made.monitors, {"lr": config.lr * rate, "momentum": momentum})
+        def score(images: int) -> dict:
+            with reading(), signals.at_once():
+                return evaluate(networks, data.val, config, device, images)
 
-            done = step + 1
-            if main and (done % config.checkpoint_every == 0 or done == config.steps):
-                kept = state.gather(networks, optimisers, centre)
-                try:
-                    checkpoint.save(out / "checkpoints", networks, kept, config, data.folder, done)
-                except (OSError, SafetensorError) as error:
+        try:
+            if start and scored_during(start, config) and not log.has_scores(start):
+                log.scores(start, score(config.eval_images))  # the run ended between the checkpoint and the evaluation after it
+            batches = train_batches(
+                data.train, batch=config.batch_size, seed=config.seed, start=start, stop=config.steps, workers=config.workers,
+                share=share,
+            )  # fmt: skip
+            for step in range(start, config.steps):
+                with reading():
+                    batch = next(batches)
+                parts = parts_of(batch, size, device)
+                made, stage, facts, sound = advance(networks, optimisers, centre, parts, step, config, accelerator)
+                done, skipped = step + 1, 0 if sound else skipped + 1
+                asked = signals.received()
+                log.step(step, stage, made.losses, made.monitors, facts, sound=sound, last=bool(asked))
+                if not sound:
+                    log.say(f"step {done} skipped, number {skipped} in a row: {not_finite(made.losses)} not finite")
+                if skipped == PATIENCE:
                     raise UserError(
-                        f"{out}: the checkpoint of step {done} cannot be written ({first_line(error)}); those before it are kept: "
-                        f"make room and go on with `python -m dsgc resume {out}`"
-                    ) from error
-            if scored_during(done, config):
-                score()
+                        f"{out}: {not_finite(made.losses)} not finite in {skipped} steps in a row, {step + 2 - skipped} to {done}, which "
+                        "changed no weight; train again with a smaller --lr, or weights and images that are not at fault"
+                    )
+                if asked or done % config.checkpoint_every == 0 or done == config.steps:
+                    save()
+                if asked:
+                    raise Stopped(asked)
+                if scored_during(done, config):
+                    log.scores(done, score(config.eval_images))
 
-        scores = evaluate(networks, data.val, config, device)
-        if not log.has_scores(config.steps):  # it has where the run was killed while it drew the pictures
-            log.scores(config.steps, scores)
-        if main:
-            pictures.write(out / "pictures", networks, data.val, config, device)
-            write_json(out / "metrics.json", scores)  # the last thing written: a run that has it has ended
+            scores = score(0)
+            if not log.has_scores(config.steps):  # it has where the run was killed while it drew the pictures
+                log.scores(config.steps, scores)
+            if main:
+                with reading(), signals.at_once():
+                    pictures.write(out / "pictures", networks, data.val, config, device)
+                write_json(out / "metrics.json", scores)  # the last thing written: a run that has it has ended
+        except (UserError, Stopped) as error:
+            if done > kept:
+                save()
+            if isinstance(error, Stopped):
+                name = signal.Signals(error.number).name
+                raise Stopped(error.number, f"{out}: {name} after {done} of {config.steps} steps; {resuming(out)} goes on") from None
+            raise
     accelerator.wait_for_everyone()
     return out
+
+
+def advance(
+    networks: Mapping[str, Network],
+    optimisers: Mapping[str, torch.optim.Optimizer],
+    centre: Tensor,
+    parts: Sequence[Part],
+    step: int,
+    config: Config,
+    accelerator: Accelerator,
+) -> tuple[Step, str, dict[str, float], bool]:
+    """One step of training: gradients, weights, student, centre. Returns the losses, the stage, rate and momentum, whether it counts.
+
+    Where a loss or a gradient is not finite the step is skipped: weights, optimisers and centre stay as they are.
+    """
+    teacher, student = networks["teacher"], networks.get("student")
+    stage = stage_at(step, 0 if config.supervision == "masks" else config.warmup_steps)
+    made = backward(teacher, student, parts, stage, loss_weights(stage, config), centre, config, accelerator)
+    rate = learning_rate(step, config)
+    trained = networks if stage == "warm-up" else {"teacher": teacher}
+    largest = config.gradient_clip or math.inf
+    norms = [torch.nn.utils.clip_grad_norm_(network.parameters(), largest) for network in trained.values()]
+    sound = bool(torch.stack([made.losses["all"], *norms]).isfinite().all())
+    for name in trained:
+        for group in optimisers[name].param_groups:
+            group["lr"] = group["base"] * rate
+        if sound:
+            optimisers[name].step()
+        optimisers[name].zero_grad(set_to_none=True)
+
+    momentum = 0.0
+    if student is not None and stage == "expansion":
+        progress = (step - config.warmup_steps) / max(config.steps - config.warmup_steps, 1)
+        momentum = dskd.momentum_at(progress, config.ema_momentum)
+        if sound:
+            dskd.ema_update(student, teacher, momentum)
+        if sound and made.projected is not None and config.centre_momentum < 1:
+            dskd.centre_update(centre, made.projected, config.centre_momentum)
+    return made, stage, {"lr": config.lr * rate, "momentum": momentum}, sound
+
+
+def not_finite(losses: Mapping[str, Tensor]) -> str:
+    """Which losses are not, in words; the gradient if all are."""
+    names = [name for name, value in losses.items() if name != "all" and not value.isfinite()]
+    return f"the loss {' and '.join(names)} was" if names else "the gradient was"
 
 
 def scored_during(done: int, config: Config) -> bool:

@@ -153,6 +153,7 @@ OPTIONS = {
     "NaN: a share": ({"tag_pool": NAN}, ["tag_pool nan", "finite"]),
     "infinite: a loss weight": ({"lambda2": INFINITE}, ["lambda2 inf", "finite"]),
     "infinite: a temperature": ({"student_temperature": INFINITE}, ["student_temperature inf", "finite"]),
+    "infinite: all but, a learning rate": ({"lr": 1e38}, ["lr 1e+38", "at most 1e+15"]),
     "swapped: thresholds of the region": ({"roi_low": 0.8}, ["roi_low", "roi_high"]),
     "swapped: thresholds of the noise": ({"theta_high": 0.1}, ["theta_low", "theta_high"]),
     "swapped: thresholds of the label": ({"label_low": 0.9, "label_high": 0.8}, ["label_low", "label_high"]),

@@ -7,8 +7,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import apart
 import numpy as np
 import pytest
 import torch
+from apart import command, outcome
 from refusal import refused, tree
 from safetensors.torch import load, load_file, save_file
 from steps import CLASSES
@@ -27,22 +26,11 @@ from dsgc.data import shapes
 from dsgc.errors import UserError
 from dsgc.train import optimiser, resume, train
 
-ROOT = Path(__file__).resolve().parents[1]
 SMALL = {"steps": 6, "checkpoint_every": 2, "keep_checkpoints": 2, "eval_every": 2, "eval_images": 3, "log_every": 3}
 
 
 class Killed(BaseException):
     """Stands for the end of the process: nothing in the package catches it."""
-
-
-def outcome(run):
-    """All that a run has to show at its end, files by their digests; the log without the speed."""
-    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    for line in lines:
-        line.pop("images_per_second", None)
-    files = [*checkpoint.checkpoints(run)[-1].glob("*.safetensors"), *run.glob("pictures/*")]
-    digests = {path.name: checkpoint.digest(path) for path in files}
-    return {"log": lines, "metrics": json.loads((run / "metrics.json").read_text()), "digests": digests}
 
 
 @pytest.fixture(scope="module")
@@ -154,12 +142,6 @@ class Moments:
         assert (process.exitcode if hasattr(process, "exitcode") else process.returncode) == -signal.SIGKILL
         self.kills += 1
         self.amid += bool(self.partials() - before)
-
-
-def command(words, cwd):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-    words = [sys.executable, "-m", "dsgc", *map(str, words)]
-    return subprocess.Popen(words, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def test_twenty_kills_at_random_moments_change_nothing(tiny, arguments, tmp_path):

@@ -4,7 +4,10 @@ A file that cannot be read inside a loading process comes through as the `UserEr
 batches are asked for.
 """
 
+import signal
+import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -12,12 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
 
 from dsgc.data.images import Pictures
 from dsgc.data.split import Split
 from dsgc.data.transforms import random_crop_box, resized, to_tensor
-from dsgc.errors import UserError
+from dsgc.errors import UserError, first_line
 
+DEATHS = 3  # of loading processes without a batch between, after which no others take their place
 LONGEST = 107 - len("/pymp-12345678/listener-12345678")  # characters; an address of a socket has at most 107
 
 
@@ -147,24 +152,58 @@ def _stack(items: list[TrainBatch]) -> TrainBatch:
     return TrainBatch(*(None if column[0] is None else torch.stack(column) for column in zip(*items, strict=True)))
 
 
-def _load(dataset: Dataset, batches: Sequence | Iterator, together: Callable[[list], Any], workers: int) -> Iterator:
+def _load(dataset: Dataset, batches: Sequence, together: Callable[[list], Any], workers: int) -> Iterator:
+    """The batches in their order. Where a loading process dies, others begin anew with the batch that is due."""
     if workers and len(tempfile.gettempdir()) > LONGEST:  # else the processes would fail and this one wait for ever
         raise UserError(
             f"{tempfile.gettempdir()}: too long a path for the temporary folder, in which loading processes make sockets; "
             "set TMPDIR to a shorter one, or workers to 0"
         )
-    loader = DataLoader(
-        _Careful(dataset),
-        batch_sampler=batches,
-        collate_fn=_Collate(together),
-        num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),  # its seed for the processes, which use none, is not drawn from the run's
-    )
-    for batch in loader:
-        if isinstance(batch, UserError):
-            raise batch
-        yield batch
+    given = deaths = 0
+    while given < len(batches):
+        iterator = _begun(
+            DataLoader(
+                _Careful(dataset),
+                batch_sampler=batches[given:],
+                collate_fn=_Collate(together),
+                num_workers=workers,
+                pin_memory=torch.cuda.is_available(),
+                generator=torch.Generator(),  # its seed for the processes, which use none, is not drawn from the run's
+            )
+        )
+        try:
+            for batch in iterator:
+                if isinstance(batch, UserError):
+                    raise batch
+                yield batch
+                given, deaths = given + 1, 0
+        except (RuntimeError, OSError, EOFError) as error:
+            if not workers or not _is_death(error):
+                raise
+            deaths += 1
+            if deaths == DEATHS:
+                raise UserError(
+                    f"workers {workers}: loading processes died {deaths} times in a row ({first_line(error)}); "
+                    "memory may have run out: take fewer --workers"
+                ) from error
+            tqdm.write(f"a loading process died ({first_line(error)}), others take its place", file=sys.stderr)
+
+
+def _begun(loader: DataLoader) -> Iterator:
+    """Its iterator, without the handler by which torch raises that a loading process died in the midst of a step, so that
+    half of the weights might have changed; without it the next batch says so."""
+    before = signal.getsignal(signal.SIGCHLD)
+    iterator = iter(loader)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, before)
+    return iterator
+
+
+def _is_death(error: Exception) -> bool:
+    """Whether a loading process ended, or took its batch with it; what it raised while it lived begins with `Caught`."""
+    if isinstance(error, RuntimeError):
+        return str(error).startswith("DataLoader worker")
+    return not str(error).startswith("Caught")
 
 
 def train_batches(
