@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -49,9 +50,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes make the readers raise almost anything: IndexError, struct.error, ...
-        raise UserError(
-            f"{path}: not a readable weights file ({first_line(error)}); give a .safetensors or .pth of tensors"
-        ) from error
+        why = first_line(error)
+        if isinstance(error, pickle.UnpicklingError):  # torch's line is long, and tells how to load it all the same
+            why = "it is damaged, or holds more than tensors, which could be code and is not loaded"
+        raise UserError(f"{path}: not a readable weights file ({why}); give a .safetensors or .pth of tensors") from error
     if not isinstance(state, dict):
         raise UserError(f"{path}: holds {type(state).__name__}, not a dictionary of tensors; choose another file")
     for wrapper in ("model", "state_dict", "teacher"):

@@ -1,5 +1,6 @@
 """A mistake in what the user gave, told in one line."""
 
+import re
 import tempfile
 from pathlib import Path
 
@@ -24,8 +25,8 @@ def resuming(run: str | Path) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what a library says went wrong, short enough to stand inside a message of ours."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]
+    """The first line of what a library says went wrong, short enough to stand inside a message of ours, in no colours."""
+    return (re.sub(r"\x1b\[[\d;]*m", "", str(error)).splitlines() or [type(error).__name__])[0][:120]
 
 
 def one_line(error: UserError | OSError) -> str:

@@ -113,7 +113,8 @@ def _run(config: Config, saved: checkpoint.Checkpoint | None) -> Path:
     device, main, share = accelerator.device, accelerator.is_main_process, parallel.rank_and_size()
     size = parallel.part_size(config.batch_size, share[1], config.accumulate)
     set_seed(config.seed)
-    teacher, report = build_network(config, len(data.folder.classes))
+    began = config if saved is None else dataclasses.replace(config, weights="none")  # those that it goes on with are the checkpoint's
+    teacher, report = build_network(began, len(data.folder.classes))
     teacher.encoder.set_grad_checkpointing(config.recompute)
     teacher.to(device)
     parallel.same_everywhere(teacher)
@@ -129,7 +130,7 @@ def _run(config: Config, saved: checkpoint.Checkpoint | None) -> Path:
             raise UserError(f"{data.folder.origin}: its images are not those of {config.out}; resume on the data that it began with")
         if saved.step > config.steps:
             raise UserError(f"{config.out}: its checkpoint is of step {saved.step} of {config.steps}; take it and config.json from one run")
-        start = saved.step
+        start, report = saved.step, f"going on after step {saved.step}"
         load_weights(networks, saved, Path(config.out))
         try:
             state.restore(saved.state, networks, optimisers, centre)

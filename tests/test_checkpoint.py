@@ -146,26 +146,6 @@ def test_a_missing_file_is_refused(tmp_path):
         checkpoint.read_weights(tmp_path / "nowhere.pth")
 
 
-class Mischief:
-    """A pickle that creates a file when it is loaded."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return (open, (str(self.path), "w"))
-
-
-@pytest.mark.parametrize(
-    "save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))], ids=["torch", "pickle"]
-)
-def test_a_pickle_with_code_is_refused_without_running_it(tmp_path, save):
-    save({"weight": Mischief(tmp_path / "hacked")}, tmp_path / "a.pth")
-    with pytest.raises(UserError, match="a.pth"):
-        checkpoint.read_weights(tmp_path / "a.pth")
-    assert not (tmp_path / "hacked").exists()
-
-
 @pytest.fixture(scope="module")
 def networks(tiny):
     torch.manual_seed(0)
