@@ -1,11 +1,15 @@
-"""What several test files need: a tiny data set, a tiny configuration, one thread."""
+"""What several test files need: a tiny data set, a tiny configuration, one thread; and what the tests promise, for the book."""
 
 import copy
 import dataclasses
+import json
 import shutil
+from collections import Counter
+from pathlib import Path
 
 import pages
 import pytest
+import refusal
 import torch
 from steps import CLASSES, TAGS
 
@@ -105,6 +109,31 @@ def images():
     """Smooth pictures, one for each row of `TAGS`, so that refinement and mixture have something to see."""
     coarse = torch.rand(len(TAGS), 3, 5, 5, generator=torch.Generator().manual_seed(3))
     return torch.nn.functional.interpolate(coarse, (32, 32), mode="bilinear")
+
+
+CATALOGUE = ("test_bad_input.py", "test_bad_checkpoint.py")
+PROMISES = pytest.StashKey[list]()
+
+
+def pytest_addoption(parser):
+    words = "run the catalogue of bad input, and write its lines, and what all tests collected promise, to FILE"
+    parser.addoption("--promises", type=Path, metavar="FILE", help=words)
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--promises"):
+        held = Counter(
+            (*mark.args, item.module.__name__, item.originalname) for item in items for mark in item.iter_markers("promise")
+        )
+        names = ("subject", "words", "file", "test", "cases")
+        config.stash[PROMISES] = [dict(zip(names, (*promise, cases), strict=True)) for promise, cases in held.items()]
+        items[:] = [item for item in items if item.path.name in CATALOGUE]
+
+
+def pytest_sessionfinish(session):
+    path = session.config.getoption("--promises")
+    if path:
+        path.write_text(json.dumps({"promises": session.config.stash.get(PROMISES, []), "said": refusal.SAID}))
 
 
 def pytest_terminal_summary(terminalreporter):

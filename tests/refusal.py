@@ -1,5 +1,6 @@
 """What a refusal looks like: exit code 2 and one line that names what is wrong and the remedy."""
 
+import os
 import re
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from dsgc.__main__ import main
 from dsgc.errors import UserError, one_line
 
+SAID = []  # the test and the line of each refusal, for the book
 REMEDY = r";|must|needed|has blocks|did you mean|name the|longer than"
 
 
@@ -23,6 +25,7 @@ def refused(words, capsys, *named):
     assert lines[0].startswith("dsgc: ") and re.search(REMEDY, lines[0]) and "Traceback" not in said
     for name in named:
         assert name in lines[0], lines[0]
+    SAID.append((os.environ["PYTEST_CURRENT_TEST"].split(" (")[0], lines[0]))
 
 
 def refused_by_both(words, call, folder, capsys, *named):

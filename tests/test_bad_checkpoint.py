@@ -5,12 +5,18 @@ import shutil
 
 import pytest
 from catalogue import CHECKPOINTS, STATES
+from promises import promise
 from refusal import refused, refused_by_both
 from spoilt import newest
 
 from dsgc.evaluate import score_run
 from dsgc.predict import TestTime, predict
 from dsgc.train import resume, train
+
+pytestmark = promise(
+    "Bad input",
+    "A checkpoint that is damaged, or of something else, is refused in one line, and its run stays as it was.",
+)
 
 TestTime.__test__ = False  # no test, though its name begins like one
 

@@ -7,11 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from promises import promise
 from refusal import refused, tree
 
 from dsgc.__main__ import COMMANDS as NAMES
+from dsgc.__main__ import main
 from dsgc.data import shapes
 from dsgc.train import train
+
+pytestmark = promise("Bad input", "A command that makes no sense ends in one line and exit code 2; `--debug` shows the traceback above it.")
 
 COMMANDS = {
     "fly": ["fly", ", ".join(NAMES)],
@@ -87,6 +91,15 @@ def test_a_damaged_checkpoint_is_not_evaluated(tiny, tmp_path, capsys):
     weights = run / "checkpoints/step_000001/student.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     refused(["evaluate", run], capsys, "student.safetensors", "not as it was written", "damaged")
+
+
+def test_debug_shows_where_in_the_code_a_mistake_was_found(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "shapes", "--debug", "--data", "nowhere"]) == 2
+    *above, last = capsys.readouterr().err.splitlines()
+    assert above[0] == "Traceback (most recent call last):" and any("dsgc/data/split.py" in line for line in above)
+    assert last.startswith("dsgc: nowhere") and above[-1].endswith(last.removeprefix("dsgc: "))
+    refused(["train", "shapes", "--data", "nowhere"], capsys, "nowhere")
 
 
 def process(words, cwd):

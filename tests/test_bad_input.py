@@ -4,11 +4,17 @@ import shutil
 
 import pytest
 from catalogue import CHECKPOINTS, COCO, OPTIONS, STATES, VOC, WEIGHTS
+from promises import promise
 from refusal import refused, refused_by_both
 from spoilt import cut, every, grey
 
 from dsgc.data import shapes_coco
 from dsgc.train import train
+
+pytestmark = promise(
+    "Bad input",
+    "Spoilt data, values and weights are refused in one line: what, where, the remedy. Nothing is left behind.",
+)
 
 
 def flags(fields):

@@ -5,6 +5,7 @@ import resource
 
 import pytest
 import torch
+from promises import promise
 from refusal import refused, refused_by_both, tree
 
 import dsgc.pretrain
@@ -13,6 +14,8 @@ from dsgc.data import shapes, shapes_coco
 from dsgc.predict import TestTime, predict
 from dsgc.pretrain import Recipe, pretrain
 from dsgc.train import train
+
+pytestmark = promise("Bad input", "Where nothing can be written one line says so; nothing is half-written, and what is there stays.")
 
 TestTime.__test__ = False  # no test, though its name begins like one
 SMALL = {"train": 2, "val": 1}

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from promises import promise
 from torch.testing import assert_close
 
 from dsgc import binned, gmm
@@ -50,12 +51,17 @@ def assert_in_range(x, mask, mixture):
     assert ((noise >= 0) & (noise <= 1)).all() and (noise[~mask] == 0).all()
 
 
+IN_RANGE = promise("Odd numbers", "Every map has a mixture within its values, and noise probabilities in [0, 1].")
+
+
+@IN_RANGE
 @FITS
 @given(maps())
 def test_every_map_has_a_mixture_within_its_values(fit, drawn):
     assert_in_range(*drawn, fit(*drawn))
 
 
+@IN_RANGE
 @FITS
 @pytest.mark.parametrize("kind", hostile.SHARES)
 def test_so_does_a_map_of_more_values_than_bins(fit, kind):
@@ -95,6 +101,7 @@ def test_posteriors_sum_to_1_far_from_both_means_and_their_first_is_the_noise_pr
 # likelihood
 
 
+@promise("Odd numbers", f"From one iteration of EM to the next the likelihood never falls, over {DRAWS:,} maps drawn at random.")
 @pytest.mark.parametrize("values", [2, 3, 40])
 @pytest.mark.parametrize("dtype", hostile.FLOATS, ids=str)
 @pytest.mark.parametrize("kinds", [hostile.SHARES, hostile.GENTLE], ids=["activations", "any size up to a million"])
@@ -121,6 +128,8 @@ def test_newton_ends_no_lower_than_the_iterations_of_em_it_began_with(dtype, val
 
 # symmetries
 
+SAME = promise("Odd numbers", "A map's mixture depends on no other map; mirrored or scaled values have the mirrored or scaled mixture.")
+
 
 def fits_of(fit):
     """The fit after a known number of iterations or at its maximum, as a function of values, mask and options."""
@@ -132,6 +141,7 @@ def assert_same(one, other):
         assert_close(mine, theirs, rtol=1e-6, atol=1e-6)
 
 
+@SAME
 @FITS
 @given(drawn=maps(**DOUBLE), order=hostile.orders(ROWS))
 def test_a_row_does_not_depend_on_the_others_nor_on_the_order_of_its_values(fit, drawn, order):
@@ -142,6 +152,7 @@ def test_a_row_does_not_depend_on_the_others_nor_on_the_order_of_its_values(fit,
         assert_same(fit(x[row : row + 1], mask[row : row + 1]), gmm.Mixture(*(part[row : row + 1] for part in expected)))
 
 
+@SAME
 @FITS
 @given(drawn=maps(**DOUBLE))
 def test_mirrored_values_have_the_mirrored_mixture_and_what_was_noise_is_not(fit, drawn):
@@ -156,6 +167,7 @@ def test_mirrored_values_have_the_mirrored_mixture_and_what_was_noise_is_not(fit
     assert_close(other[~single], 1 - noise[~single], rtol=0, atol=1e-4)
 
 
+@SAME
 @FITS
 @given(drawn=maps(**DOUBLE), scale=st.sampled_from([2.0**-10, 0.5, 8.0, 2.0**10]))
 def test_scaled_values_have_the_scaled_mixture_and_the_same_noise(fit, drawn, scale):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from promises import promise
 from refusal import tree
 from spoilt import LISTS, ORIENTATION, every, grey, picture
 
@@ -17,6 +18,11 @@ from dsgc.data.loading import Crops, EvalImages
 from dsgc.data.split import open_split
 from dsgc.errors import UserError
 from dsgc.evaluate import views
+
+pytestmark = promise(
+    "Bad input",
+    "What is odd but no mistake works: pictures of any kind and size, masks without a label, lists of any editor.",
+)
 
 RED, GREEN = (200, 40, 20), (20, 200, 40)
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from apart import command, outcome
+from promises import promise
 from refusal import refused, tree
 from safetensors.torch import load, load_file, save_file
 from steps import CLASSES
@@ -144,6 +145,7 @@ class Moments:
         self.amid += bool(self.partials() - before)
 
 
+@promise("Faults during training", "A run killed at any moment, by SIGKILL, goes on and ends as if it had not been.")
 def test_twenty_kills_at_random_moments_change_nothing(tiny, arguments, tmp_path):
     """SIGKILL, which no process can answer. Four of the processes come from the command line, the others are forked."""
     changes = {"steps": 45, "warmup_steps": 15, "checkpoint_every": 1, "eval_every": 7, "eval_images": 2}
@@ -204,6 +206,7 @@ def test_the_moments_are_what_they_are_called(tiny, tmp_path):
     ]
 
 
+@promise("Faults during training", "A run killed at any moment, by SIGKILL, goes on and ends as if it had not been.")
 @pytest.mark.parametrize("name", MOMENTS)
 def test_a_stop_at_the_worst_moments_changes_nothing(tiny, tmp_path, whole, name):
     run = stop(tiny(out=str(tmp_path / "run"), **SMALL), MOMENTS[name])
@@ -264,6 +267,7 @@ def test_the_log_loses_what_the_stopped_run_wrote_beyond_its_checkpoint(run, who
     assert outcome(resume(run)) == whole
 
 
+@promise("Faults during training", "Where the newest checkpoint is damaged, the run goes on from the one before it, and says so.")
 @pytest.mark.parametrize("name", ["about.json", "teacher.safetensors", "student.safetensors", "state.safetensors"])
 def test_it_goes_on_from_the_checkpoint_before_a_damaged_one_and_says_so(run, whole, capsys, name):
     damaged = run / "checkpoints/step_000004" / name

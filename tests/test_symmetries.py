@@ -5,9 +5,15 @@ import hostile
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from promises import promise
 from torch.testing import assert_close
 
 from dsgc import cam, correction, dskd, metrics, objective, ptc, refine
+
+pytestmark = promise(
+    "Odd numbers",
+    "Turn the image, and the result turns; rename the classes, and its classes are renamed; an image alone gives what it gives in a batch.",
+)
 
 BATCH, DIM, CLASSES = 3, 4, 3
 GRID = hostile.GRIDS
