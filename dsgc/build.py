@@ -60,8 +60,9 @@ def load_weights(networks: Mapping[str, Network], saved: checkpoint.Checkpoint, 
         try:
             network.load_state_dict(saved.weights[name])
         except RuntimeError as error:
+            what = " ".join(str(error).splitlines()[1:2]).strip()[:120]  # below a line that says that there are errors
             raise UserError(
-                f"{run}: {name} does not fit the network that its about.json describes ({first_line(error)}); "
+                f"{run}: {name} does not fit the network that its about.json describes ({what}); "
                 "take both from the same run"
             ) from error
 

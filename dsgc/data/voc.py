@@ -104,7 +104,7 @@ def read_list(root: Path, split: str, folder: str = LISTS) -> tuple[list[str], s
     ids = list(dict.fromkeys(line.split()[0] for line in read_lines(path)))  # an id named twice counts once
     for image_id in ids:
         if not is_plain(image_id):
-            raise UserError(f"{path}: {image_id!r} is not an image id; give file names without folder or ending")
+            raise UserError(f"{path}: {image_id[:80]!r} is not an image id; give file names without folder or ending")
     return ids, str(path)
 
 
