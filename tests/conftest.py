@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 import shutil
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -109,6 +110,25 @@ def images():
     """Smooth pictures, one for each row of `TAGS`, so that refinement and mixture have something to see."""
     coarse = torch.rand(len(TAGS), 3, 5, 5, generator=torch.Generator().manual_seed(3))
     return torch.nn.functional.interpolate(coarse, (32, 32), mode="bilinear")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """`small_disk(megabytes)`: a file system of that size in memory."""
+    mounted = []
+
+    def make(megabytes):
+        folder = tmp_path / "disk"
+        folder.mkdir()
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "none", folder], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+        mounted.append(folder)
+        return folder
+
+    yield make
+    for folder in mounted:
+        subprocess.run(["umount", "-l", folder], check=True)
 
 
 CATALOGUE = ("test_bad_input.py", "test_bad_checkpoint.py")

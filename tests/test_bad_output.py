@@ -2,6 +2,7 @@
 
 import contextlib
 import resource
+import subprocess
 
 import pytest
 import torch
@@ -82,6 +83,13 @@ def test_a_folder_in_which_nothing_can_be_written(command, writers, tmp_path, ca
     """One of the system's: root may write in any other."""
     words, _ = writers[command]
     refused(words("/proc/out"), capsys, "/proc", "cannot")
+
+
+@pytest.mark.parametrize("command", WRITERS)
+def test_a_disk_that_is_read_only(command, writers, small_disk, capsys):
+    disk = small_disk(4)
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    check(writers[command], disk / "out", disk, capsys, str(disk), "cannot", "Read-only")
 
 
 @pytest.mark.parametrize("command", ["train", "predict", "data shapes", "data shapes-coco"])

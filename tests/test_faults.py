@@ -229,25 +229,6 @@ def test_a_run_that_diverges_by_itself_ends_in_one_line_too(arguments, tmp_path,
 # disks
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """`small_disk(megabytes)`: a file system of that size in memory."""
-    mounted = []
-
-    def make(megabytes):
-        folder = tmp_path / "disk"
-        folder.mkdir()
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "none", folder], capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-        mounted.append(folder)
-        return folder
-
-    yield make
-    for folder in mounted:
-        subprocess.run(["umount", "-l", folder], check=True)
-
-
 @promise(SUBJECT, "Where the disk fills while a checkpoint is written, the older one stays, and the run goes on once there is room.")
 def test_a_disk_that_fills_while_a_checkpoint_is_written(small_disk, tiny, arguments, tmp_path, whole, capsys):
     size = sum(path.stat().st_size for path in checkpoint.checkpoints(train(tiny(out=str(tmp_path / "size"), **SMALL)))[-1].iterdir())

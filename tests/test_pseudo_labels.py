@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from promises import promise
 from steps import TAGS, step
 
-from dsgc import method
+from dsgc import cam, method
 from dsgc.cam import IGNORE
 
 
@@ -126,3 +127,42 @@ def test_the_foreground_mixture_leaves_background_and_unsure_pixels_alone(pair, 
     other = (labels.initial == 0) | (labels.initial == IGNORE)
     assert not labels.noise[other].any()
     assert torch.equal(labels.corrected[other], labels.initial[other])
+
+
+# what must not matter
+
+
+@pytest.fixture
+def given():
+    """Images, activations, tags and tokens; smooth, with a class that is nowhere and an image without tags."""
+    generator = torch.Generator().manual_seed(5)
+    images = torch.nn.functional.interpolate(torch.rand(4, 3, 6, 6, generator=generator), (48, 48), mode="bilinear")
+    tokens = torch.nn.functional.interpolate(torch.randn(4, 8, 3, 3, generator=generator), (6, 6), mode="bilinear")
+    activation = cam.class_activation_map(tokens, torch.randn(5, 8, generator=generator))
+    return images, activation, torch.tensor([[1, 1, 0, 0, 1], [0, 1, 0, 1, 0], [0, 0, 0, 0, 0], [1, 0, 0, 0, 0]]).float(), tokens
+
+
+def same(found, expected):
+    """Rounding moves a value over a threshold here and there: up to one label in a thousand may differ."""
+    torch.testing.assert_close(found.noise, expected.noise, rtol=0, atol=2e-3)
+    for one, other in ((found.initial, expected.initial), (found.corrected, expected.corrected)):
+        assert (one != other).float().mean() <= 1e-3
+
+
+@promise("Odd numbers", "Pseudo labels turn with the image and go with their classes; an image alone has those that it has in a batch.")
+@pytest.mark.parametrize("grid", ["patch", "pixel"])
+def test_pseudo_labels_turn_with_the_image_go_with_their_classes_and_stand_alone(given, fixed, grid):
+    images, activation, tags, tokens = given
+    config = fixed(mixture_grid=grid, label_stride=1)
+    expected = method.pseudo_labels(*given, config)
+    assert len(expected.corrected.unique()) > 4 and (expected.corrected != expected.initial).any()
+    for axis in (-1, -2):
+        turned = method.pseudo_labels(images.flip(axis), activation.flip(axis), tags, tokens.flip(axis), config)
+        same(method.PseudoLabels(*(part.flip(axis) for part in turned)), expected)
+    order = torch.tensor([3, 0, 4, 1, 2])
+    renamed = method.pseudo_labels(images, activation[:, order], tags[:, order], tokens, config)
+    back = torch.arange(256)
+    back[1:6] = order + 1
+    same(renamed._replace(initial=back[renamed.initial], corrected=back[renamed.corrected]), expected)
+    alone = [method.pseudo_labels(*(part[b : b + 1] for part in given), config) for b in range(len(images))]
+    same(method.PseudoLabels(*(torch.cat(parts) for parts in zip(*alone, strict=True))), expected)
