@@ -18,10 +18,10 @@ import torch
 
 from dsgc.build import accelerator_of, build_network
 from dsgc.config import PRESETS, Config
+from dsgc.learner import loss_weights, optimiser
 from dsgc.objective import Stage
 from dsgc.provenance import provenance
 from dsgc.step import Part, backward
-from dsgc.train import loss_weights, optimiser
 
 GIB = 2**30
 SETTINGS = [("no", False), ("bf16", False), ("bf16", True)]  # precision, recompute

@@ -26,9 +26,9 @@ from torch import Tensor
 from dsgc import binned, cam, correction, dskd, gmm, method, refine, step
 from dsgc.build import accelerator_of, build_network
 from dsgc.config import PRESETS, Config
+from dsgc.learner import loss_weights
 from dsgc.network import Network
 from dsgc.objective import total_loss
-from dsgc.train import loss_weights
 
 SCALES = (1.0, 0.5, 1.5)
 NUMBERS_OF_TAGS = (1, 2, 1, 3)  # of the images of a batch; PASCAL VOC has 1.5 on average

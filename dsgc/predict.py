@@ -93,9 +93,9 @@ def predict(run: Path, out: Path, data: str | None, split: str, how: TestTime) -
             image = Image.fromarray(labels)
             image.putpalette(voc_palette().ravel().tolist())
             image.save(out / f"{name}.png")
-    except (UserError, OSError) as error:
+    except BaseException as error:  # Ctrl-C among them
         shutil.rmtree(new, ignore_errors=True)  # a part of the predictions would pass for all
-        if isinstance(error, UserError):
+        if not isinstance(error, OSError):
             raise
         raise UserError(f"{out}: cannot be written ({error.strerror}); make room, or choose another folder") from error
     return out

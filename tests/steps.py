@@ -6,8 +6,8 @@ import torch
 
 from dsgc import method
 from dsgc.build import accelerator_of
+from dsgc.learner import loss_weights
 from dsgc.step import Part, backward
-from dsgc.train import loss_weights
 
 CLASSES = 6
 TAGS = torch.tensor([[1, 0, 1, 0, 0, 0], [0, 1, 0, 0, 0, 0], [0, 0, 0, 1, 1, 1]], dtype=torch.float32)

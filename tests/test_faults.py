@@ -17,7 +17,7 @@ from refusal import lines_of, refused
 from safetensors.torch import load_file
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-import dsgc.train
+import dsgc.learner
 from dsgc import checkpoint
 from dsgc.__main__ import main
 from dsgc.data.loading import DEATHS, Crops
@@ -44,7 +44,7 @@ def before_step(monkeypatch):
     """`before_step(number, what)`: something happens in the midst of a step, counted from 0, before its gradients are there."""
 
     def prepare(number, what):
-        genuine, steps = dsgc.train.backward, []
+        genuine, steps = dsgc.learner.backward, []
 
         def backward(*given):
             steps.append(1)
@@ -52,7 +52,7 @@ def before_step(monkeypatch):
                 what()
             return genuine(*given)
 
-        monkeypatch.setattr(dsgc.train, "backward", backward)
+        monkeypatch.setattr(dsgc.learner, "backward", backward)
 
     return prepare
 
@@ -147,7 +147,7 @@ def spoil(monkeypatch):
     """`spoil(steps, how)`: what the gradients and losses of some steps, counted from 0, are made to be."""
 
     def prepare(steps, how):
-        genuine, count = dsgc.train.backward, []
+        genuine, count = dsgc.learner.backward, []
 
         def backward(*given):
             made = genuine(*given)
@@ -156,7 +156,7 @@ def spoil(monkeypatch):
             count.append(1)
             return made
 
-        monkeypatch.setattr(dsgc.train, "backward", backward)
+        monkeypatch.setattr(dsgc.learner, "backward", backward)
 
     return prepare
 
@@ -224,6 +224,18 @@ def test_weights_that_are_not_finite_end_the_run_where_a_checkpoint_is_due(argum
 def test_a_run_that_diverges_by_itself_ends_in_one_line_too(arguments, tmp_path, capsys):
     words = arguments(out=str(tmp_path / "run"), steps=40, warmup_steps=30, lr=1e15, lr_ramp_steps=0, decoder_channels=16)
     refused(words, capsys, str(tmp_path / "run"), "smaller --lr")
+
+
+@promise(SUBJECT, "Where a card's memory does not suffice, one line says what needs less; nothing is kept of the step that was under way.")
+def test_a_step_for_which_there_is_no_memory(before_step, arguments, tmp_path, capsys, whole):
+    def no_memory():
+        raise torch.OutOfMemoryError("tried to allocate 20.00 GiB")
+
+    before_step(5, no_memory)
+    run = tmp_path / "run"
+    refused(arguments(out=str(run), **SMALL), capsys, str(run), "no memory left on cpu in step 6", "--accumulate", "--recompute")
+    assert checkpoint.load(run).step == 4
+    assert main(["resume", str(run)]) == 0 and outcome(run) == whole
 
 
 # disks

@@ -8,8 +8,8 @@ from steps import CLASSES, TAGS, step
 
 from dsgc import method, objective, ptc
 from dsgc.cam import IGNORE
+from dsgc.learner import loss_weights
 from dsgc.objective import total_loss
-from dsgc.train import loss_weights
 
 
 def backward(result, weights):

@@ -20,8 +20,8 @@ from dsgc.data import shapes
 from dsgc.data.loading import Crops, train_batches
 from dsgc.data.split import open_split
 from dsgc.errors import UserError
+from dsgc.learner import loss_weights, parts_of
 from dsgc.step import backward
-from dsgc.train import loss_weights, parts_of
 
 STAGES = ("warm-up", "expansion")
 LOSS = 0.005  # a loss in bfloat16 differs from the one in float32 by less than this share of it; measured 0.0015

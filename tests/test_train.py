@@ -18,7 +18,8 @@ from dsgc.data import shapes
 from dsgc.data.loading import EvalImages
 from dsgc.data.split import open_split
 from dsgc.evaluate import evaluate, score_run
-from dsgc.train import learning_rate, train
+from dsgc.learner import learning_rate
+from dsgc.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
 SCORES = ("seg", "cam", "pseudo")

@@ -1,0 +1,140 @@
+"""What training changes, networks, optimisers and centre, and one step of it: schedule, gradients, weights, EMA."""
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from dsgc import checkpoint, dskd, parallel, state
+from dsgc.build import build_network, load_weights
+from dsgc.config import Config
+from dsgc.data.loading import TrainBatch
+from dsgc.data.split import Split
+from dsgc.errors import UserError
+from dsgc.network import Network
+from dsgc.objective import stage_at, stage_weights
+from dsgc.step import Part, Step, backward
+
+
+class Learner(NamedTuple):
+    """What training changes."""
+
+    networks: dict[str, Network]  # teacher, and student where there is one
+    optimisers: dict[str, torch.optim.AdamW]
+    centre: Tensor  # (K,) of Eq. 10
+
+
+def begin(config: Config, classes: int, device: torch.device) -> tuple[Learner, str]:
+    """The learner before the first step, the same in every process, and what is to be said of its weights."""
+    teacher, report = build_network(config, classes)
+    teacher.encoder.set_grad_checkpointing(config.recompute)
+    teacher.to(device)
+    parallel.same_everywhere(teacher)
+    two = config.distillation and config.supervision == "tags"
+    networks = {"teacher": teacher} | ({"student": copy.deepcopy(teacher)} if two else {})
+    rates = {"teacher": config.lr, "student": config.student_lr}
+    optimisers = {name: optimiser(network, rates[name], config) for name, network in networks.items()}
+    return Learner(networks, optimisers, torch.zeros(config.projector[2], device=device)), report
+
+
+def go_on(learner: Learner, saved: checkpoint.Checkpoint, config: Config, images: Split) -> None:
+    """Put a checkpoint into the learner. Raises `UserError` if it is of other images, classes or networks, or damaged."""
+    run = config.out
+    if saved.classes != images.classes:
+        raise UserError(f"{images.origin}: its classes are not those of {run}; resume on the data that it began with")
+    if saved.images != checkpoint.images_of(images):
+        raise UserError(f"{images.origin}: its images are not those of {run}; resume on the data that it began with")
+    if saved.step > config.steps:
+        raise UserError(f"{run}: its checkpoint is of step {saved.step} of {config.steps}; take it and config.json from one run")
+    load_weights(learner.networks, saved, Path(run))
+    try:
+        state.restore(saved.state, *learner)
+    except UserError as error:
+        raise UserError(f"{run}: {error}; delete its checkpoint of step {saved.step} to go on from the one before it") from error
+
+
+def learning_rate(step: int, config: Config) -> float:
+    """The share of the base rate at a step: a linear rise, then half a cosine down to 0 at the last step."""
+    ramp = min(1.0, (step + 1) / max(config.lr_ramp_steps, 1))
+    return ramp * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+
+
+def optimiser(network: Network, rate: float, config: Config) -> torch.optim.AdamW:
+    """AdamW with the encoder at the base rate and everything after it at `head_lr_factor` times that."""
+    encoder = {id(parameter) for parameter in network.encoder.parameters()}
+    groups = [
+        {"params": [p for p in network.parameters() if id(p) in encoder], "base": rate},
+        {"params": [p for p in network.parameters() if id(p) not in encoder], "base": rate * config.head_lr_factor},
+    ]
+    return torch.optim.AdamW(groups, lr=rate, weight_decay=config.weight_decay)
+
+
+def parts_of(batch: TrainBatch, size: int, device: torch.device) -> list[Part]:
+    """A process's share of a batch on the device, in parts of `size` images."""
+    images = batch.images.to(device, non_blocking=True)
+    tags = batch.tags.to(device, non_blocking=True)
+    masks = None if batch.masks is None else batch.masks.to(device, non_blocking=True)
+    rows = [slice(first, first + size) for first in range(0, len(images), size)]
+    return [Part(images[row].float() / 255, tags[row], None if masks is None else masks[row]) for row in rows]
+
+
+def loss_weights(stage: str, config: Config) -> dict[str, float]:
+    """The losses of a stage under this config, each with its weight."""
+    if config.supervision == "masks":
+        return {"seg": 1.0}
+    distil = config.distillation
+    return stage_weights(
+        stage,
+        config.lambda1,
+        config.lambda2 if distil else 0.0,
+        config.lambda3 if distil else 0.0,
+        config.lambda4,
+        similarity_after_warmup=config.similarity_after_warmup,
+    )
+
+
+def advance(
+    learner: Learner, parts: Sequence[Part], step: int, config: Config, accelerator: Accelerator
+) -> tuple[Step, str, dict[str, float], bool]:
+    """One step of training: gradients, weights, student, centre. Returns the losses, the stage, rate and momentum, whether it counts.
+
+    Where a loss or a gradient is not finite the step is skipped: weights, optimisers and centre stay as they are.
+    """
+    networks, optimisers, centre = learner
+    teacher, student = networks["teacher"], networks.get("student")
+    stage = stage_at(step, 0 if config.supervision == "masks" else config.warmup_steps)
+    made = backward(teacher, student, parts, stage, loss_weights(stage, config), centre, config, accelerator)
+    rate = learning_rate(step, config)
+    trained = networks if stage == "warm-up" else {"teacher": teacher}
+    largest = config.gradient_clip or math.inf
+    norms = [torch.nn.utils.clip_grad_norm_(network.parameters(), largest) for network in trained.values()]
+    sound = bool(torch.stack([made.losses["all"], *norms]).isfinite().all())
+    for name in trained:
+        for group in optimisers[name].param_groups:
+            group["lr"] = group["base"] * rate
+        if sound:
+            optimisers[name].step()
+        optimisers[name].zero_grad(set_to_none=True)
+
+    momentum = 0.0
+    if student is not None and stage == "expansion":
+        progress = (step - config.warmup_steps) / max(config.steps - config.warmup_steps, 1)
+        momentum = dskd.momentum_at(progress, config.ema_momentum)
+        if sound:
+            dskd.ema_update(student, teacher, momentum)
+        if sound and made.projected is not None and config.centre_momentum < 1:
+            dskd.centre_update(centre, made.projected, config.centre_momentum)
+    return made, stage, {"lr": config.lr * rate, "momentum": momentum}, sound
+
+
+def not_finite(losses: Mapping[str, Tensor]) -> str:
+    """Which losses are not, in words; the gradient if all are."""
+    names = [name for name, value in losses.items() if name != "all" and not value.isfinite()]
+    if not names:
+        return "the gradient was"
+    return f"the loss {names[0]} was" if len(names) == 1 else f"the losses {', '.join(names)} were"
