@@ -28,7 +28,8 @@ class Signals:
 
     def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():  # Python allows it there only
-            self.before = {number: signal.signal(number, self._note) for number in ASKED}
+            heeded = [number for number in ASKED if signal.getsignal(number) != signal.SIG_IGN]  # not so behind nohup or a `&`
+            self.before = {number: signal.signal(number, self._note) for number in heeded}
         return self
 
     def __exit__(self, *_: object) -> None:

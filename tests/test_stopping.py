@@ -35,6 +35,14 @@ MOMENTS = {  # what is called when the signal comes, at which of its calls, and 
 }
 
 
+@pytest.fixture(autouse=True)
+def _heeded():
+    """A shell has Ctrl-C ignored by what it starts in the background, tests too, and by what these start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def whole(tiny, tmp_path_factory):
     """What a run shows that is never asked to stop."""
@@ -75,6 +83,12 @@ def test_it_finishes_its_step_and_goes_on(moment, asked, code, asking, arguments
     monkeypatch.undo()
     assert main(["resume", str(run)]) == 0
     assert outcome(run) == whole
+
+
+def test_a_run_in_the_background_of_a_script_ignores_ctrl_c(asking, arguments, tmp_path):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    asking(dsgc.learner, "backward", 3, signal.SIGINT)
+    assert main(arguments(out=str(tmp_path / "run"), **SMALL)) == 0
 
 
 def test_ctrl_c_and_then_sigterm_as_a_launcher_sends_it_still_finish_the_step(asking, arguments, tmp_path):
