@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -48,7 +49,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of what is odd about a stranger's file; if it matters, torch refuses the file
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes make the readers raise almost anything: IndexError, struct.error, ...
         why = first_line(error)
         if isinstance(error, pickle.UnpicklingError):  # torch's line is long, and tells how to load it all the same
@@ -221,6 +223,8 @@ def read(folder: Path) -> Checkpoint:
         step, classes, images, files = int(about["step"]), tuple(about["classes"]), str(about["images"]), dict(about["files"])
         if step < 0:
             raise ValueError(f"step {step}")
+        if not classes or not isinstance(about["classes"], list) or not all(isinstance(name, str) for name in classes):
+            raise ValueError("its classes are no list of names")
         if not {"teacher.safetensors", f"{STATE}.safetensors"} <= files.keys() <= FILES:
             raise ValueError(f"its files are {', '.join(files) or 'none'}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:

@@ -5,7 +5,7 @@ that the paper states, the value is a choice again: `source` tells.
 """
 
 import dataclasses
-import math
+import sys
 import typing
 from dataclasses import dataclass
 from functools import cache
@@ -132,6 +132,8 @@ class Config:
         for name in ("ema_momentum", "centre_momentum", "background_threshold", "tag_pool"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} {getattr(self, name)}: must be in [0, 1]")
+        if self.workers > 1024:  # a stranger's checkpoint says how many, too
+            raise UserError(f"workers {self.workers}: must be at most 1024 loading processes")
         if self.seed >= 2**32:
             raise UserError(f"seed {self.seed}: must be less than 2**32")
         if not -1 <= self.tau <= 1:
@@ -175,12 +177,14 @@ def _check_type(name: str, value: Any, hint: Any) -> None:
         for item in value:
             _check_type(name, item, inner[0])
     elif hint is float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise UserError(f"{name} {value!r}: must be a finite number")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+            raise UserError(f"{name} {value!r:.40}: must be a finite number")
         if abs(value) > LARGEST:
             raise UserError(f"{name} {value!r}: must be at most {LARGEST:.0e}, or products of it leave the range of float32")
     elif not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise UserError(f"{name} {value!r}: must be of type {hint.__name__}")
+    elif hint is int and abs(value) >= 2**63:
+        raise UserError(f"{name} {value!r:.40}: must be less than 2**63")
 
 
 PRESETS: dict[str, Config] = {

@@ -5,8 +5,16 @@ import tempfile
 from pathlib import Path
 
 
+def printable(text: str) -> str:
+    """Words from a stranger's file with a `?` for each character that would end the line or steer the terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 class UserError(ValueError):
     """What is wrong, where, and the remedy, in one line. The command line prints it and exits with 2."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())  # it quotes names of files, tensors and classes, and those come from strangers
 
 
 class Stopped(KeyboardInterrupt):
@@ -30,11 +38,11 @@ def first_line(error: Exception) -> str:
 
 
 def one_line(error: UserError | OSError) -> str:
-    """What the command line prints. Names of files come from strangers: no character of theirs ends the line or steers the terminal."""
+    """What the command line prints."""
     text = str(error)
     if isinstance(error, OSError):
         text = f"{error.filename or 'a file'}: {error.strerror or first_line(error)}; see to it, or name another file or folder"
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    return printable(text)
 
 
 def check_writable(folder: Path) -> None:

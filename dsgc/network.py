@@ -50,7 +50,7 @@ def create_encoder(name: str, image_size: int, *, pretrained: bool = False) -> V
         encoder = timm.create_model(
             name, pretrained=pretrained, num_classes=0, img_size=image_size, dynamic_img_size=True
         )
-    except (RuntimeError, TypeError, AttributeError, OSError) as error:  # OSError: the hub cannot be reached
+    except (RuntimeError, TypeError, ValueError, AttributeError, OSError) as error:  # ValueError: a path; OSError: the hub is not there
         if pretrained:
             remedy = "is the hub within reach, has it weights of this name? else --weights FILE, none, or shipped for the small one"
         else:

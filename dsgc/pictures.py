@@ -61,7 +61,7 @@ def encoded(network: Network, dataset: EvalImages, config: Config, device: torch
 
 def decoded(png: str) -> np.ndarray:
     """(H, W) uint8 of a map that `encoded` made."""
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))))
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(png)), formats=["PNG"]))  # no other: an EPS would be run, by Ghostscript
 
 
 def _png(values: np.ndarray, *, palette: bool) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dsgc.config import Config
-from dsgc.errors import UserError, first_line, resuming
+from dsgc.errors import UserError, first_line, printable, resuming
 
 
 def refuse_used(out: str) -> Path:
@@ -113,7 +113,7 @@ class Log:
     def say(self, line: str) -> None:
         """A line on the terminal."""
         if self.main:
-            self.bar.write(line)
+            self.bar.write(printable(line))  # it may name tensors of a stranger's file
 
     def has_scores(self, step: int) -> bool:
         """Whether an evaluation after `step` is written down."""
@@ -157,12 +157,12 @@ class Log:
         self.started = time.perf_counter()
 
     def _lines(self) -> list[dict]:
-        """What is written so far; a last line that was cut off is none."""
+        """What is written so far; a last line that was cut off is none, nor is anything else that `_write` does not write."""
         found = []
-        for text in self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []:
-            with contextlib.suppress(ValueError):
+        for text in self.path.read_text(encoding="utf-8", errors="replace").splitlines() if self.path.is_file() else []:
+            with contextlib.suppress(ValueError, RecursionError):
                 found.append(json.loads(text))
-        return found
+        return [line for line in found if isinstance(line, dict) and isinstance(line.get("step"), int)]
 
     def _write(self, line: dict) -> None:
         if not self.main:

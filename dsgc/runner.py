@@ -26,7 +26,7 @@ from typing import Literal, NamedTuple
 from tqdm import tqdm
 
 from dsgc.config import Config
-from dsgc.errors import UserError, check_writable
+from dsgc.errors import UserError, check_writable, printable
 from dsgc.provenance import code_version, provenance
 
 MACHINE = ("data", "out", "workers", "accumulate", "recompute", "keep_checkpoints")  # fields that say where and how, and change no score
@@ -42,6 +42,9 @@ class Result(NamedTuple):
     counts: dict  # of the teacher, as `diagnosis.count` gives them; empty where no pseudo label was made
     samples: dict  # image id -> {"cam", "pseudo", "prediction"}: the teacher's maps as PNG in base64
     about: dict  # as `provenance.provenance` gives it
+
+
+ABOUT = {"code": str, "commit": str, "date": str, "machine": str, "threads": int, "seconds": int, "versions": dict}
 
 
 def described(config: Config) -> dict:
@@ -65,6 +68,8 @@ def look_up(config: Config, folder: Path) -> tuple[State, Result | None]:
         stored = json.loads(path.read_text(encoding="utf-8"))
         result = Result(**{name: stored[name] for name in Result._fields})
         whole = stored["digest"] == digest(result) and result.config == described(config)
+        whole &= all(isinstance(part, dict) for part in result) and all(isinstance(result.about[key], ABOUT[key]) for key in ABOUT)
+        whole &= 0 <= result.about["seconds"] < 1e9
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         whole = False
     if not whole:
@@ -110,9 +115,10 @@ def durations(folder: Path) -> dict[tuple, float]:
     """Median seconds of the folder's runs by their values of `ALIKE`, whatever code made them."""
     known: dict[tuple, list[float]] = {}
     for path in Path(folder).glob("*.json"):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):  # `look_up` reports it
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):  # `look_up` reports it
             stored = json.loads(path.read_text(encoding="utf-8"))
-            known.setdefault(tuple(stored["config"][name] for name in ALIKE), []).append(stored["about"]["seconds"])
+            seconds, kind = float(stored["about"]["seconds"]), tuple(stored["config"][name] for name in ALIKE)
+            known.setdefault(kind, []).append(seconds)
     return {kind: median(seconds) for kind, seconds in known.items()}
 
 
@@ -245,7 +251,7 @@ def _make_apart(config: Config, folder: Path, scratch: Path, place: dict[str, st
     shutil.rmtree(scratch, ignore_errors=True)  # now: the checkpoints of all runs together would fill a disk
     if code == 0:
         return None
-    return f"killed by signal {-code}" if code < 0 else (lines[-1] if lines else f"exit code {code}")
+    return f"killed by signal {-code}" if code < 0 else (printable(lines[-1]) if lines else f"exit code {code}")
 
 
 def _child(folder: str, scratch: str) -> int:

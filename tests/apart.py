@@ -35,12 +35,12 @@ def _go(what: Config | Path) -> None:
     train(what) if isinstance(what, Config) else resume(what)
 
 
-def command(words, cwd, variables=None, **options):
+def command(words, cwd, variables=None, *, own_group=False):
     """A command of the package, begun; the process, both of whose outputs come through one pipe."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"} | (variables or {})
     words = [sys.executable, "-m", "dsgc", *map(str, words)]
     return subprocess.Popen(
-        words, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+        words, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=own_group
     )
 
 

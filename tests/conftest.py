@@ -113,6 +113,13 @@ def images():
 
 
 @pytest.fixture
+def marker(tmp_path):
+    """What an attack leaves behind when its code runs."""
+    yield tmp_path / "marker"
+    assert not (tmp_path / "marker").exists(), "code of a stranger's file has run"
+
+
+@pytest.fixture
 def small_disk(tmp_path):
     """`small_disk(megabytes)`: a file system of that size in memory."""
     mounted = []

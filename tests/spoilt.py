@@ -2,13 +2,11 @@
 
 import json
 import os
-import pickle
 import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -146,29 +144,6 @@ FORGED = {
     "that is no JSON": safetensors(b"\xff" * 16, bytes(16)),
     "with brackets without end": safetensors(b"[" * 100_000),
 }
-
-
-class Code:
-    """A pickle of it makes a file as soon as it is loaded."""
-
-    def __init__(self, marker):
-        self.marker = marker
-
-    def __reduce__(self):
-        return open, (str(self.marker), "w")
-
-
-def with_code(save, marker):
-    """Weights whose pickle runs code; the check is that a plain unpickler would run it."""
-
-    def make(path):
-        save({"norm.weight": torch.zeros(128), "more": Code(marker)}, path)
-
-    return make
-
-
-def pickled(value, path):
-    path.write_bytes(pickle.dumps(value))
 
 
 def newest(run: Path) -> Path:

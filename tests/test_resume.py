@@ -254,10 +254,6 @@ def test_it_goes_on_with_other_loading_processes_and_where_the_data_are_now(run,
     assert (run / "config.json").read_bytes() == config
 
 
-def test_loading_processes_do_not_change_a_run(tiny, tmp_path, whole):
-    assert outcome(train(tiny(out=str(tmp_path / "run"), workers=2, **SMALL))) == whole
-
-
 def test_it_goes_on_in_parts_within_rounding(run, whole):
     last = outcome(resume(run, accumulate=4))["log"][-2]
     assert last["step"] == 6 and last["losses"] == pytest.approx(whole["log"][-2]["losses"], rel=1e-4)

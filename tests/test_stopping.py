@@ -136,7 +136,7 @@ def wait_for_lines(run, process, number):
 def test_a_process_whose_whole_group_is_asked_stops_with_what_it_has_done(asked, code, arguments, tmp_path):
     """As a terminal and a job scheduler do: the loading processes get the signal as well."""
     run = tmp_path / "run"
-    process = command(arguments(out=str(run), **LONG | {"workers": 2}), tmp_path, start_new_session=True)
+    process = command(arguments(out=str(run), **LONG | {"workers": 2}), tmp_path, own_group=True)
     wait_for_lines(run, process, 3)
     os.killpg(process.pid, asked)
     said = process.communicate(timeout=120)[0]

@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image
@@ -80,6 +79,13 @@ class Instances(NamedTuple):
         labels = np.zeros((height, width), np.uint8)
         for instance in range(self.index.first[row], self.index.first[row + 1]):
             code = self.index.codes[self.index.starts[instance] : self.index.starts[instance + 1]].tobytes()
+            try:
+                if code and _pixels(code) != height * width:  # the C code below goes as far as the runs do
+                    raise ValueError(f"its runs cover {_pixels(code)} pixels of {width} x {height}")
+            except ValueError as error:  # `build` makes no such code: the cache is not what it wrote
+                raise UserError(
+                    f"{cache_folder()}: a mask of {self.index.files[row]} is damaged there ({first_line(error)}); delete the folder"
+                ) from error
             if code:
                 labels[codec.decode({"size": [height, width], "counts": code}) > 0] = self.index.labels[instance]
         return Image.fromarray(labels)
@@ -124,8 +130,10 @@ def _cached(path: Path, split: str) -> Index:
     stat = path.stat()
     key = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {VERSION}"
     kept = cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
-    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, BadZipFile), np.load(kept, allow_pickle=False) as arrays:
-        return Index(**{name: arrays[name] for name in Index._fields})
+    with contextlib.suppress(Exception), np.load(kept, allow_pickle=False) as arrays:  # damaged bytes make it raise almost anything
+        index = Index(**{name: arrays[name] for name in Index._fields})
+        if _sound(index):
+            return index
     index = build(path, split)
     with contextlib.suppress(OSError):  # a cache that cannot be written costs the same time again
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -138,6 +146,22 @@ def _cached(path: Path, split: str) -> Index:
                 os.unlink(partial.name)
                 raise
     return index
+
+
+def _sound(index: Index) -> bool:
+    """Whether the parts of an index fit each other; the cache is a file, and `build` need not have written it."""
+    images, instances = len(index.files), len(index.labels)
+    one = [(len(index.classes),), (images,), (images, 2), (images + 1,), (instances,), (instances,), (instances + 1,)]
+    shapes = [*one, (len(index.codes),)]
+    return (
+        [(part.shape, part.dtype.kind) for part in index] == list(zip(shapes, "UUiiuuiu", strict=True))
+        and all(map(is_plain, index.files.tolist()))
+        and bool(((index.sizes >= 1) & (index.sizes <= LONGEST)).all())
+        and all(ends[0] == 0 and (np.diff(ends) >= 0).all() for ends in (index.first, index.starts))
+        and (index.first[-1], index.starts[-1]) == (instances, len(index.codes))
+        and bool(((index.categories >= 1) & (index.categories <= len(index.classes))).all())
+        and bool(((index.labels == index.categories) | (index.labels == IGNORE)).all())
+    )
 
 
 def build(path: Path, split: str) -> Index:
