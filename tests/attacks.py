@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import struct
 import tarfile
 import zipfile
 from contextlib import suppress
@@ -179,6 +180,14 @@ def ghostscript(folder, marker, monkeypatch):
     (folder / "gs").chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # Pillow remembers whether it has found one
+
+
+def with_exif(tag, kind):
+    """A JPEG that its EXIF turns, and that has a field there of a kind which the field cannot be of."""
+    fields = struct.pack("<HHII", 0x0112, 3, 1, 6) + struct.pack("<HHII", tag, kind, 1, 20)
+    file = io.BytesIO()
+    Image.new("RGB", (128, 128)).save(file, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\2\0" + fields + bytes(68))
+    return file.getvalue()
 
 
 def rendered(path):

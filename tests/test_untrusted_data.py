@@ -29,6 +29,7 @@ from attacks import (
     renamed,
     rendered,
     unpacked,
+    with_exif,
     with_members,
 )
 from promises import promise
@@ -75,6 +76,13 @@ def test_postscript_by_another_name_is_not_run(files, content, postscript, shape
     every(files, lambda path: path.write_bytes(content))(shapes_copy)
     fields = {"data": str(shapes_copy), "out": str(tmp_path / "run")}
     refused_by_both(arguments(**fields), lambda: train(tiny(**fields)), tmp_path, capsys, "val_00000", "not a readable")
+
+
+@pytest.mark.parametrize(("tag", "kind"), [(0x014A, 5), (0x010F, 11)], ids=["a fraction for a place", "a fraction for a text"])
+def test_a_picture_with_exif_that_cannot_be_is_refused(tag, kind, shapes_copy, tmp_path, arguments, tiny, capsys):
+    every("JPEGImages/val*", lambda path: path.write_bytes(with_exif(tag, kind)))(shapes_copy)
+    fields = {"data": str(shapes_copy), "out": str(tmp_path / "run")}
+    refused_by_both(arguments(**fields), lambda: train(tiny(**fields)), tmp_path, capsys, "val_00000.jpg", "not a readable image")
 
 
 @promise("Untrusted files", "A picture is opened as what pictures are; a PostScript file by whatever name starts no interpreter.")

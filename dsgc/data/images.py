@@ -1,7 +1,6 @@
 """Pictures and text lists read from disk, the same for every layout; what is wrong with a file becomes one line."""
 
 import contextlib
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -10,8 +9,7 @@ from PIL import Image, ImageOps
 
 from dsgc.errors import UserError, first_line
 
-# what Pillow raises for a file that it cannot read; struct.error: for damaged EXIF
-UNREADABLE = (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError)
+UNREADABLE = Exception  # what Pillow raises for a damaged file: OSError, SyntaxError, for its EXIF struct.error, AttributeError, ...
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # no other is tried: whatever its name, an EPS would be run, by Ghostscript
 ORIENTATION = 0x0112  # the EXIF tag: 1 as stored, 2 to 4 mirrored or upside down, 5 to 8 with width and height changed
 
