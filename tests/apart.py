@@ -16,6 +16,7 @@ from dsgc.config import Config
 from dsgc.train import resume, train
 
 ROOT = Path(__file__).resolve().parents[1]
+SMALL = {"steps": 6, "checkpoint_every": 4, "eval_every": 3, "eval_images": 2}  # what `whole` of conftest changes in `tiny`
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(["apart", "dsgc.train", "pytest"])  # loaded once, in the process that the others are forked from
 
@@ -44,9 +45,14 @@ def command(words, cwd, variables=None, *, own_group=False):
     )
 
 
+def log_of(run):
+    """The lines of a run's log."""
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
 def outcome(run):
     """All that a run has to show at its end, files by their digests; the log without the speed."""
-    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    lines = log_of(run)
     for line in lines:
         line.pop("images_per_second", None)
     files = [*checkpoint.checkpoints(run)[-1].glob("*.safetensors"), *run.glob("pictures/*")]

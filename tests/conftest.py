@@ -8,6 +8,7 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
+import apart
 import pages
 import pytest
 import refusal
@@ -17,6 +18,7 @@ from steps import CLASSES, TAGS
 from dsgc.build import build_network
 from dsgc.config import PRESETS
 from dsgc.data import shapes
+from dsgc.train import train
 
 SIZES = {"train": 12, "dev": 4, "val": 4}
 TINY = {
@@ -85,6 +87,42 @@ def arguments(tiny):
         return words
 
     return build
+
+
+@pytest.fixture(scope="session")
+def one_step(tiny, tmp_path_factory):
+    """A run of one step that has ended. Shared: a test that changes it takes `run`."""
+    return train(tiny(out=str(tmp_path_factory.mktemp("one_step") / "run"), steps=1, warmup_steps=0, pictures=0))
+
+
+@pytest.fixture
+def run(one_step, tmp_path):
+    """A copy of it that a test may damage."""
+    return shutil.copytree(one_step, tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def whole(tiny, tmp_path_factory):
+    """What a run with the values of `apart.SMALL` shows to which nothing happens."""
+    return apart.outcome(train(tiny(out=str(tmp_path_factory.mktemp("whole") / "run"), **apart.SMALL)))
+
+
+@pytest.fixture
+def at_call(monkeypatch):
+    """`at_call(owner, name, call, what)`: something happens as a function is called for the so many-th time."""
+
+    def prepare(owner, name, call, what):
+        genuine, calls = getattr(owner, name), []
+
+        def called(*given, **named):
+            calls.append(1)
+            if len(calls) == call:
+                what()
+            return genuine(*given, **named)
+
+        monkeypatch.setattr(owner, name, called)
+
+    return prepare
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from spoilt import newest
 
 from dsgc.evaluate import score_run
 from dsgc.predict import TestTime, predict
-from dsgc.train import resume, train
+from dsgc.train import resume
 
 pytestmark = promise(
     "Bad input",
@@ -19,17 +19,6 @@ pytestmark = promise(
 )
 
 TestTime.__test__ = False  # no test, though its name begins like one
-
-
-@pytest.fixture(scope="module")
-def finished(tiny, tmp_path_factory):
-    return train(tiny(out=str(tmp_path_factory.mktemp("bad") / "run"), steps=1, warmup_steps=0, pictures=0))
-
-
-@pytest.fixture
-def run(finished, tmp_path):
-    """A copy that a test may damage."""
-    return shutil.copytree(finished, tmp_path / "run")
 
 
 @pytest.fixture

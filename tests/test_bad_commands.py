@@ -61,11 +61,6 @@ def test_commands_that_cannot_be_end_in_one_line_and_leave_nothing(command, tmp_
     assert tree(tmp_path) == before
 
 
-@pytest.fixture(scope="module")
-def run(tiny, tmp_path_factory):
-    return train(tiny(out=str(tmp_path_factory.mktemp("bad") / "run"), steps=1, warmup_steps=0, pictures=0))
-
-
 EVALUATIONS = {
     "--split nowhere": ["nowhere.txt", "dev, train, val"],
     "--data nowhere": ["nowhere", "VOC layout"],
@@ -75,15 +70,15 @@ EVALUATIONS = {
 
 
 @pytest.mark.parametrize("options", EVALUATIONS)
-def test_evaluations_that_cannot_be_end_in_one_line(options, run, tmp_path, monkeypatch, capsys):
+def test_evaluations_that_cannot_be_end_in_one_line(options, one_step, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    refused(["evaluate", run, *options.split()], capsys, *EVALUATIONS[options])
+    refused(["evaluate", one_step, *options.split()], capsys, *EVALUATIONS[options])
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_is_not_evaluated_on_other_classes(run, shapes_copy, capsys):
+def test_a_run_is_not_evaluated_on_other_classes(one_step, shapes_copy, capsys):
     (shapes_copy / "classes.txt").write_text("\n".join(reversed([kind.name for kind in shapes.KINDS])))
-    refused(["evaluate", run, "--data", shapes_copy], capsys, "classes", "melon")
+    refused(["evaluate", one_step, "--data", shapes_copy], capsys, "classes", "melon")
 
 
 def test_a_damaged_checkpoint_is_not_evaluated(tiny, tmp_path, capsys):

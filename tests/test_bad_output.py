@@ -23,13 +23,8 @@ SMALL = {"train": 2, "val": 1}
 RECIPE = ["--images", "3", "--steps", "1", "--batch", "1", "--kinds", "2"]
 
 
-@pytest.fixture(scope="module")
-def run(tiny, tmp_path_factory):
-    return train(tiny(out=str(tmp_path_factory.mktemp("sound") / "run"), steps=1, warmup_steps=0, pictures=0))
-
-
 @pytest.fixture
-def writers(run, arguments, tiny, monkeypatch):
+def writers(one_step, arguments, tiny, monkeypatch):
     """Each command that writes, but for `grid`: as words and as the function behind it, both for a place to write to."""
     monkeypatch.setattr(dsgc.pretrain, "HELD_OUT", 1)
     monkeypatch.setattr(dsgc.pretrain, "_images", lambda _: (torch.zeros(3, 3, 128, 128, dtype=torch.uint8), torch.arange(3) % 2))
@@ -37,8 +32,8 @@ def writers(run, arguments, tiny, monkeypatch):
     recipe, ending = Recipe(images=3, steps=1, batch=1, kinds=2), ".safetensors"
     return {
         "train": (lambda out: arguments(out=str(out)), lambda out: train(tiny(out=str(out)))),
-        "predict": (lambda out: ["predict", run, out, "--split", "val"], lambda out: predict(run, out, None, "val", TestTime())),
-        "evaluate": (lambda out: ["evaluate", run, "--out", out], None),
+        "predict": (lambda out: ["predict", one_step, out, "--split", "val"], lambda out: predict(one_step, out, None, "val", TestTime())),
+        "evaluate": (lambda out: ["evaluate", one_step, "--out", out], None),
         "data shapes": (lambda out: ["data", "shapes", out, *sizes, "--dev", "1"], lambda out: shapes.write(out, sizes=SMALL)),
         "data shapes-coco": (
             lambda out: ["data", "shapes-coco", out, *sizes],
@@ -114,8 +109,8 @@ def test_a_folder_that_holds_something(command, writers, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("command", ["train", "data shapes", "data shapes-coco"])
-def test_a_folder_that_holds_another_run(command, writers, run, capsys):
-    check(writers[command], run, run, capsys, str(run), "another")
+def test_a_folder_that_holds_another_run(command, writers, one_step, capsys):
+    check(writers[command], one_step, one_step, capsys, str(one_step), "another")
 
 
 def test_training_names_the_command_that_goes_on_with_the_run_that_is_there(tmp_path, arguments, capsys):
@@ -130,17 +125,17 @@ def test_a_used_run_folder_is_refused_before_the_data_are_read(tmp_path, argumen
     refused(arguments(out=str(tmp_path), data=str(tmp_path / "no data")), capsys, "not an empty folder")
 
 
-def test_scores_replace_those_that_are_there_whole_or_not_at_all(run, tmp_path, capsys):
+def test_scores_replace_those_that_are_there_whole_or_not_at_all(one_step, tmp_path, capsys):
     scores = tmp_path / "scores.json"
     scores.write_text("old")
     with full(64):
-        refused(["evaluate", run, "--out", scores], capsys, str(scores), "cannot be written")
+        refused(["evaluate", one_step, "--out", scores], capsys, str(scores), "cannot be written")
     assert tree(tmp_path) == {"scores.json": b"old"}
-    assert main(["evaluate", str(run), "--out", str(scores)]) == 0 and scores.read_text() != "old"
+    assert main(["evaluate", str(one_step), "--out", str(scores)]) == 0 and scores.read_text() != "old"
 
 
-def test_predictions_of_a_part_of_the_images_are_taken_away_again(run, shapes_copy, tmp_path, capsys):
+def test_predictions_of_a_part_of_the_images_are_taken_away_again(one_step, shapes_copy, tmp_path, capsys):
     (shapes_copy / "JPEGImages/val_00002.jpg").write_text("no image")
-    words = ["predict", run, tmp_path / "out/of/the/way", "--data", shapes_copy, "--split", "val"]
-    call = lambda: predict(run, tmp_path / "out/of/the/way", str(shapes_copy), "val", TestTime())  # noqa: E731
+    words = ["predict", one_step, tmp_path / "out/of/the/way", "--data", shapes_copy, "--split", "val"]
+    call = lambda: predict(one_step, tmp_path / "out/of/the/way", str(shapes_copy), "val", TestTime())  # noqa: E731
     refused_by_both(words, call, tmp_path, capsys, "val_00002.jpg", "not a readable image")

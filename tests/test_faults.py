@@ -1,6 +1,5 @@
 """Faults in the midst of training: what was done is kept, one line says what happened, and the run goes on as if nothing had."""
 
-import json
 import multiprocessing
 import os
 import random
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from apart import outcome
+from apart import SMALL, log_of, outcome
 from promises import promise
 from refusal import lines_of, refused
 from safetensors.torch import load_file
@@ -25,36 +24,11 @@ from dsgc.errors import UserError
 from dsgc.train import PATIENCE, resume, train
 
 SUBJECT = "Faults during training"
-SMALL = {"steps": 6, "checkpoint_every": 4, "eval_every": 3, "eval_images": 2}
-
-
-@pytest.fixture(scope="module")
-def whole(tiny, tmp_path_factory):
-    """What a run shows to which nothing happens."""
-    return outcome(train(tiny(out=str(tmp_path_factory.mktemp("whole") / "run"), **SMALL)))
 
 
 @pytest.fixture
 def config(tiny, tmp_path):
     return tiny(out=str(tmp_path / "run"), **SMALL)
-
-
-@pytest.fixture
-def before_step(monkeypatch):
-    """`before_step(number, what)`: something happens in the midst of a step, counted from 0, before its gradients are there."""
-
-    def prepare(number, what):
-        genuine, steps = dsgc.learner.backward, []
-
-        def backward(*given):
-            steps.append(1)
-            if len(steps) == number + 1:
-                what()
-            return genuine(*given)
-
-        monkeypatch.setattr(dsgc.learner, "backward", backward)
-
-    return prepare
 
 
 # loading processes
@@ -72,7 +46,7 @@ def die():
 
 @promise(SUBJECT, "Where a loading process dies, another takes its place; the run is the same, and no step is left half done.")
 @pytest.mark.parametrize("moment", ["amid a step", "while it loads", "before it has begun"])
-def test_a_loading_process_that_dies_changes_nothing(moment, tiny, before_step, tmp_path, monkeypatch, whole, capfd):
+def test_a_loading_process_that_dies_changes_nothing(moment, tiny, at_call, tmp_path, monkeypatch, whole, capfd):
     def kill_all():
         for victim in multiprocessing.active_children():
             os.kill(victim.pid, signal.SIGKILL)
@@ -86,7 +60,7 @@ def test_a_loading_process_that_dies_changes_nothing(moment, tiny, before_step, 
 
     marker = tmp_path / "died"
     if moment == "amid a step":
-        before_step(0, kill_all)  # the first five batches are under way by now, of six
+        at_call(dsgc.learner, "backward", 1, kill_all)  # the first five batches are under way by now, of six
     else:
         monkeypatch.setattr(Crops, "__getitem__", once)
     config = tiny(out=str(tmp_path / "run"), workers=2, **SMALL)
@@ -117,9 +91,9 @@ def test_loading_processes_that_always_die(tiny, arguments, tmp_path, monkeypatc
 
 @promise(SUBJECT, "Where an image disappears, the run ends in one line that names it; once it is back, the run goes on.")
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_image_that_disappears(workers, shapes_copy, before_step, tmp_path, arguments, whole, capsys, monkeypatch):
+def test_an_image_that_disappears(workers, shapes_copy, at_call, tmp_path, arguments, whole, capsys, monkeypatch):
     run, images, aside = tmp_path / "run", shapes_copy / "JPEGImages", tmp_path / "aside"
-    before_step(1, lambda: images.rename(aside))
+    at_call(dsgc.learner, "backward", 2, lambda: images.rename(aside))
     words = arguments(out=str(run), data=str(shapes_copy), **SMALL | {"workers": workers})
     refused(words, capsys, f"{images}/", "No such file", "steps are kept", f"`python -m dsgc resume {run}` goes on")
     kept = checkpoint.checkpoints(run)
@@ -161,10 +135,6 @@ def spoil(monkeypatch):
     return prepare
 
 
-def lines(run):
-    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-
-
 @promise(SUBJECT, "A step whose loss or gradient is not finite changes nothing that is learnt; it is counted, and said.")
 @pytest.mark.parametrize("step", [1, 3], ids=["warm-up", "expansion"])
 @pytest.mark.parametrize(("how", "named"), [(with_nan, "the loss ptc"), (with_infinite_gradient, "the gradient")])
@@ -177,7 +147,7 @@ def test_a_step_that_is_not_finite_is_skipped(how, named, step, tiny, spoil, tmp
     )
     assert before.keys() == after.keys() and len(before) > 100
     assert not [key for key in before if not key[1].startswith("random.") and not torch.equal(before[key], after[key])]
-    logged = [line for line in lines(run) if "stage" in line]
+    logged = [line for line in log_of(run) if "stage" in line]
     assert [line.get("skipped") for line in logged] == [1 if number == step else None for number in range(5)]
     assert ["losses" in line for line in logged] == [number != step for number in range(5)] and "NaN" not in (run / "log.jsonl").read_text()
     assert f"step {step + 1} skipped, number 1 in a row: {named} was not finite" in capfd.readouterr().out
@@ -186,7 +156,7 @@ def test_a_step_that_is_not_finite_is_skipped(how, named, step, tiny, spoil, tmp
 
 def test_skipped_steps_are_left_out_of_the_means_of_a_line(tiny, spoil, tmp_path):
     spoil({1}, with_nan)
-    line = lines(train(tiny(out=str(tmp_path / "run"), steps=3, warmup_steps=3, log_every=3)))[0]
+    line = log_of(train(tiny(out=str(tmp_path / "run"), steps=3, warmup_steps=3, log_every=3)))[0]
     assert line["step"] == 3 and line["skipped"] == 1 and all(value == value for value in line["losses"].values())
 
 
@@ -205,7 +175,7 @@ def test_steps_in_a_row_that_are_not_finite_end_the_run(arguments, spoil, tmp_pa
 def test_steps_that_are_not_finite_now_and_then_do_not(tiny, spoil, tmp_path):
     spoil({step for step in range(2 * PATIENCE) if step != PATIENCE - 1} - {2 * PATIENCE - 1}, with_nan)
     config = tiny(out=str(tmp_path / "run"), steps=2 * PATIENCE, warmup_steps=2 * PATIENCE, log_every=2 * PATIENCE)
-    assert lines(train(config))[0]["skipped"] == 2 * PATIENCE - 2
+    assert log_of(train(config))[0]["skipped"] == 2 * PATIENCE - 2
 
 
 @promise(SUBJECT, "Weights that are not finite are never written, nor is anything that was kept taken away for them.")
@@ -227,11 +197,11 @@ def test_a_run_that_diverges_by_itself_ends_in_one_line_too(arguments, tmp_path,
 
 
 @promise(SUBJECT, "Where a card's memory does not suffice, one line says what needs less; nothing is kept of the step that was under way.")
-def test_a_step_for_which_there_is_no_memory(before_step, arguments, tmp_path, capsys, whole):
+def test_a_step_for_which_there_is_no_memory(at_call, arguments, tmp_path, capsys, whole):
     def no_memory():
         raise torch.OutOfMemoryError("tried to allocate 20.00 GiB")
 
-    before_step(5, no_memory)
+    at_call(dsgc.learner, "backward", 6, no_memory)
     run = tmp_path / "run"
     refused(arguments(out=str(run), **SMALL), capsys, str(run), "no memory left on cpu in step 6", "--accumulate", "--recompute")
     assert checkpoint.load(run).step == 4
@@ -284,7 +254,7 @@ def test_a_clock_that_jumps_changes_nothing(config, monkeypatch, whole):
     for folder in checkpoint.checkpoints(run):
         os.utime(folder, (0, 0))  # a file's time does not decide either
     assert outcome(run) == whole and checkpoint.load(run).step == 6
-    assert all(line["images_per_second"] > 0 for line in lines(run) if "losses" in line)
+    assert all(line["images_per_second"] > 0 for line in log_of(run) if "losses" in line)
 
 
 def test_a_clock_that_stands_still_is_no_division_by_zero(config, monkeypatch, whole):

@@ -7,6 +7,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from apart import log_of
 from PIL import Image
 from promises import promise
 from refusal import tree
@@ -91,7 +92,7 @@ def test_such_pictures_train_by_the_command_as_well(shapes_copy, tmp_path, argum
     half((700, 10)).save(images[-2])
     assert len(images) >= len(PICTURES) + 2
     assert main(arguments(data=str(shapes_copy), out=str(tmp_path / "run"), batch_size=12, steps=2)) == 0
-    lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    lines = log_of(tmp_path / "run")
     assert all(np.isfinite(value) for line in lines for value in line.get("losses", {}).values())
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from apart import log_of
 from safetensors.torch import load_file
 from steps import gradients, in_parts, uneven_batch
 
@@ -112,8 +113,7 @@ def weights_of(run, which):
 
 
 def lines_of(run, key):
-    lines = (run / "log.jsonl").read_text().splitlines()
-    return [line for line in map(json.loads, lines) if key in line]
+    return [line for line in log_of(run) if key in line]
 
 
 def drift(run, reference):

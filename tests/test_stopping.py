@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from apart import ROOT, command, outcome
+from apart import ROOT, SMALL, command, outcome
 from promises import promise
 from refusal import lines_of
 
@@ -20,7 +20,6 @@ from dsgc.errors import Stopped
 from dsgc.train import resume, train
 
 SUBJECT = "Faults during training"
-SMALL = {"steps": 6, "checkpoint_every": 4, "eval_every": 3, "eval_images": 2}
 LONG = SMALL | {"steps": 400, "warmup_steps": 200, "checkpoint_every": 1000, "eval_every": 0}
 ASKED = pytest.mark.parametrize(("asked", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
 MOMENTS = {  # what is called when the signal comes, at which of its calls, and the steps that are done then
@@ -43,28 +42,10 @@ def _heeded():
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.fixture(scope="module")
-def whole(tiny, tmp_path_factory):
-    """What a run shows that is never asked to stop."""
-    return outcome(train(tiny(out=str(tmp_path_factory.mktemp("whole") / "run"), **SMALL)))
-
-
 @pytest.fixture
-def asking(monkeypatch):
+def asking(at_call):
     """`asking(owner, name, call, number)`: this process gets a signal at a call of a function."""
-
-    def prepare(owner, name, call, number):
-        genuine, calls = getattr(owner, name), []
-
-        def asked(*given, **named):
-            calls.append(1)
-            if len(calls) == call:
-                os.kill(os.getpid(), number)
-            return genuine(*given, **named)
-
-        monkeypatch.setattr(owner, name, asked)
-
-    return prepare
+    return lambda owner, name, call, number: at_call(owner, name, call, lambda: os.kill(os.getpid(), number))
 
 
 @promise(SUBJECT, "Ctrl-C and SIGTERM finish the step and save; the exit code is 130 or 143, one line says how to go on.")

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from apart import log_of
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -37,10 +38,6 @@ def weights_of(run):
     return {str(path.relative_to(run)): path.read_bytes() for path in sorted(run.rglob("*.safetensors"))}
 
 
-def lines_of(run):
-    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-
-
 @pytest.fixture(scope="module")
 def finished(arguments, tmp_path_factory):
     """A run that the command line made, in a process of its own, and what that process said."""
@@ -66,7 +63,7 @@ def test_the_resolved_config_is_kept(finished, tiny):
 
 
 def test_the_log_has_stages_and_loss_terms(finished):
-    steps = [line for line in lines_of(finished[0]) if "losses" in line]
+    steps = [line for line in log_of(finished[0]) if "losses" in line]
     assert [line["step"] for line in steps] == [1, 2, 3, 4]
     assert [line["stage"] for line in steps] == 2 * ["warm-up"] + 2 * ["expansion"]
     for line in steps:
@@ -78,7 +75,7 @@ def test_the_log_has_stages_and_loss_terms(finished):
 def test_the_logged_sum_is_the_weighted_sum_of_the_terms(finished, tiny):
     config = tiny()
     weights = {"cls": 1, "ptc": config.lambda1, "sim": config.lambda2, "punc": config.lambda3, "seg": config.lambda4}
-    for line in lines_of(finished[0]):
+    for line in log_of(finished[0]):
         if "losses" in line:
             terms = {name: value for name, value in line["losses"].items() if name != "all"}
             assert line["losses"]["all"] == pytest.approx(
@@ -87,7 +84,7 @@ def test_the_logged_sum_is_the_weighted_sum_of_the_terms(finished, tiny):
 
 
 def test_momentum_belongs_to_the_expansion(finished, tiny):
-    momenta = [line["momentum"] for line in lines_of(finished[0]) if "losses" in line]
+    momenta = [line["momentum"] for line in log_of(finished[0]) if "losses" in line]
     assert momenta[:2] == [0, 0] and momenta[2] == pytest.approx(tiny().ema_momentum)
     assert momenta[2] < momenta[3] < 1
 
@@ -105,7 +102,7 @@ def test_metrics_have_every_score_of_both_networks(finished):
 
 
 def test_evaluations_during_training_are_logged(finished):
-    scored = [line for line in lines_of(finished[0]) if "scores" in line]
+    scored = [line for line in log_of(finished[0]) if "scores" in line]
     assert [line["step"] for line in scored] == [3, 4]
     assert scored[-1]["scores"] == json.loads((finished[0] / "metrics.json").read_text())
 
@@ -179,7 +176,7 @@ def test_the_student_follows_the_teacher_by_ema_in_the_expansion(repeated):
         load_file(repeated / f"checkpoints/step_{step:06d}/{name}.safetensors")
         for step, name in ((3, "student"), (4, "student"), (4, "teacher"))
     )
-    momentum = [line["momentum"] for line in lines_of(repeated) if "losses" in line][-1]
+    momentum = [line["momentum"] for line in log_of(repeated) if "losses" in line][-1]
     for name, value in after.items():
         torch.testing.assert_close(
             value, momentum * before[name] + (1 - momentum) * teacher[name], rtol=1e-5, atol=1e-7
@@ -219,7 +216,7 @@ def test_what_has_no_student_trains_one_network(name, tiny, tmp_path):
     run = train(tiny(out=str(tmp_path / "run"), **changes))
     metrics, last = (
         json.loads((run / "metrics.json").read_text()),
-        [line for line in lines_of(run) if "losses" in line][-1],
+        [line for line in log_of(run) if "losses" in line][-1],
     )
     assert "teacher" in metrics and "student" not in metrics
     assert last["losses"].keys() == {"all", *terms}

@@ -77,16 +77,6 @@ def test_weights_whose_archive_leaves_its_folder_write_nothing(tmp_path):
 # a stranger's checkpoint
 
 
-@pytest.fixture(scope="module")
-def finished(tiny, tmp_path_factory):
-    return train(tiny(out=str(tmp_path_factory.mktemp("stranger") / "run"), steps=1, warmup_steps=0, pictures=0))
-
-
-@pytest.fixture
-def run(finished, tmp_path):
-    return shutil.copytree(finished, tmp_path / "run")
-
-
 def configure(run, **values):
     """Other values in the config of a run that goes on and in that of its checkpoint."""
     (run / "metrics.json").unlink(missing_ok=True)
