@@ -79,7 +79,7 @@ def torchvisions(files: list[str], opened: Callable[[str], Image.Image | Tensor]
 
 def ways(folder: voc.Folder) -> list[dict]:
     """Seconds an epoch, and images a second, of each way to load."""
-    files = [str(folder.root / "JPEGImages" / f"{image_id}.jpg") for image_id in folder.ids]
+    files = [str(folder.root / "JPEGImages" / folder.pictures[image_id]) for image_id in folder.ids]
     cases = {
         "dsgc": ours(folder),
         "torchvision": torchvisions(files, default_loader, v2.ToImage(), v2.ToDtype(torch.float32, scale=True)),
@@ -118,7 +118,7 @@ def main(data: str | None = None, images: int = 200, needed: tuple[float, ...] =
     torch.set_num_threads(1)
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="dsgc-loader-") as scratch:
-        folder = voc.open_split(data, "train") if data else pictures(Path(scratch) / "all", images, 500)
+        folder = voc.open_split(data, "largest") if data else pictures(Path(scratch) / "all", images, 500)
         cases = ways(folder._replace(ids=folder.ids[:images]))
         grown = growth(Path(scratch))
     rate = cases[0]["images_per_second"]

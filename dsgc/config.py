@@ -30,8 +30,8 @@ class Config:
     # the run
     data: str = choice("VOCdevkit/VOC2012", "data set in the layout of PASCAL VOC or of COCO")
     out: str = choice("runs/voc", "run folder; must not hold another run")
-    train_split: str = choice("train", "what to learn from: a list in ImageSets/Segmentation, `train` for the largest, or COCO's name")
-    val_split: str = choice("val", "what to validate on")
+    train_split: str = choice("largest", "what to learn from: a list in ImageSets, `largest` for the largest there is, or COCO's name")
+    val_split: str = choice("val", "what to validate on: a list, or COCO's name")
     seed: int = choice(0, "seed of weights, data order and augmentation")
     device: Literal["auto", "cpu"] = choice("auto", "auto takes a GPU where there is one")
     precision: Literal["no", "bf16"] = choice("bf16", "the networks' products in bfloat16; losses, CAM and mixture stay float32")
@@ -206,6 +206,7 @@ PRESETS: dict[str, Config] = {
     "shapes": Config(
         data="data/shapes",
         out="runs/shapes",
+        train_split="train",
         crop_size=96,
         encoder="dsgc_vit_nano_patch8",
         weights="shipped",

@@ -14,10 +14,11 @@ from dsgc.build import accelerator_of, load_networks
 from dsgc.cam import IGNORE, tagged
 from dsgc.config import Config
 from dsgc.data.loading import EvalImages, EvalItem, eval_batches
-from dsgc.data.split import open_split
+from dsgc.data.split import named, open_split
 from dsgc.errors import UserError
 from dsgc.metrics import ConfusionMatrix
 from dsgc.network import Network
+from dsgc.record import say
 
 
 class Views(NamedTuple):
@@ -75,12 +76,12 @@ def collate(items: list[EvalItem], device: torch.device | str) -> tuple[Tensor, 
 def evaluate(
     networks: dict[str, Network], dataset: EvalImages, config: Config, device: torch.device | str = "cpu", images: int = 0
 ) -> dict[str, dict]:
-    """Scores of each network: {"teacher": {"seg", "cam", "pseudo_initial", "pseudo"}, "student": {...}, "images": n}.
+    """Scores of each network: {"teacher": {"seg", "cam", "pseudo_initial", "pseudo"}, "student": {...}, "images": n, "list", "masks"}.
 
     Each score holds `miou` and `per_class` (fractions in [0, 1], background first, None for a class that does not occur).
     Pseudo labels leave out pixels labelled 255; `coverage` is the share of pixels that they do label. Memory does not grow
-    with the number of images; `images` > 0 looks at that many only. Networks are put back in the mode they were in. Several
-    processes share the images out, and all get the scores of all.
+    with the number of images; `images` > 0 looks at that many only. `list` and `masks` say what the scores are of. Networks are
+    put back in the mode they were in. Several processes share the images out, and all get the scores of all.
     """
     classes = dataset.folder.classes
     scores = ("seg", "cam", "pseudo_initial", "pseudo")
@@ -111,7 +112,7 @@ def evaluate(
         name: {score: summary(matrices[name][score], classes) | {"coverage": _share(labelled[name][score])} for score in scores}
         for name in networks
     }
-    return result | {"images": int(total)}
+    return result | {"images": int(total)} | named(dataset.folder)
 
 
 def _share(counts: Tensor) -> float:
@@ -141,6 +142,7 @@ def open_run(run: Path, data: str | None, split: str | None) -> tuple[dict[str, 
             "give a data set with the same classes.txt"
         )
     accelerator = accelerator_of(saved.config)
+    say(folder.notes, accelerator.is_main_process)
     return {name: network.to(accelerator.device) for name, network in networks.items()}, EvalImages(folder), saved.config, accelerator
 
 

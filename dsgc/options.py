@@ -33,7 +33,7 @@ class EvaluateOptions:
     data: str | None = None
     """data set in the layout of VOC or COCO; the run's own if not given"""
     split: str | None = None
-    """the run's validation split if not given"""
+    """list of ids, `largest` for the largest training list, or COCO's name; the run's validation split if not given"""
     out: Path | None = None
     """JSON file for the scores; printed if not given"""
     scales: tuple[float, ...] = (1.0,)
@@ -55,7 +55,7 @@ class PredictOptions:
     data: str | None = None
     """data set in the layout of VOC or COCO, or a folder of pictures; the run's own if not given"""
     split: str = "test"
-    """list of ids, or folder of images; nothing else is needed of them"""
+    """list of ids, `largest` for the largest training list, or folder of images; nothing else is needed of them"""
     scales: tuple[float, ...] = (1.0,)
     """sizes at which an image is looked at, relative to its own; ToCo takes 1 1.25 1.5"""
     mirror: bool = False

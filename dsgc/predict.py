@@ -16,12 +16,12 @@ from dsgc.build import accelerator_of, load_networks
 from dsgc.data import voc
 from dsgc.data.loading import EvalImages, Images, eval_batches
 from dsgc.data.palette import voc_palette
-from dsgc.data.split import open_images
+from dsgc.data.split import named, open_images
 from dsgc.errors import UserError, check_writable
 from dsgc.evaluate import fitted, open_run, summary
 from dsgc.metrics import ConfusionMatrix
 from dsgc.network import Network
-from dsgc.record import progress
+from dsgc.record import progress, say
 
 SERVER = Path("results/VOC2012/Segmentation")  # below it, in comp6_SPLIT_cls, the VOC test server looks for the PNGs
 
@@ -85,6 +85,7 @@ def predict(run: Path, out: Path, data: str | None, split: str, how: TestTime) -
     accelerator = accelerator_of(saved.config)
     network, dataset = networks["teacher"].to(accelerator.device), Images(pictures)
     new = next((folder for folder in [*reversed(out.parents), out] if not folder.exists()), out)
+    say(pictures.notes, accelerator.is_main_process)
     accelerator.wait_for_everyone()  # each has seen the folder empty
     check_writable(out)
     stream = segmented(network, dataset, how, workers=saved.config.workers, device=accelerator.device)
@@ -114,4 +115,5 @@ def score(run: Path, data: str | None, split: str | None, how: TestTime) -> dict
         matrix.update(torch.from_numpy(labels).to(accelerator.device), truth)
         seen += 1
     parallel.sum_tensors([matrix.counts, seen])
-    return {"teacher": {"seg": summary(matrix, folder.classes)}, "images": int(seen), "test_time": how._asdict()}
+    scores = {"teacher": {"seg": summary(matrix, folder.classes)}, "images": int(seen)}
+    return scores | named(folder) | {"test_time": how._asdict()}

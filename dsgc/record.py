@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -77,6 +78,12 @@ def write_json(path: Path, value: object) -> None:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise UserError(f"{path}: cannot be written ({error.strerror}); make room, or choose another place with --out") from error
+
+
+def say(lines: Iterable[str], main: bool) -> None:
+    """Lines of the `main` process that are no result: on standard error."""
+    for line in lines if main else ():
+        tqdm.write(printable(line), file=sys.stderr)
 
 
 def progress(of: Iterable | None = None, *, main: bool, **options: Any) -> tqdm:
@@ -183,10 +190,11 @@ def _means(found: Sequence[dict[str, Tensor]]) -> dict[str, float]:
 
 
 def summary_line(scores: dict) -> str:
-    """The mIoU of every score of every network, in per cent, on one line."""
+    """The mIoU of every score of every network, in per cent, and what they are scores of, on one line."""
     parts = []
     for name in ("teacher", "student"):
         if name in scores:
             values = {key: value["miou"] for key, value in scores[name].items()}
             parts.append(f"{name} " + " ".join(f"{key} {'-' if v is None else f'{100 * v:.1f}'}" for key, v in values.items()))
-    return f"mIoU % on {scores['images']} images: " + "; ".join(parts)
+    of = f" of {scores['list']}, masks of {scores['masks']}" if "list" in scores else ""  # older scores do not say it
+    return f"mIoU % on {scores['images']} images{of}: " + "; ".join(parts)

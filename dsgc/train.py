@@ -99,7 +99,8 @@ def _run(config: Config, saved: checkpoint.Checkpoint | None) -> Path:
         start, report = saved.step, f"going on after step {saved.step}"
 
     with run_folder(config, main) as out, Log(out / "log.jsonl", config, start, main) as log, Signals(device) as signals:
-        for line in (f"{len(data.train)} training images from {data.folder.origin}", report):
+        masks = f", masks of {data.folder.truth}" if config.supervision == "masks" else ""
+        for line in (f"{len(data.train)} training images from {data.folder.origin}{masks}", *data.folder.notes, report):
             log.say(line)
         done = kept = start  # steps that are done, and those of them that a checkpoint has
         skipped = 0  # in a row

@@ -103,8 +103,8 @@ VOC = {
     "split: empty list": (listed("\n"), ["train.txt", "no images"]),
     "split: empty validation list": (listed("", "val"), ["val.txt", "no images"]),
     "split: train and val overlap": (
-        listed("".join(f"train_{i:05d}\n" for i in range(12)) + "val_00001\n", "train_aug"),
-        ["val.txt", "train_aug.txt", "1 of its images", "val_00001"],
+        listed("".join(f"train_{i:05d}\n" for i in range(12)) + "val_00001\n"),
+        ["val.txt", "train.txt", "1 of its images", "val_00001"],
     ),
     "split: a list of another encoding": (listed(b"tr\xe9\n"), ["train.txt", "UTF-8"]),
     "split: no list": (gone(f"{LISTS}/train.txt"), ["train.txt", "dev, val"]),

@@ -188,7 +188,7 @@ def test_a_list_from_any_editor_names_the_same_images(name, shapes_copy, tmp_pat
         assert "run/metrics.json" in tree(tmp_path)
 
 
-def test_an_image_whose_annotation_names_no_object_trains_without_tags(shapes_copy, tmp_path, arguments):
-    every("Annotations/train*", lambda path: path.write_text("<annotation/>"))(shapes_copy)
-    assert not open_split(shapes_copy, "train").tags().any()
+def test_images_whose_annotations_name_no_object_train_without_tags(shapes_copy, tmp_path, arguments):
+    every("Annotations/train_0000*", lambda path: path.write_text("<annotation/>"))(shapes_copy)
+    assert open_split(shapes_copy, "train").tags().any(1).tolist() == [False] * 10 + [True] * 2
     assert main(arguments(data=str(shapes_copy), out=str(tmp_path / "run"))) == 0

@@ -1,12 +1,14 @@
 """The VOC loader: which ids train, which classes there are, tags from the XML alone, pictures of every kind in RGB."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from dsgc.data import shapes, voc
+from dsgc.data import classes, shapes, voc
+from dsgc.data.lists import training_ids
 from dsgc.data.loading import Crops
 from dsgc.errors import UserError
 
@@ -102,7 +104,7 @@ def test_training_ids_are_those_of_the_largest_list_without_validation_ids(tmp_p
     lists, expected = RULES[rule]
     for path, ids in ({f"{LISTS}/train.txt": "a", f"{LISTS}/val.txt": "xy"} | lists).items():
         put_list(tmp_path, path, ids)
-    ids, origin = voc.training_ids(tmp_path)
+    ids, origin = training_ids(tmp_path)
     assert ids == list(expected)
     assert {"sbd": "sbd_train", "main": "trainval"}.get(rule, rule) in origin, "it must say where the ids come from"
 
@@ -110,7 +112,7 @@ def test_training_ids_are_those_of_the_largest_list_without_validation_ids(tmp_p
 def test_validation_ids_are_taken_off_the_training_list(tmp_path):
     put_list(tmp_path, f"{LISTS}/train.txt", "abx")
     put_list(tmp_path, f"{LISTS}/val.txt", "xy")
-    assert voc.training_ids(tmp_path)[0] == ["a", "b"]
+    assert training_ids(tmp_path)[0] == ["a", "b"]
 
 
 def test_any_list_can_be_a_split(shapes_copy):
@@ -125,26 +127,37 @@ def test_a_byte_order_mark_is_no_part_of_an_id(shapes_copy):
     assert voc.open_split(shapes_copy, "mine").ids == ("val_00001",)
 
 
-def test_segmentation_class_aug_is_preferred(shapes_copy):
-    (shapes_copy / "SegmentationClassAug").mkdir()
-    folder, size = voc.open_split(shapes_copy, "val"), (shapes.SIDE, shapes.SIDE)
-    Image.new("L", size, 3).save(shapes_copy / "SegmentationClassAug/val_00000.png")
-    assert np.unique(np.asarray(folder.mask("val_00000", size))).tolist() == [3]
-    assert 0 in np.asarray(folder.mask("val_00001", size)), "the other folder serves where it has no mask"
+def test_masks_come_from_vocs_folder_or_the_first_other_that_has_all_and_never_from_two(shapes_copy):
+    size, own, other = (shapes.SIDE, shapes.SIDE), shapes_copy / "SegmentationClass", shapes_copy / "SegmentationClassAug"
+    other.mkdir()
+
+    def label():
+        folder = voc.open_split(shapes_copy, "val")
+        return int(np.asarray(folder.mask("val_00000", size)).max()), Path(folder.truth).name
+
+    for number in range(4):
+        Image.new("L", size, 5).save(own / f"val_0000{number}.png")
+        Image.new("L", size, 3).save(other / f"val_0000{number}.png")
+    assert label() == (5, "SegmentationClass")
+    (own / "val_00003.png").unlink()
+    assert label() == (3, "SegmentationClassAug")
+    (other / "val_00002.png").unlink()
+    with pytest.raises(UserError, match=r"SegmentationClass/val_00003\.png: missing; SegmentationClassAug has some.*not mixed"):
+        label()
 
 
 def test_classes_are_vocs_twenty_where_no_list_says_otherwise(tmp_path):
-    assert voc.read_classes(tmp_path) == voc.CLASSES
-    assert len(voc.CLASSES) == 20 and voc.CLASSES == tuple(sorted(voc.CLASSES))
+    assert classes.read_classes(tmp_path).names == classes.VOC
+    assert len(classes.VOC) == 20 and classes.VOC == tuple(sorted(classes.VOC))
     (tmp_path / "classes.txt").write_text("cat\n\n dog \n")
-    assert voc.read_classes(tmp_path) == ("cat", "dog")
+    assert classes.read_classes(tmp_path).names == ("cat", "dog")
 
 
 @pytest.mark.parametrize("text", ["", "cat\ncat\n", "\n".join(map(str, range(255)))], ids=["none", "twice", "255"])
 def test_class_lists_that_cannot_be_are_refused(tmp_path, text):
     (tmp_path / "classes.txt").write_text(text)
     with pytest.raises(UserError, match="classes.txt"):
-        voc.read_classes(tmp_path)
+        classes.read_classes(tmp_path)
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK", "RGB"])

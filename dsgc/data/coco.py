@@ -52,6 +52,12 @@ class Instances(NamedTuple):
     folder: Path
     index: Index
     place: dict[str, int]  # row of an id in the index
+    notes: tuple[str, ...] = ()
+
+    @property
+    def truth(self) -> str:
+        """Where the masks come from."""
+        return self.origin
 
     def tags(self) -> np.ndarray:
         """Which classes the instances of each image name, (N, C) float32; a crowd region names its class too."""
@@ -69,8 +75,8 @@ class Instances(NamedTuple):
         from pycocotools import mask as codec
 
         row = self.place[image_id]
-        check_upright(self.folder / str(self.index.files[row]))
         width, height = map(int, self.index.sizes[row])
+        check_upright(self.folder / str(self.index.files[row]), (width, height), self.origin)
         if (width, height) != tuple(size):
             raise UserError(
                 f"{self.origin}: says that {self.index.files[row]} is {width} x {height}, the image is {size[0]} x {size[1]}; "

@@ -1,5 +1,6 @@
 """A split of a data set, whatever its layout: ids, classes, and an image, its tags and its mask for each id."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +20,8 @@ class Split(Protocol):
     classes: tuple[str, ...]  # of the foreground
     ids: tuple[str, ...]
     origin: str  # where the ids come from
+    truth: str  # where the masks come from
+    notes: tuple[str, ...]  # lines on what was understood, though it is not as it should be
 
     def tags(self) -> np.ndarray:
         """Which classes are in each image, (N, C) float32 of 0 and 1; no mask is opened for it."""
@@ -37,6 +40,12 @@ def open_split(root: str | Path, split: str) -> Split:
         UserError: the folder or the split is not there, or what training needs of it is missing or damaged.
     """
     return (coco if (Path(root) / "annotations").is_dir() else voc).open_split(root, split)
+
+
+def named(split: Split) -> dict[str, str]:
+    """What a score is of, within the data set: the list of the images, and the folder, or file, that their masks come from."""
+    root = f"{split.root}{os.sep}"
+    return {"list": split.origin.removeprefix(root), "masks": split.truth.removeprefix(root)}
 
 
 def open_images(root: str | Path, split: str) -> voc.Folder | Pictures:
