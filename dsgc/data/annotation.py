@@ -52,13 +52,14 @@ def _objects(path: Path, root: Element) -> Iterator[Element]:
         elif _tag(child) == "objects":
             found += [item for item in child if _tag(item) == "object"]
             others += [item for item in child if _tag(item) != "object"]
-        elif _tag(child) not in HEADER:
+        elif _tag(child) not in HEADER or any(_tag(part) == "object" for part in child.iter()):
             others.append(child)
     for other in others:
         if not found or any(_tag(part) in (*NAMING, "object") for part in other.iter()) or {*other.attrib} & {*NAMING}:
             raise UserError(f"{path}: <{_tag(other)[:40]}> is not understood; a VOC annotation has <object><name>CLASS</name></object>")
-    if not found and (root.text or "").strip():
-        raise UserError(f"{path}: {root.text.strip()[:40]!r} is not understood; a VOC annotation has <object><name>CLASS</name></object>")
+    words = "".join(filter(None, (root.text, *(child.tail for child in root)))).strip()
+    if not found and words:
+        raise UserError(f"{path}: {words[:40]!r} is not understood; a VOC annotation has <object><name>CLASS</name></object>")
     yield from found
 
 

@@ -39,7 +39,7 @@ def read_classes(root: Path) -> Classes:
         return Classes(VOC, "VOC's own, as there is no classes.txt")
     lines = [line.strip() for line in read_lines(path)]
     kept = [line for line in lines if not line.startswith("#")]
-    notes = [f"{len(lines) - len(kept)} comments"] if len(kept) < len(lines) else []
+    notes = ["comments are left out"] if len(kept) < len(lines) else []
     kept, form = _without_form(path, kept)
     notes += form
     if kept and _is_ignored(kept[0]) and len(kept) > 1 and is_background(kept[1]):
@@ -73,14 +73,14 @@ def _without_form(path: Path, lines: Sequence[str]) -> tuple[list[str], list[str
     coloured = [COLOURED.fullmatch(line) for line in lines]
     if lines and all(coloured):
         _check_colours(path, [match[1] for match in coloured], [match[2] for match in coloured])
-        return [match[1] for match in coloured], ["names with colours"]
+        return [match[1] for match in coloured], ["colours are left out"]
     numbered = [NUMBERED.fullmatch(line) for line in lines]
     names = [match[3] for match in numbered if match]
     if lines and len(set(names)) == len(lines):  # "1 cent", "1 euro" are names
         first, numbers = int(numbered[0][1]), [int(match[1]) for match in numbered]
         counted = numbers == list(range(first, first + len(numbers)))
         if counted and first == (0 if is_background(names[0]) else 1):
-            return names, ["numbers"]
+            return names, ["numbers are left out"]
         if (counted and first < 2) or all(match[2] for match in numbered):  # else they are parts of names, as in "2 doors"
             raise UserError(
                 f"{path}: its numbers are not those of labels, 1, 2, ... in this order and 0 for the background alone; "

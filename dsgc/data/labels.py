@@ -13,7 +13,7 @@ from dsgc.errors import UserError, first_line
 
 IGNORE = 255
 FOLDERS = ("SegmentationClass", "SegmentationClassPNG", "SegmentationClassAug")  # VOC's, labelme's, that of the 10,582 images
-LOSSLESS = ("PNG", "BMP", "GIF")
+KEEPING = ("PNG", "BMP")  # label numbers as they are given; who writes a GIF may number its colours anew
 MODES = {
     "1": "1 bit a pixel, which holds no numbers",
     "LA": "grey with an alpha channel",
@@ -76,8 +76,8 @@ def read_labels(path: Path, classes: int) -> Image.Image:
             mask.load()
     except UNREADABLE as error:
         raise UserError(f"{path}: not a readable mask ({first_line(error)}); replace the file") from error
-    if kind not in LOSSLESS:
-        raise UserError(f"{path}: is a {kind}, whatever its name; such files need not keep label numbers as they were drawn; {REMEDY}")
+    if kind not in KEEPING:
+        raise UserError(f"{path}: is a {kind}, in which label numbers need not be those that were drawn; {REMEDY}")
     if mask.mode not in ("P", "L"):
         reason = f"{mask.mode}: {MODES[mask.mode]}" if mask.mode in MODES else mask.mode
         raise UserError(f"{path}: a mask must hold labels (palette or grey PNG), this one is {reason}; {REMEDY}")
@@ -94,16 +94,15 @@ def read_labels(path: Path, classes: int) -> Image.Image:
 
 
 def _check_palette(path: Path, mask: Image.Image, there: np.ndarray, classes: int) -> None:
-    """Refuse a mask in which every label has the colour that VOC gives to a label, but not to that one: a program that saved
-    its colours anew has numbered them in its own way."""
-    palette = np.array(mask.getpalette("RGB")).reshape(-1, 3)
-    allowed = [*range(classes + 1), IGNORE]
-    label_of = {tuple(voc_palette()[label].tolist()): label for label in allowed}
-    drawn = [label_of.get(tuple(palette[label].tolist())) if label < len(palette) else None for label in there]
-    if None in drawn or len(set(drawn)) < max(2, len(drawn)):  # other colours, or the same for all, say nothing
-        return
-    for label, meant in zip(there.tolist(), drawn, strict=True):
-        if label != meant:
+    """Refuse a mask that gives a label the colour that VOC gives to another one, if its palette has the colours that it shows
+    and no others: a program that was given colours has numbered them in its own way."""
+    palette = [tuple(colour) for colour in np.array(mask.getpalette("RGB")).reshape(-1, 3).tolist()]
+    shown = {label: palette[label] for label in there.tolist() if label < len(palette)}
+    if len({*shown.values()}) < max(2, len(there)) or any(any(colour) for label, colour in enumerate(palette) if label not in shown):
+        return  # a palette of its own, made for the labels; or one that says nothing
+    label_of = {tuple(voc_palette()[label].tolist()): label for label in (*range(classes + 1), IGNORE)}
+    for label, colour in shown.items():
+        if label_of.get(colour, label) != label:
             raise UserError(
-                f"{path}: label {label} has VOC's colour of label {meant}, a program has numbered its colours anew; {REMEDY}"
+                f"{path}: label {label} has VOC's colour of label {label_of[colour]}, a program has numbered its colours anew; {REMEDY}"
             )
