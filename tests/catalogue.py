@@ -71,7 +71,7 @@ VOC = {
     "image: 16 bits": (every(TRAIN, deep), ["train_", "more than 8 bits"]),
     "image: decompression bomb": (every(TRAIN, bomb), ["train_", "decompression bomb"]),
     "image: upside down by EXIF, with a mask": (upside_down, ["val_00000.jpg", "orientation 3", "mask", "store"]),
-    "image: on its side by EXIF, masks as stored": (on_its_side, ["val_00000.png", "128 x 64", "64 x 128"]),
+    "image: on its side by EXIF, masks as stored": (on_its_side, ["val_00000.png", "128 x 64", "64 x 128", "EXIF", "orientation 6"]),
     "image: a folder": (every(TRAIN, folder), ["train_00000.jpg", "missing"]),
     "mask: RGB": (every(MASKS, picture(lambda mask: mask.convert("RGB"))), ["SegmentationClass/val_00000.png", "RGB"]),
     "mask: 16 bits": (every(MASKS, deep), ["SegmentationClass/val_00000.png", "I;16"]),

@@ -73,14 +73,22 @@ def deep(path):
     Image.fromarray((np.arange(128 * 128).reshape(128, 128) * 4).astype(np.uint16)).save(path, format="PNG")
 
 
-def bomb(path):
-    """A PNG of a few bytes that says it has 60,000 x 60,000 pixels."""
-
+def _grey_png(path, side, bits, rows):
     def chunk(kind, content):
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b""))
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, bits, 0, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+
+
+def bomb(path):
+    """A PNG of a few bytes that says it has 60,000 x 60,000 pixels."""
+    _grey_png(path, 60_000, 8, bytes(1000))
+
+
+def grey_of_4_bits(path):
+    """A mask of 128 x 128 with the numbers 0 and 15, which Pillow reads as 0 and 255."""
+    _grey_png(path, 128, 4, (b"\0" + b"\x0f" * 64) * 128)
 
 
 def turned(orientation, size=(128, 128)):

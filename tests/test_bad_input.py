@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 from catalogue import CHECKPOINTS, COCO, OPTIONS, STATES, VOC, WEIGHTS
+from catalogue_voc import UNDERSTOOD_NOT
 from promises import promise
 from refusal import refused, refused_by_both
 from spoilt import cut, every, grey
@@ -26,12 +27,12 @@ def flags(fields):
 
 
 def test_the_catalogue_is_long_enough():
-    assert sum(map(len, (VOC, COCO, OPTIONS, WEIGHTS, CHECKPOINTS, STATES))) >= 120
+    assert sum(map(len, (VOC, UNDERSTOOD_NOT, COCO, OPTIONS, WEIGHTS, CHECKPOINTS, STATES))) >= 120
 
 
-@pytest.mark.parametrize("name", VOC)
+@pytest.mark.parametrize("name", VOC | UNDERSTOOD_NOT)
 def test_spoilt_data_are_refused_and_leave_no_run(name, shapes_copy, tmp_path, arguments, tiny, capsys):
-    spoil, named = VOC[name]
+    spoil, named = (VOC | UNDERSTOOD_NOT)[name]
     spoil(shapes_copy)
     fields = {"data": str(shapes_copy), "out": str(tmp_path / "run")}
     refused_by_both(arguments(**fields), lambda: train(tiny(**fields)), tmp_path, capsys, *named)
