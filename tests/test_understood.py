@@ -11,7 +11,7 @@ from refusal import refused
 from spoilt import LISTS, every
 
 from dsgc.__main__ import main
-from dsgc.data import voc
+from dsgc.data import shapes_coco, voc
 from dsgc.data.annotation import object_names
 from dsgc.data.classes import read_classes
 from dsgc.data.images import open_pictures
@@ -201,6 +201,22 @@ def test_a_tiff_that_is_turned_is_read_as_it_shows(shapes_copy):
     Image.new("L", (40, 20)).save(shapes_copy / "SegmentationClass/val_00000.png")
     with pytest.raises(UserError, match=r"40 x 20, as that picture is stored, but EXIF turns the picture to 20 x 40 \(orientation 6\)"):
         folder.mask("val_00000", (20, 40))
+
+
+def test_instances_of_the_picture_as_it_is_stored_are_told_from_those_of_another_picture(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    data = shapes_coco.write(tmp_path / "coco", sizes={"train2014": 1, "val2014": 1})
+    path, (picture,) = data / "annotations/instances_val2014.json", (data / "val2014").iterdir()
+    path.write_text(path.read_text().replace('"height": 128', '"height": 64'))
+    content = json.loads(path.read_text())
+    content["annotations"] = [row | {"segmentation": [[0, 0, 9, 0, 9, 9]]} for row in content["annotations"]]
+    path.write_text(json.dumps(content))
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    Image.new("RGB", (128, 64)).save(picture, exif=exif)
+    split = open_split(data, "val2014")
+    with pytest.raises(UserError, match=r"json: the mask of .* is 128 x 64, as that picture is stored, but EXIF turns .* to 64 x 128"):
+        split.mask(split.ids[0], split.image(split.ids[0]).size)
 
 
 def test_a_folder_is_listed_once_however_many_ids_there_are(shapes_copy, monkeypatch):
