@@ -30,9 +30,13 @@ class Folder(NamedTuple):
         """The tags of every image of the split, (N, C) float32; read once, so that a mistake shows before the first step."""
         return np.stack([read_tags(self, image_id) for image_id in self.ids])
 
+    def file(self, image_id: str) -> Path:
+        """Where a picture lies."""
+        return self.root / "JPEGImages" / f"{image_id}.jpg"
+
     def image(self, image_id: str) -> Image.Image:
         """The picture in RGB."""
-        return read_rgb(self.root / "JPEGImages" / f"{image_id}.jpg")
+        return read_rgb(self.file(image_id))
 
     def mask(self, image_id: str, size: Sequence[int]) -> Image.Image:
         """The true labels 0..C and 255; `size` is the image's (width, height)."""
