@@ -17,8 +17,8 @@ def code_of(shape: Any, height: int, width: int) -> bytes:
         return b""
     if isinstance(shape, list):
         polygons = [polygon for polygon in shape if len(polygon) >= 6]  # two points span no area, and would be taken for a box
-        if len(shape) > 2 and all(len(polygon) == 2 for polygon in shape):
-            raise ValueError("corners one by one, where a polygon has them in one list")
+        if len(shape) > 2 and all(len(polygon) == 2 for polygon in shape) or any(isinstance(x, list) for polygon in shape for x in polygon):
+            raise ValueError("its corners stand in brackets of their own, not one after another as x, y, x, y")
         if not polygons or all(0 <= value <= 1 for polygon in polygons for value in polygon):  # shares of the image's sides
             return b""
         for polygon in polygons:  # the C code below dies of a NaN
@@ -45,11 +45,9 @@ def box_code(box: Any, height: int, width: int) -> bytes:
     numbers = isinstance(box, list) and len(box) == 4 and all(isinstance(value, int | float) for value in box)
     if not numbers or not all(map(math.isfinite, box)) or min(box[2:]) <= 0:
         return b""
-    left, top = (min(max(value, 0), side) for value, side in zip(box[:2], (width, height), strict=True))
-    right, bottom = (
-        min(max(value + length, 0), side) for value, length, side in zip(box[:2], box[2:], (width, height), strict=True)
-    )
-    return codec.frPyObjects([[left, top, right - left, bottom - top]], height, width)[0]["counts"]
+    left, right = (min(max(value, 0), width) for value in (box[0], box[0] + box[2]))
+    top, bottom = (min(max(value, 0), height) for value in (box[1], box[1] + box[3]))
+    return codec.frPyObjects([[left, top, right, top, right, bottom, left, bottom]], height, width)[0]["counts"]
 
 
 def area(code: bytes, height: int, width: int) -> int:
