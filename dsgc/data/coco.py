@@ -119,12 +119,12 @@ def open_split(root: str | Path, split: str) -> Instances:
 
 
 def open_images(root: Path, split: str) -> Pictures:
-    """The images of a split, those without an instance too: all in the folder of its name, or those that its file lists.
+    """The images of a split, those without an instance too: all in the folder of its name if that is flat, else those listed.
 
     Raises `UserError` as `open_split` does.
     """
     path, folder = layout.place_of(root, split)
-    if folder == root / split:
+    if folder == root / split and not any(entry.is_dir() for entry in os.scandir(folder)):
         found = [picture.name for picture in pictures_in(folder)]
     else:
         found = find_files(folder, [row["file_name"] for row in instances.read(path, split)["images"]], path)

@@ -50,7 +50,8 @@ def place_of(root: Path, split: str) -> Place:
     found = instances_files(root)
     path = found.get(split, root / "annotations" / f"instances_{split}.json")
     if split not in found:
-        raise UserError(f"{path}: no such split; splits found there: {', '.join(sorted(found)) or 'none'}")
+        there = sorted(found)
+        raise UserError(f"{path}: no such split; splits found there: {', '.join(there[:9]) or 'none'}{' ...' if len(there) > 9 else ''}")
     if path.name in BESIDE:
         inside = path.parent / BESIDE[path.name]
         return Place(path, inside if path.name == "labels.json" else path.parent)
