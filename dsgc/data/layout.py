@@ -38,11 +38,9 @@ def is_coco(root: Path, split: str) -> bool:
     if names >= VOC:
         return False
     _refuse_undivided(root, names)
-    if "annotations" in names:
-        return True
-    if names and not {"JPEGImages", "Annotations"} <= names:
+    if "annotations" not in names and "JPEGImages" not in names:
         _refuse_unknown(root, names)
-    return False
+    return "JPEGImages" not in names
 
 
 def place_of(root: Path, split: str) -> Place:
@@ -99,7 +97,7 @@ def _refuse_unknown(root: Path, names: set[str]) -> None:
     nested += [path.parent.parent for path in sorted(root.glob("*/annotations/instances_*.json"))]
     nested += [path.parent.parent for path in sorted(root.glob("*/*/_annotations.coco.json"))]
     hint = f"; did you mean {nested[0]}?" if nested else "; `python -m dsgc data shapes OUT` writes a data set"
-    shown = ", ".join(sorted(names)[:8]) + (" ..." if len(names) > 8 else "")
+    shown = (", ".join(sorted(names)[:8]) + (" ..." if len(names) > 8 else "")) or ("nothing" if root.is_dir() else "no such folder")
     raise UserError(
         f"{root}: neither VOC's layout (JPEGImages, Annotations, ImageSets) nor COCO's (annotations/instances_SPLIT.json and "
         f"images in SPLIT, or SPLIT/_annotations.coco.json); found there: {shown}{hint}"

@@ -53,11 +53,15 @@ def open_images(root: str | Path, split: str) -> voc.Folder | Pictures:
     if not is_plain(split):
         raise UserError(f"split {split!r}: not the name of a list or of a folder in {root}; leave out where it is and its ending")
     names, instances = layout.listed(root), layout.instances_files(root)
-    if "JPEGImages" in names and (names >= layout.VOC or not instances):
+    if names >= layout.VOC:
         return voc.open_images(root, split)
     if split in instances:
         return coco.open_images(root, split)
     folder = root / split if (root / split).is_dir() else root
     if not folder.is_dir():
         raise UserError(f"{root}: no such folder; give a data set in the layout of VOC or COCO, or a folder of pictures")
+    if folder == root and instances:
+        layout.place_of(root, split)  # says which splits there are
+    if folder == root and "JPEGImages" in names:
+        raise UserError(f"{root}: no lists of images in ImageSets/Segmentation; give {root / 'JPEGImages'} for all that lie there")
     return open_pictures(folder)
