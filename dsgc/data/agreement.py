@@ -45,7 +45,8 @@ def check(split: "Split", tags: np.ndarray) -> None:
         image_id, tagged, seen = next(mask for mask in masks if mask[1] - mask[2])
         raise UserError(
             f"{split.origin}: of {named} tags that were looked at, {named - shown} have no pixel in their mask, as "
-            f"{_words(split, tagged - seen)} in that of {image_id}; a mask holds the number of each class, not 255, and a box alone is no mask"
+            f"{_words(split, tagged - seen)} in that of {image_id}; a mask holds the number of each class, not 255, and a box "
+            "alone is no mask"
         )
 
 

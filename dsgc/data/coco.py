@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image
 
 from dsgc.data import codes, instances, layout
-from dsgc.data.images import Pictures, check_upright, distinct_ids, find_files, is_plain, pictures_in, read_rgb
+from dsgc.data.images import Pictures, check_upright, is_plain, open_pictures, read_rgb
+from dsgc.data.names import distinct_ids, find_files, folded
 from dsgc.errors import UserError, first_line
 
 VERSION = 3  # of the cache; another one is not read
@@ -119,17 +120,20 @@ def open_split(root: str | Path, split: str) -> Instances:
 
 
 def open_images(root: Path, split: str) -> Pictures:
-    """The images of a split, those without an instance too: all in the folder of its name if that is flat, else those listed.
+    """The images of a split, those without an instance too: all in the folder of its name, or those that its file lists where
+    that folder has others below it or two files of one name.
 
     Raises `UserError` as `open_split` does.
     """
     path, folder = layout.place_of(root, split)
-    if folder == root / split and not any(entry.is_dir() for entry in os.scandir(folder)):
-        found = [picture.name for picture in pictures_in(folder)]
-    else:
-        found = find_files(folder, [row["file_name"] for row in instances.read(path, split)["images"]], path)
+    if folder == root / split:
+        names = layout.listed(folder)
+        flat = not any((folder / name).is_dir() for name in names)
+        if flat and len({folded(Path(name).stem) for name in names}) == len(names):
+            return open_pictures(folder)
+    found = find_files(folder, [row["file_name"] for row in instances.read(path, split)["images"]], path)
     if not found:
-        raise UserError(f"{folder}: no pictures here; the images of {path.name} belong there")
+        raise UserError(f"{path}: lists no images; name a split that has some")
     ids = distinct_ids(found)
     return Pictures(ids, {image_id: folder / name for image_id, name in zip(ids, found, strict=True)})
 
