@@ -9,7 +9,6 @@ from promises import promise
 from refusal import refused, refused_by_both
 from spoilt import cut, every, grey
 
-from dsgc.data import shapes_coco
 from dsgc.train import train
 
 pytestmark = promise(
@@ -39,8 +38,8 @@ def test_spoilt_data_are_refused_and_leave_no_run(name, shapes_copy, tmp_path, a
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    return shapes_coco.write(tmp_path_factory.mktemp("coco") / "coco", sizes={"train2014": 12, "val2014": 4})
+def drawn(coco_folder):
+    return coco_folder
 
 
 @pytest.mark.parametrize("name", COCO | EXPORTS)
