@@ -14,6 +14,7 @@ from torch import Tensor
 from dsgc import correction, method
 from dsgc.cam import IGNORE
 from dsgc.config import Config
+from dsgc.data import agreement
 from dsgc.data.loading import EvalImages, eval_batches
 from dsgc.evaluate import collate, fitted
 from dsgc.network import Network, Output
@@ -68,7 +69,10 @@ def count(network: Network, dataset: EvalImages, config: Config, device: torch.d
     Returns:
         "detectors": (detector, bin, right or wrong) over the pixels that the initial label calls foreground;
         "rules": (rule, state before, state after); as nested lists of whole numbers.
+    Raises:
+        UserError: the masks of the split do not say what its tags say.
     """
+    agreement.check(dataset.folder, dataset.tags)
     detectors = torch.zeros(len(DETECTORS), BINS, 2, dtype=torch.int64, device=device)
     by_rule = torch.zeros(len(correction.RULES), 3, 3, dtype=torch.int64, device=device)
     was_training = network.training

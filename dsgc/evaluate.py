@@ -13,6 +13,7 @@ from dsgc import dskd, method, parallel
 from dsgc.build import accelerator_of, load_networks
 from dsgc.cam import IGNORE, tagged
 from dsgc.config import Config
+from dsgc.data import agreement
 from dsgc.data.loading import EvalImages, EvalItem, eval_batches
 from dsgc.data.split import named, open_split
 from dsgc.errors import UserError
@@ -82,7 +83,11 @@ def evaluate(
     Pseudo labels leave out pixels labelled 255; `coverage` is the share of pixels that they do label. Memory does not grow
     with the number of images; `images` > 0 looks at that many only. `list` and `masks` say what the scores are of. Networks are
     put back in the mode they were in. Several processes share the images out, and all get the scores of all.
+
+    Raises:
+        UserError: an image or a mask cannot be read, or the masks of the split do not say what its tags say.
     """
+    agreement.check(dataset.folder, dataset.tags)
     classes = dataset.folder.classes
     scores = ("seg", "cam", "pseudo_initial", "pseudo")
     matrices = {name: {score: ConfusionMatrix(len(classes) + 1, device=device) for score in scores} for name in networks}

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dsgc import crf, parallel
 from dsgc.build import accelerator_of, load_networks
-from dsgc.data import voc
+from dsgc.data import agreement, voc
 from dsgc.data.loading import EvalImages, Images, eval_batches
 from dsgc.data.palette import voc_palette
 from dsgc.data.split import named, open_images
@@ -103,9 +103,14 @@ def predict(run: Path, out: Path, data: str | None, split: str, how: TestTime) -
 
 
 def score(run: Path, data: str | None, split: str | None, how: TestTime) -> dict:
-    """mIoU and IoU by class of the teacher's segmentation under test-time settings, on a split that has masks."""
+    """mIoU and IoU by class of the teacher's segmentation under test-time settings, on a split that has masks.
+
+    Raises:
+        UserError: no run or split, an image or a mask that cannot be read, or masks that do not say what the tags say.
+    """
     networks, dataset, config, accelerator = open_run(run, data, split)
     folder = dataset.folder
+    agreement.check(folder, dataset.tags)
     matrix = ConfusionMatrix(len(folder.classes) + 1, device=accelerator.device)
     seen = torch.zeros((), dtype=torch.int64, device=accelerator.device)
     stream = segmented(networks["teacher"], dataset, how, workers=config.workers, device=accelerator.device)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import filecmp
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from tqdm import tqdm
 from dsgc import checkpoint, parallel, pictures, state
 from dsgc.build import accelerator_of
 from dsgc.config import Config
+from dsgc.data import agreement
 from dsgc.data.loading import Crops, EvalImages, train_batches
 from dsgc.data.split import Split, open_split
 from dsgc.errors import Stopped, UserError, resuming
@@ -32,11 +34,15 @@ class Data(NamedTuple):
 
 
 def open_data(config: Config) -> Data:
-    """Both splits: lists and annotations checked; the validation images that training looks at, and their masks, read."""
+    """Both splits: lists and annotations checked; the validation images that training looks at, and their masks, read.
+
+    Raises:
+        UserError: what training needs is missing or damaged, a picture is in both splits, or masks do not say what tags say.
+    """
     folder, held_out = open_split(config.data, config.train_split), open_split(config.data, config.val_split)
     if folder.classes != held_out.classes:
         raise UserError(f"{held_out.origin}: its classes are not those of {folder.origin}; take both from one data set")
-    both = sorted(set(folder.ids) & set(held_out.ids))
+    both = [name for name in sorted({*folder.ids} & {*held_out.ids}) if filecmp.cmp(folder.file(name), held_out.file(name), shallow=False)]
     if both:
         raise UserError(
             f"{held_out.origin}: {len(both)} of its images are trained on too, the first is {both[0]}, so its score would say "
@@ -56,6 +62,9 @@ def open_data(config: Config) -> Data:
     val = EvalImages(held_out)
     for index in range(min(config.eval_images or len(val), len(val))):  # a damaged one shows now, not after a night of training
         val[index]
+    agreement.check(held_out, val.tags)
+    if crops.masks:
+        agreement.check(folder, crops.tags)
     return Data(crops, val, folder)
 
 

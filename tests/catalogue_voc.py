@@ -107,6 +107,6 @@ UNDERSTOOD_NOT = {
     ),
     "data: XML beside the pictures": (
         beside,
-        ["no folder JPEGImages", "Roboflow", "move them"],
+        ["neither VOC's layout", "Roboflow", "move them"],
     ),
 }

@@ -17,7 +17,7 @@ from steps import CLASSES, TAGS
 
 from dsgc.build import build_network
 from dsgc.config import PRESETS
-from dsgc.data import shapes
+from dsgc.data import shapes, shapes_coco
 from dsgc.train import train
 
 SIZES = {"train": 12, "dev": 4, "val": 4}
@@ -66,6 +66,12 @@ def shapes_folder(tmp_path_factory):
 def shapes_copy(shapes_folder, tmp_path):
     """A copy of the data set that a test may damage."""
     return shutil.copytree(shapes_folder, tmp_path / "shapes")
+
+
+@pytest.fixture(scope="session")
+def coco_folder(tmp_path_factory):
+    """The same in COCO's layout. Shared: a test that changes it takes a copy."""
+    return shapes_coco.write(tmp_path_factory.mktemp("data") / "coco", sizes={"train2014": 12, "val2014": 4})
 
 
 @pytest.fixture(scope="session")

@@ -98,6 +98,33 @@ def turned(orientation, size=(128, 128)):
     return lambda path: Image.new("RGB", size, "red").save(path, exif=exif)
 
 
+# masks of another meaning, all of a split
+
+
+def labels(change):
+    """Change the labels in a mask, (H, W) uint8."""
+    return picture(lambda mask: Image.fromarray(change(np.asarray(mask)).astype(np.uint8)))
+
+
+def is_object(mask):
+    return (mask > 0) & (mask < 255)
+
+
+def binary(mask):
+    """Masks of one class as drawing programs write them."""
+    return np.where(is_object(mask), 255, 0)
+
+
+def shifted(mask):
+    """Numbers of a list of classes that begins with another one."""
+    return np.where(is_object(mask), mask % 6 + 1, mask)
+
+
+def of_objects(mask):
+    """The first object is 1, the second 2, whatever they are, as in SegmentationObject."""
+    return np.where(is_object(mask), np.searchsorted(np.unique(mask[is_object(mask)]), mask) + 1, mask)
+
+
 # COCO
 
 
@@ -119,6 +146,11 @@ def entry(part, **fields):
 
 def shape(segmentation):
     return entry("annotations", segmentation=segmentation)
+
+
+def each_instance(split="val2014", but=0, **fields):
+    """Change fields of every instance but the first so many."""
+    return instances(lambda content: [row.update(fields) for row in content["annotations"][but:]], split)
 
 
 def twice(part):

@@ -4,12 +4,12 @@ import shutil
 
 import pytest
 from catalogue import CHECKPOINTS, COCO, OPTIONS, STATES, VOC, WEIGHTS
+from catalogue_exports import EXPORTS, FOLDERS
 from catalogue_voc import UNDERSTOOD_NOT
 from promises import promise
 from refusal import refused, refused_by_both
 from spoilt import cut, every, grey
 
-from dsgc.data import shapes_coco
 from dsgc.train import train
 
 pytestmark = promise(
@@ -27,31 +27,35 @@ def flags(fields):
 
 
 def test_the_catalogue_is_long_enough():
-    assert sum(map(len, (VOC, UNDERSTOOD_NOT, COCO, OPTIONS, WEIGHTS, CHECKPOINTS, STATES))) >= 120
+    rows = (VOC, FOLDERS, UNDERSTOOD_NOT, COCO, EXPORTS, OPTIONS, WEIGHTS, CHECKPOINTS, STATES)
+    assert sum(map(len, rows)) >= 120
 
 
-@pytest.mark.parametrize("name", VOC | UNDERSTOOD_NOT)
+DATA = VOC | FOLDERS | UNDERSTOOD_NOT
+
+
+@pytest.mark.parametrize("name", DATA)
 def test_spoilt_data_are_refused_and_leave_no_run(name, shapes_copy, tmp_path, arguments, tiny, capsys):
-    spoil, named = (VOC | UNDERSTOOD_NOT)[name]
+    spoil, named = DATA[name]
     spoil(shapes_copy)
     fields = {"data": str(shapes_copy), "out": str(tmp_path / "run")}
     refused_by_both(arguments(**fields), lambda: train(tiny(**fields)), tmp_path, capsys, *named)
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    return shapes_coco.write(tmp_path_factory.mktemp("coco") / "coco", sizes={"train2014": 12, "val2014": 4})
+def drawn(coco_folder):
+    return coco_folder
 
 
-@pytest.mark.parametrize("name", COCO)
+@pytest.mark.parametrize("name", COCO | EXPORTS)
 def test_spoilt_instances_are_refused_and_leave_no_run(
     name, drawn, tmp_path, tmp_path_factory, arguments, tiny, capsys, monkeypatch
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    data, (spoil, named) = shutil.copytree(drawn, tmp_path / "coco"), COCO[name]
+    data, (spoil, named) = shutil.copytree(drawn, tmp_path / "coco"), (COCO | EXPORTS)[name]
     spoil(data)
     fields = {"data": str(data), "out": str(tmp_path / "run"), "train_split": "train2014", "val_split": "val2014"}
-    where = "COCO_train2014_" if "not there" in name else "instances_train2014.json"
+    where = "COCO_train2014_" if "is not there" in name else "instances_train2014.json" if name in COCO else ""
     refused_by_both(arguments(**fields), lambda: train(tiny(**fields)), tmp_path, capsys, where, *named)
 
 

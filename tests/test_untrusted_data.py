@@ -38,7 +38,6 @@ from spoilt import every, write
 
 from dsgc import grids, pictures, runner
 from dsgc.__main__ import main
-from dsgc.data import shapes_coco
 from dsgc.data.split import open_split
 from dsgc.errors import UserError
 from dsgc.train import train
@@ -95,8 +94,8 @@ def test_postscript_among_the_pictures_of_a_result_is_not_run(postscript):
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    return shapes_coco.write(tmp_path_factory.mktemp("coco") / "coco", sizes={"train2014": 12, "val2014": 4})
+def drawn(coco_folder):
+    return coco_folder
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from dsgc.data import coco, voc
+from dsgc.data import coco, layout, voc
 from dsgc.data.images import Pictures, is_plain, open_pictures
 from dsgc.errors import UserError
 
@@ -26,6 +26,9 @@ class Split(Protocol):
     def tags(self) -> np.ndarray:
         """Which classes are in each image, (N, C) float32 of 0 and 1; no mask is opened for it."""
 
+    def file(self, image_id: str) -> Path:
+        """Where a picture lies."""
+
     def image(self, image_id: str) -> Image.Image:
         """The picture in RGB."""
 
@@ -34,12 +37,12 @@ class Split(Protocol):
 
 
 def open_split(root: str | Path, split: str) -> Split:
-    """A split of the data set in a folder: COCO's layout where it has a folder `annotations`, else VOC's.
+    """A split of the data set in a folder, in COCO's layout or VOC's as `layout.is_coco` tells.
 
     Raises:
         UserError: the folder or the split is not there, or what training needs of it is missing or damaged.
     """
-    return (coco if (Path(root) / "annotations").is_dir() else voc).open_split(root, split)
+    return (coco if layout.is_coco(Path(root), split) else voc).open_split(root, split)
 
 
 def named(split: Split) -> dict[str, str]:
@@ -49,7 +52,8 @@ def named(split: Split) -> dict[str, str]:
 
 
 def open_images(root: str | Path, split: str) -> voc.Folder | Pictures:
-    """Images alone, as those of a test set: a list of the VOC layout, the pictures in `root/split` as in COCO's, or in `root`.
+    """Images alone, as those of a test set: a list of the VOC layout, the images of a split in COCO's or the pictures in
+    `root/split`, or those in `root`.
 
     Raises:
         UserError: there are none, or one that a list names is not there.
@@ -57,9 +61,16 @@ def open_images(root: str | Path, split: str) -> voc.Folder | Pictures:
     root = Path(root)
     if not is_plain(split):
         raise UserError(f"split {split!r}: not the name of a list or of a folder in {root}; leave out where it is and its ending")
-    if (root / "JPEGImages").is_dir():
+    names, instances = layout.listed(root), layout.instances_files(root)
+    if names >= layout.VOC:
         return voc.open_images(root, split)
+    if split in instances:
+        return coco.open_images(root, split)
     folder = root / split if (root / split).is_dir() else root
     if not folder.is_dir():
         raise UserError(f"{root}: no such folder; give a data set in the layout of VOC or COCO, or a folder of pictures")
+    if folder == root and instances:
+        layout.place_of(root, split)  # says which splits there are
+    if folder == root and "JPEGImages" in names:
+        raise UserError(f"{root}: no lists of images in ImageSets/Segmentation; give {root / 'JPEGImages'} for all that lie there")
     return open_pictures(folder)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from dsgc.data import layout
 from dsgc.data.annotation import object_names
 from dsgc.data.classes import read_classes
 from dsgc.data.images import ENDINGS, by_stem, check_upright, read_rgb
@@ -15,10 +16,6 @@ from dsgc.data.lists import split_ids
 from dsgc.errors import UserError
 
 IMAGES, ANNOTATIONS = "JPEGImages", "Annotations"
-NOT_VOC = {  # what lies in a folder that another program has written, and what to do about it
-    ("data", "labels"): "FiftyOne's layout: rename data to JPEGImages and labels to Annotations, and list ids in ImageSets/Segmentation",
-}
-BESIDE = "XML beside the pictures, as Roboflow writes it: move them to JPEGImages and Annotations, and list ids in ImageSets/Segmentation"
 
 
 class Folder(NamedTuple):
@@ -53,15 +50,19 @@ class Folder(NamedTuple):
             )
         return tags
 
+    def file(self, image_id: str) -> Path:
+        """Where a picture lies."""
+        return self.root / IMAGES / self.pictures[image_id]
+
     def image(self, image_id: str) -> Image.Image:
         """The picture in RGB."""
-        return read_rgb(self.root / IMAGES / self.pictures[image_id])
+        return read_rgb(self.file(image_id))
 
     def mask(self, image_id: str, size: Sequence[int]) -> Image.Image:
         """The true labels 0..C and 255; `size` is the image's (width, height)."""
         path = self.masks.path(image_id, self.ids)
         mask = read_labels(path, len(self.classes))
-        check_upright(self.root / IMAGES / self.pictures[image_id], mask.size, path)
+        check_upright(self.file(image_id), mask.size, path)
         if mask.size != tuple(size):
             raise UserError(f"{path}: mask is {mask.size[0]} x {mask.size[1]}, its image {size[0]} x {size[1]}; they must agree")
         return mask
@@ -88,7 +89,7 @@ def open_images(root: str | Path, split: str) -> Folder:
 def _opened(root: str | Path, split: str, *, annotated: bool) -> Folder:
     root = Path(root)
     if not (root / IMAGES).is_dir():
-        raise UserError(f"{root}: no data set in the VOC layout here (no folder {IMAGES}); {_instead(root)}")
+        raise UserError(f"{root}: no data set in the VOC layout here (no folder {IMAGES}); {layout.instead(root)}")
     pictures = by_stem(root / IMAGES, ENDINGS)
     ids, origin = split_ids(root, split, pictures)
     if not ids:
@@ -119,20 +120,6 @@ def _one_each(folder: Path, files: Mapping[str, list[str]], ids: Sequence[str], 
         if len(names) > 1:
             raise UserError(f"{folder / names[0]}: {names[1]} beside it has the same id, which {origin} lists; rename or remove one")
     return {image_id: files[image_id][0] for image_id in ids}
-
-
-def _instead(root: Path) -> str:
-    """What a folder that is not in VOC's layout may be, or the remedy."""
-    nested = sorted(path for depth in ("*", "*/*") for path in root.glob(f"{depth}/{IMAGES}"))[:1]
-    if nested:
-        return f"did you mean {nested[0].parent}?"
-    for folders, words in NOT_VOC.items():
-        if all((root / name).is_dir() for name in folders):
-            return words
-    beside = next((path for pattern in ("*.xml", "*/*.xml") for path in root.glob(pattern)), None)
-    if beside and any(path.suffix.lower() in ENDINGS for path in beside.parent.glob(f"{beside.stem}.*")):
-        return f"{beside.parent} has {BESIDE}"
-    return "`python -m dsgc data shapes OUT` writes one"
 
 
 def read_tags(folder: Folder, image_id: str) -> np.ndarray:
