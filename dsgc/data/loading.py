@@ -1,7 +1,7 @@
 """Batches of a data set, in an order and with an augmentation that are functions of the seed and the step alone.
 
 A file that cannot be read inside a loading process comes through as the `UserError` that names it, raised where the
-batches are asked for.
+batches are asked for; a process that dies or stalls is replaced.
 """
 
 import sys
@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from dsgc.data import processes
 from dsgc.data.images import Pictures
+from dsgc.data.processes import LostError, loaded
 from dsgc.data.split import Split
 from dsgc.data.transforms import random_crop_box, resized, to_tensor
 from dsgc.errors import UserError, enough_memory
@@ -125,7 +125,7 @@ def step_keys(images: int, batch: int, seed: int, start: int, stop: int) -> Iter
 
 
 class _Item:
-    """Loads an item of a data set, its tensors as arrays, which a pipe takes by value: torch would put them in shared memory."""
+    """Loads an item of a data set, its tensors as arrays of bytes, which a pipe takes as they are."""
 
     def __init__(self, dataset: "Crops | EvalImages | Images"):
         self.dataset = dataset
@@ -133,15 +133,26 @@ class _Item:
     def __call__(self, key: Any) -> tuple:
         with enough_memory(f"{self.name(key)}: cannot be loaded", "take fewer --workers, or make the picture smaller"):
             item = self.dataset[key]
-            return item._make(value.numpy() if isinstance(value, Tensor) else value for value in item)
+            return item._make(_array(value) for value in item)
 
     def name(self, key: Any) -> str:
         """The image that a key stands for."""
         return self.dataset.folder.ids[key[0] if isinstance(key, tuple) else key]
 
 
-def _tensors(item: tuple) -> Any:
-    return item._make(torch.from_numpy(value) if isinstance(value, np.ndarray) else value for value in item)
+def _array(value: Any) -> Any:
+    """A tensor as an array, labels (H, W) int64 in a byte each; torch would put a tensor in shared memory."""
+    if not isinstance(value, Tensor):
+        return value
+    return value.byte().numpy() if value.dtype == torch.int64 else value.numpy()
+
+
+def _tensor(value: Any) -> Any:
+    """What `_array` was given."""
+    if not isinstance(value, np.ndarray):
+        return value
+    found = torch.from_numpy(value)
+    return found.long() if value.ndim == 2 else found
 
 
 def _stack(items: list[TrainBatch]) -> TrainBatch:
@@ -155,17 +166,16 @@ def _load(dataset: "Crops | EvalImages | Images", batches: Sequence[Sequence], w
     while given < len(batches):
         due = batches[given:]
         try:
-            for items in processes.loaded(load, due, workers) if workers else ([load(key) for key in keys] for keys in due):
-                yield [_tensors(item) for item in items]
+            for items in loaded(load, due, workers) if workers else ([load(key) for key in keys] for keys in due):
+                yield [item._make(_tensor(value) for value in item) for item in items]
                 given, lost = given + 1, 0
-        except processes.Lost as error:
+        except LostError as error:
             lost += 1
+            image = load.name(error.key)
             if lost == DEATHS:
-                raise UserError(
-                    f"workers {workers}: loading processes died or stalled {lost} times in a row, the last at {load.name(error.key)} "
-                    f"({error}); memory may have run out, or a disk does not answer: take fewer --workers, or 0"
-                ) from error
-            tqdm.write(f"a loading process died or stalled at {load.name(error.key)} ({error}), others take its place", file=sys.stderr)
+                many = f"loading processes {error} {lost} times in a row, the last at {image}"
+                raise UserError(f"workers {workers}: {many}; {error.remedy}") from error
+            tqdm.write(f"a loading process {error} at {image}, others take its place", file=sys.stderr)
 
 
 def train_batches(

@@ -25,19 +25,23 @@ AHEAD = 2  # batches of each process that are asked for before they are due
 _RUNNING: "weakref.WeakSet[multiprocessing.Process]" = weakref.WeakSet()
 
 
-class Lost(Exception):
-    """A loading process died, or gave no sign, when it was to load `key`."""
+class LostError(Exception):
+    """A loading process is gone, died or ended because it had stalled, when it was to load `key`."""
 
-    def __init__(self, why: str, key: Any):
-        super().__init__(why)
-        self.key = key
+    def __init__(self, what: str, key: Any, remedy: str):
+        super().__init__(what)
+        self.key, self.remedy = key, remedy
+
+
+def _died(key: Any) -> LostError:
+    return LostError("died", key, "memory may have run out, or the file kills its reader: take fewer --workers, or 0 to see")
 
 
 def loaded(load: Callable[[Any], Any], batches: Sequence[Sequence], count: int) -> Iterator[list]:
     """`load` of every key of each batch, in order, made by `count` processes; the items travel by value.
 
     Raises:
-        Lost: one of the processes is gone; the others are ended too.
+        LostError: one of the processes is gone; the others are ended too.
         UserError: they cannot be started. What `load` raises is raised here as well.
     """
     running: list[_Loader] = []
@@ -77,7 +81,7 @@ class _Loader:
         try:
             self.pipe.send(keys)
         except OSError as error:
-            raise Lost("it ended", keys[0]) from error
+            raise _died(keys[0]) from error
 
     def item(self, key: Any) -> Any:
         """The next item, that of `key`. Time in which this process itself is stopped does not count as silence."""
@@ -88,11 +92,12 @@ class _Loader:
             except queue.Empty:
                 continue
             if found is None:
-                raise Lost("it ended", key)
+                raise _died(key)
             if isinstance(found, Exception):
                 raise found
             return found
-        raise Lost(f"it gave no sign for {SILENCE:.0f} s", key)
+        remedy = "the disk or share that holds it may not answer: see to it, or copy the images to another"
+        raise LostError(f"stalled ({SILENCE:g} s without a sign)", key, remedy)
 
     def end(self) -> None:
         """End the process, stopped or not; it asks for nothing that it could lose."""
