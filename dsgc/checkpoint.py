@@ -177,6 +177,7 @@ class Checkpoint(NamedTuple):
     config: Config
     weights: dict[str, dict[str, Tensor]]  # by network: teacher, student
     state: dict[str, Tensor]  # as `state.gather` gives it
+    files: dict[str, str]  # a digest of each, by name
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -228,4 +229,4 @@ def read(folder: Path) -> Checkpoint:
         tensors[path.stem] = read_weights(path)
         _refuse_not_finite(path, tensors[path.stem])
     state = tensors.pop(STATE, {})
-    return Checkpoint(step, classes, images, config, tensors, state)
+    return Checkpoint(step, classes, images, config, tensors, state, files)
