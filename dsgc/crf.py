@@ -91,4 +91,5 @@ def _result(name: str, future: Future) -> tuple[str, np.ndarray]:
         with enough_memory(f"{name}: cannot be sharpened by the CRF", "make the picture smaller, or leave the CRF off"):
             return name, future.result()
     except BrokenProcessPool as error:
-        raise UserError(f"{name}: a process of the CRF died, memory may have run out; make the picture smaller, or leave it off") from error
+        remedy = "make the picture smaller, or leave the CRF off"
+        raise UserError(f"{name}: a process of the CRF died, memory may have run out; {remedy}") from error
