@@ -25,6 +25,7 @@ import time
 from pathlib import Path
 
 import framework
+import kernels
 import nbformat
 import papermill
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -40,7 +41,7 @@ def execute(source: Path, target: Path, parameters: dict) -> None:
     started = time.monotonic()
     try:
         papermill.execute_notebook(
-            source, target, parameters, kernel_name="python3", cwd=str(ROOT), progress_bar=sys.stderr.isatty()
+            source, target, parameters, kernel_name="python3", cwd=str(ROOT), progress_bar=sys.stderr.isatty(), config=kernels.CONFIG
         )
     except PapermillExecutionError as error:
         print(error, file=sys.stderr)  # the cell's number and its traceback
@@ -99,7 +100,8 @@ def main() -> None:
 
     jupyter_book = Path(sys.executable).with_name("jupyter-book")  # it has no `python -m`
     options = ["--config", ROOT / "_config.yml", "--toc", ROOT / "_toc.yml", "--path-output", to]  # --toc must be absolute
-    if subprocess.run([jupyter_book, "build", stage, *options, "--all", "-W", "-n", "--keep-going"], cwd=ROOT).returncode:
+    words = [jupyter_book, "build", stage, *options, "--all", "-W", "-n", "--keep-going"]
+    if subprocess.run(words, cwd=ROOT, env=kernels.quiet(build / "ipython")).returncode:
         sys.exit("book: jupyter-book failed; a warning above counts as an error")
     print(f"book: {build / 'html' / 'index.html'}")
 

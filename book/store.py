@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import kernels
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
@@ -24,8 +25,9 @@ def store(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     started = time.monotonic()
     client = NotebookClient(
-        notebook, timeout=None, kernel_name="python3", record_timing=False, resources={"metadata": {"path": str(ROOT)}}
-    )
+        notebook, timeout=None, kernel_name="python3", record_timing=False, resources={"metadata": {"path": str(ROOT)}},
+        config=kernels.CONFIG,
+    )  # fmt: skip
     try:
         client.execute()
     except CellExecutionError as error:

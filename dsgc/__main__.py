@@ -75,8 +75,9 @@ def evaluate(arguments: Sequence[str]) -> None:
     from dsgc.predict import score
     from dsgc.record import summary_line, write_json
 
-    how = _test_time(options)
-    scores = score(options.run, options.data, options.split, how) if how else score_run(options.run, options.data, options.split)
+    how, given = _test_time(options), (options.run, options.data, options.split)
+    changes = {name: value for name in ("workers", "eval_batch") if (value := getattr(options, name)) is not None}
+    scores = score(*given, how, changes) if how else score_run(*given, changes)
     if options.out and FIRST:
         write_json(options.out, scores)
     elif not options.out:
@@ -90,7 +91,8 @@ def predict(arguments: Sequence[str]) -> None:
     how = _test_time(options)
     from dsgc.predict import TestTime, predict
 
-    _say(predict(options.run, options.out, options.data, options.split, how or TestTime()))
+    changes = {} if options.workers is None else {"workers": options.workers}
+    _say(predict(options.run, options.out, options.data, options.split, how or TestTime(), options.network, changes))
 
 
 def _test_time(options: EvaluateOptions | PredictOptions) -> "TestTime | None":

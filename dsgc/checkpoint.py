@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import os
 import pickle
 import shutil
 import sys
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from dsgc.config import Config
 from dsgc.data.split import Split
+from dsgc.disk import rename, to_disk
 from dsgc.errors import UserError, first_line, resuming
 
 STATE = "state"  # name of the file that holds what is no network's weights
@@ -144,12 +144,12 @@ def save(
         about = {"step": step, "classes": data.classes, "images": images_of(data), "config": dataclasses.asdict(config), "files": files}
         (partial / "about.json").write_text(json.dumps(about, indent=1))
         for path in [*partial.iterdir(), partial]:
-            _to_disk(path)
+            to_disk(path)
         shutil.rmtree(target, ignore_errors=True)
-        os.replace(partial, target)
-        _to_disk(folder)
+        rename(partial, target, last="about.json")
+        to_disk(folder)
         for old in checkpoints(run)[: -config.keep_checkpoints]:
-            shutil.rmtree(old)
+            shutil.rmtree(old, ignore_errors=True)  # what another process has open may have to stay; this checkpoint is written
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)  # it would keep the disk full
         raise UserError(
@@ -170,15 +170,6 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _to_disk(path: Path) -> None:
-    """Wait until a file, or the entries of a folder, are on the disk and not only on their way there."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 class Checkpoint(NamedTuple):
     step: int
     classes: tuple[str, ...]
@@ -186,6 +177,7 @@ class Checkpoint(NamedTuple):
     config: Config
     weights: dict[str, dict[str, Tensor]]  # by network: teacher, student
     state: dict[str, Tensor]  # as `state.gather` gives it
+    files: dict[str, str]  # a digest of each, by name
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -237,4 +229,4 @@ def read(folder: Path) -> Checkpoint:
         tensors[path.stem] = read_weights(path)
         _refuse_not_finite(path, tensors[path.stem])
     state = tensors.pop(STATE, {})
-    return Checkpoint(step, classes, images, config, tensors, state)
+    return Checkpoint(step, classes, images, config, tensors, state, files)

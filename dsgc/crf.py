@@ -4,12 +4,13 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import NamedTuple
 
 import numpy as np
 
-from dsgc.errors import UserError
+from dsgc.errors import UserError, enough_memory
 
 
 class Settings(NamedTuple):
@@ -69,11 +70,26 @@ def sharpened(
     available()
     workers = workers or os.cpu_count() or 1
     waiting: deque[tuple[str, Future]] = deque()
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:  # fork is not safe beside a GPU
+    try:
+        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))  # fork is not safe beside a GPU
+    except OSError as error:  # its semaphores lie in shared memory
+        raise UserError(
+            f"the CRF: its processes cannot be started ({error.strerror}); where /dev/shm is full give a container more of it "
+            "(docker run --shm-size=1g), or leave the CRF off"
+        ) from error
+    with pool:
         for image_id, image, probabilities in items:
             waiting.append((image_id, pool.submit(sharpen, image, probabilities.astype(np.float16), settings)))
             if len(waiting) > 2 * workers:
-                name, future = waiting.popleft()
-                yield name, future.result()
+                yield _result(*waiting.popleft())
         for name, future in waiting:
-            yield name, future.result()
+            yield _result(name, future)
+
+
+def _result(name: str, future: Future) -> tuple[str, np.ndarray]:
+    try:
+        with enough_memory(f"{name}: cannot be sharpened by the CRF", "make the picture smaller, or leave the CRF off"):
+            return name, future.result()
+    except BrokenProcessPool as error:
+        remedy = "make the picture smaller, or leave the CRF off"
+        raise UserError(f"{name}: a process of the CRF died, memory may have run out; {remedy}") from error

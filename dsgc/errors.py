@@ -1,7 +1,9 @@
 """A mistake in what the user gave, told in one line."""
 
+import contextlib
 import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -43,6 +45,23 @@ def one_line(error: UserError | OSError) -> str:
     if isinstance(error, OSError):
         text = f"{error.filename or 'a file'}: {error.strerror or first_line(error)}; see to it, or name another file or folder"
     return printable(text)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of the machine or of a card, for which torch has a `RuntimeError` in several wordings."""
+    words = r"out of memory|bad_alloc|alloc_failed|allocate"
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(re.search(words, str(error), re.IGNORECASE)))
+
+
+@contextlib.contextmanager
+def enough_memory(what: str, remedy: str) -> Iterator[None]:
+    """Where memory runs out in here, a `UserError` says what it was too little for, and the remedy."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise UserError(f"{what}, memory ran out ({first_line(error)}); {remedy}") from error
 
 
 def check_writable(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """What a trained pair of networks is worth: mIoU of segmentation head, CAM and pseudo label, on a split with masks."""
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,10 +17,12 @@ from dsgc.config import Config
 from dsgc.data import agreement
 from dsgc.data.loading import EvalImages, EvalItem, eval_batches
 from dsgc.data.split import named, open_split
-from dsgc.errors import UserError
+from dsgc.errors import UserError, enough_memory
 from dsgc.metrics import ConfusionMatrix
 from dsgc.network import Network
 from dsgc.record import say
+
+SMALLER = "make the picture smaller, or use a machine with more memory"  # where memory runs out
 
 
 class Views(NamedTuple):
@@ -100,8 +103,11 @@ def evaluate(
     for items in eval_batches(dataset, batch=config.eval_batch, workers=config.workers, images=images, share=share):
         batch, tags, masks = collate(items, device)
         seen += len(items)
+        height, width = batch.shape[-2:]
+        those = f"{items[0].image_id} ({width} x {height})" + (f" and {len(items) - 1} more" if len(items) > 1 else "")
         for name, network in networks.items():
-            view = views(network, batch, tags, config)
+            with enough_memory(f"{those}: cannot be evaluated", SMALLER if len(items) == 1 else "take a smaller --eval-batch"):
+                view = views(network, batch, tags, config)
             maps = dict(zip(scores, (view.prediction, view.cam_labels, view.initial, view.corrected), strict=True))
             for score, labels in maps.items():
                 sure = labels != IGNORE
@@ -133,9 +139,12 @@ def summary(matrix: ConfusionMatrix, classes: Iterable[str]) -> dict:
     }
 
 
-def open_run(run: Path, data: str | None, split: str | None) -> tuple[dict[str, Network], EvalImages, Config, Accelerator]:
+def open_run(
+    run: Path, data: str | None, split: str | None, changes: Mapping[str, int] | None = None
+) -> tuple[dict[str, Network], EvalImages, Config, Accelerator]:
     """A run's networks on its device, and the split to score them on: its own validation split, or of the data given.
 
+    changes: of the run's `workers` and `eval_batch`, for another machine.
     Raises:
         UserError: no run, no such split, or one of other classes.
     """
@@ -146,12 +155,13 @@ def open_run(run: Path, data: str | None, split: str | None) -> tuple[dict[str, 
             f"{folder.root}: its classes are not those that {run} was trained on ({', '.join(saved.classes)}); "
             "give a data set with the same classes.txt"
         )
-    accelerator = accelerator_of(saved.config)
+    config = dataclasses.replace(saved.config, **changes or {})
+    accelerator = accelerator_of(config)
     say(folder.notes, accelerator.is_main_process)
-    return {name: network.to(accelerator.device) for name, network in networks.items()}, EvalImages(folder), saved.config, accelerator
+    return {name: network.to(accelerator.device) for name, network in networks.items()}, EvalImages(folder), config, accelerator
 
 
-def score_run(run: Path, data: str | None = None, split: str | None = None) -> dict:
-    """Scores of a run's newest checkpoint, on its own validation split or on the data and split given."""
-    networks, dataset, config, accelerator = open_run(run, data, split)
+def score_run(run: Path, data: str | None = None, split: str | None = None, changes: Mapping[str, int] | None = None) -> dict:
+    """Scores of a run's newest checkpoint, on its own validation split or on the data and split given; `changes` as in `open_run`."""
+    networks, dataset, config, accelerator = open_run(run, data, split, changes)
     return evaluate(networks, dataset, config, accelerator.device)

@@ -37,11 +37,15 @@ class EvaluateOptions:
     out: Path | None = None
     """JSON file for the scores; printed if not given"""
     scales: tuple[float, ...] = (1.0,)
-    """sizes at which an image is looked at, relative to its own; with more than 1 the segmentation alone is scored"""
+    """sizes at which an image is looked at, relative to its own; with more than 1 the segmentation alone is scored, of both networks"""
     mirror: bool = False
-    """look at the mirror image too; the segmentation alone is scored"""
+    """look at the mirror image too; the segmentation alone is scored, of both networks"""
     crf: bool = False
-    """dense CRF afterwards; the segmentation alone is scored"""
+    """dense CRF afterwards; the segmentation alone is scored, of both networks"""
+    workers: int | None = None
+    """data loading processes; as many as the run had if not given"""
+    eval_batch: int | None = None
+    """images of one size that pass together, without scales, mirror and CRF; as many as in the run if not given"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +60,16 @@ class PredictOptions:
     """data set in the layout of VOC or COCO, or a folder of pictures; the run's own if not given"""
     split: str = "test"
     """list of ids, `largest` for the largest training list, or folder of images; nothing else is needed of them"""
+    network: typing.Literal["teacher", "student"] = "teacher"
+    """whose segmentation"""
     scales: tuple[float, ...] = (1.0,)
     """sizes at which an image is looked at, relative to its own; ToCo takes 1 1.25 1.5"""
     mirror: bool = False
     """look at the mirror image too"""
     crf: bool = False
     """dense CRF afterwards, in processes of its own; needs pydensecrf2"""
+    workers: int | None = None
+    """data loading processes; as many as the run had if not given"""
 
 
 @dataclasses.dataclass(frozen=True)

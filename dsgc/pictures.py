@@ -12,7 +12,8 @@ from torch import Tensor
 from dsgc.config import Config
 from dsgc.data.loading import EvalImages
 from dsgc.data.palette import coloured, voc_palette
-from dsgc.evaluate import collate, views
+from dsgc.errors import enough_memory
+from dsgc.evaluate import SMALLER, collate, views
 from dsgc.network import Network
 
 COLUMNS = ("image", "cam", "region", "noise", "initial", "corrected", "prediction", "truth")  # left to right
@@ -33,7 +34,8 @@ def write(folder: Path, networks: dict[str, Network], dataset: EvalImages, confi
         images, tags, masks = collate([item], device)
         rows = []
         for network in networks.values():
-            view = views(network, images, tags, config)
+            with enough_memory(f"{item.image_id}: cannot be drawn", SMALLER):
+                view = views(network, images, tags, config)
             panels = [
                 item.image.permute(1, 2, 0).numpy(),
                 heat(view.cam[0].amax(0)),

@@ -1,7 +1,10 @@
 """Segmentation of images at test time: several scales and mirror images averaged, optionally a CRF, written as PNG or scored."""
 
+import contextlib
+import dataclasses
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,13 +20,15 @@ from dsgc.data import agreement, voc
 from dsgc.data.loading import EvalImages, Images, eval_batches
 from dsgc.data.palette import voc_palette
 from dsgc.data.split import named, open_images
-from dsgc.errors import UserError, check_writable
-from dsgc.evaluate import fitted, open_run, summary
+from dsgc.disk import rename
+from dsgc.errors import UserError, check_writable, enough_memory
+from dsgc.evaluate import SMALLER, fitted, open_run, summary
 from dsgc.metrics import ConfusionMatrix
 from dsgc.network import Network
-from dsgc.record import progress, say
+from dsgc.record import progress, say, write_json
 
 SERVER = Path("results/VOC2012/Segmentation")  # below it, in comp6_SPLIT_cls, the VOC test server looks for the PNGs
+UNFINISHED = "unfinished.json"  # beside PNGs that are not all yet; says what they are of
 
 
 class TestTime(NamedTuple):
@@ -58,8 +63,10 @@ def segmented(
 
     def looked() -> Iterator[tuple[str, np.ndarray, Tensor]]:
         for (item,) in eval_batches(dataset, batch=1, workers=workers, share=parallel.rank_and_size()):
-            image = item.image.to(device).float() / 255
-            yield item.image_id, item.image.permute(1, 2, 0).numpy(), probabilities(network, image, how)
+            height, width = item.image.shape[-2:]
+            with enough_memory(f"{item.image_id} ({width} x {height}): cannot be segmented", SMALLER):
+                found = probabilities(network, item.image.to(device).float() / 255, how)
+            yield item.image_id, item.image.permute(1, 2, 0).numpy(), found
 
     if how.crf:
         yield from crf.sharpened(((name, image, found.cpu().numpy()) for name, image, found in looked()), how.workers)
@@ -68,57 +75,118 @@ def segmented(
             yield name, found.argmax(0).byte().cpu().numpy()
 
 
-def predict(run: Path, out: Path, data: str | None, split: str, how: TestTime) -> Path:
+def predict(
+    run: Path,
+    out: Path,
+    data: str | None,
+    split: str,
+    how: TestTime,
+    network: str = "teacher",
+    changes: Mapping[str, int] | None = None,
+) -> Path:
     """Segment images and write each one's labels as PNG in VOC's palette; tags, annotations and masks are not needed.
 
     What to segment is a list of the VOC layout, images in COCO's, or a folder of pictures. For a VOC list, the PNGs lie
-    where the VOC test server looks for them below `out`, else in `out` itself.
+    where the VOC test server looks for them below `out`, else in `out` itself. A file `unfinished.json` lies beside them until
+    all are there; the same call then goes on with those that are missing.
 
+    network: teacher or student; changes: of the run's `workers`, for another machine.
     Raises:
-        UserError: no run, no split, or a folder `out` that holds something else.
+        UserError: no run, no such network, no split, a folder `out` that holds something else, a picture that cannot be read or for
+            which there is no memory. What is written by then stays.
     """
     networks, saved = load_networks(run)
-    pictures = open_images(data or saved.config.data, split)
+    if network not in networks:
+        raise UserError(f"{run}: has no {network}, only a {' and a '.join(networks)}; choose that with --network")
+    config = dataclasses.replace(saved.config, **changes or {})
+    pictures = open_images(data or config.data, split)
     out = Path(out) / SERVER / f"comp6_{split}_cls" if isinstance(pictures, voc.Folder) else Path(out)
-    if out.is_dir() and any(out.iterdir()):
-        raise UserError(f"{out}: already holds predictions; choose another folder or delete it first")
-    accelerator = accelerator_of(saved.config)
-    network, dataset = networks["teacher"].to(accelerator.device), Images(pictures)
+    asked = {"weights": saved.files[f"{network}.safetensors"], "data": str(Path(data or config.data).resolve()), "split": split}
+    asked |= {"scales": [*how.scales], "mirror": how.mirror, "crf": how.crf}
+    _refuse_others(out, asked)
+    missing = tuple(image_id for image_id in pictures.ids if not (out / f"{image_id}.png").is_file())
+    accelerator = accelerator_of(config)
     new = next((folder for folder in [*reversed(out.parents), out] if not folder.exists()), out)
     say(pictures.notes, accelerator.is_main_process)
-    accelerator.wait_for_everyone()  # each has seen the folder empty
+    accelerator.wait_for_everyone()  # each has seen what is there
     check_writable(out)
-    stream = segmented(network, dataset, how, workers=saved.config.workers, device=accelerator.device)
-    try:
+    dataset = Images(pictures._replace(ids=missing))
+    stream = segmented(networks[network].to(accelerator.device), dataset, how, workers=config.workers, device=accelerator.device)
+    with _kept(out, new, pictures.ids):
+        if accelerator.is_main_process:
+            write_json(out / UNFINISHED, asked)
         for name, labels in progress(stream, main=accelerator.is_main_process, total=len(dataset), unit="image"):
             image = Image.fromarray(labels)
             image.putpalette(voc_palette().ravel().tolist())
-            image.save(out / f"{name}.png")
-    except BaseException as error:  # Ctrl-C among them
-        shutil.rmtree(new, ignore_errors=True)  # a part of the predictions would pass for all
-        if not isinstance(error, OSError):
-            raise
-        raise UserError(f"{out}: cannot be written ({error.strerror}); make room, or choose another folder") from error
+            partial = out / f".{name}.partial"
+            try:
+                image.save(partial, "PNG")
+                rename(partial, out / f"{name}.png")
+            finally:
+                with contextlib.suppress(OSError):
+                    partial.unlink()
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        (out / UNFINISHED).unlink()
     return out
 
 
-def score(run: Path, data: str | None, split: str | None, how: TestTime) -> dict:
-    """mIoU and IoU by class of the teacher's segmentation under test-time settings, on a split that has masks.
+def _refuse_others(out: Path, asked: dict) -> None:
+    """Raise `UserError` where a folder holds anything but a part of the predictions that are asked for."""
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    mark = out / UNFINISHED
+    if not mark.is_file():
+        raise UserError(f"{out}: already holds predictions; choose another folder or delete it first")
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        if json.loads(mark.read_text(encoding="utf-8")) == asked:
+            return
+    raise UserError(f"{out}: holds a part of other predictions, of which {mark.name} there tells; choose another folder or delete it first")
 
+
+@contextlib.contextmanager
+def _kept(out: Path, new: Path, ids: Collection[str]) -> Iterator[None]:
+    """Where something goes wrong in here, what is written stays, and is said; where nothing is, the `new` folder goes."""
+    try:
+        yield
+    except (UserError, OSError, KeyboardInterrupt) as error:
+        words = str(error) or "interrupted"
+        if isinstance(error, OSError):
+            words = f"{out}: cannot be written ({error.strerror}); make room, or choose another folder"
+        done = sum((out / f"{image_id}.png").is_file() for image_id in ids)
+        if done:
+            words += f"; {done} of {len(ids)} predictions are kept in {out}, the same command goes on with the others"
+        else:
+            shutil.rmtree(new, ignore_errors=True)
+        raise (KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else UserError)(words) from error
+
+
+def score(
+    run: Path,
+    data: str | None,
+    split: str | None,
+    how: TestTime,
+    changes: Mapping[str, int] | None = None,
+    names: Collection[str] = ("teacher", "student"),
+) -> dict:
+    """mIoU and IoU by class of each network's segmentation under test-time settings, on a split that has masks.
+
+    changes: of the run's `workers`, for another machine; names: of the networks to look at, those that the run has.
     Raises:
         UserError: no run or split, an image or a mask that cannot be read, or masks that do not say what the tags say.
     """
-    networks, dataset, config, accelerator = open_run(run, data, split)
-    folder = dataset.folder
+    networks, dataset, config, accelerator = open_run(run, data, split, changes)
+    folder, scores = dataset.folder, {}
     agreement.check(folder, dataset.tags)
-    matrix = ConfusionMatrix(len(folder.classes) + 1, device=accelerator.device)
-    seen = torch.zeros((), dtype=torch.int64, device=accelerator.device)
-    stream = segmented(networks["teacher"], dataset, how, workers=config.workers, device=accelerator.device)
-    for name, labels in progress(stream, main=accelerator.is_main_process, total=len(dataset), unit="image"):
-        height, width = labels.shape
-        truth = torch.from_numpy(np.array(folder.mask(name, (width, height)))).to(accelerator.device)
-        matrix.update(torch.from_numpy(labels).to(accelerator.device), truth)
-        seen += 1
-    parallel.sum_tensors([matrix.counts, seen])
-    scores = {"teacher": {"seg": summary(matrix, folder.classes)}, "images": int(seen)}
+    for network in (name for name in networks if name in names):
+        matrix = ConfusionMatrix(len(folder.classes) + 1, device=accelerator.device)
+        seen = torch.zeros((), dtype=torch.int64, device=accelerator.device)
+        stream = segmented(networks[network], dataset, how, workers=config.workers, device=accelerator.device)
+        for name, labels in progress(stream, main=accelerator.is_main_process, total=len(dataset), unit="image", desc=network):
+            height, width = labels.shape
+            truth = torch.from_numpy(np.array(folder.mask(name, (width, height)))).to(accelerator.device)
+            matrix.update(torch.from_numpy(labels).to(accelerator.device), truth)
+            seen += 1
+        parallel.sum_tensors([matrix.counts, seen])
+        scores |= {network: {"seg": summary(matrix, folder.classes)}, "images": int(seen)}
     return scores | named(folder) | {"test_time": how._asdict()}

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dsgc.data import shapes
+from dsgc.disk import rename
 from dsgc.errors import UserError, check_writable, first_line
 from dsgc.network import create_encoder
 
@@ -73,7 +74,7 @@ def pretrain(out: Path, recipe: Recipe = Recipe()) -> float:
     about = {key: str(value) for key, value in recipe._asdict().items()} | {"held_out_accuracy": f"{accuracy:.3f}"}
     try:
         save_file({key: value.half().contiguous() for key, value in encoder.state_dict().items()}, partial, metadata=about)
-        partial.replace(out)
+        rename(partial, out)
     except (OSError, SafetensorError) as error:
         with contextlib.suppress(OSError):
             partial.unlink()

@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dsgc.config import Config
+from dsgc.disk import rename, where_known
 from dsgc.errors import UserError, first_line, printable, resuming
 
 
@@ -52,7 +53,7 @@ def run_folder(config: Config, main: bool) -> Iterator[Path]:
         yield out
     except UserError:
         if main and new and not (out / "checkpoints").exists():
-            shutil.rmtree(out)
+            shutil.rmtree(out, ignore_errors=True)
         raise
 
 
@@ -73,7 +74,7 @@ def write_json(path: Path, value: object) -> None:
     partial = path.with_name(path.name + ".partial")
     try:
         partial.write_text(json.dumps(value, indent=1) + "\n")
-        partial.replace(path)
+        rename(partial, path)
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink()
@@ -109,7 +110,7 @@ class Log:
             kept = [line for line in self._lines() if line["step"] <= start]
             partial = path.with_name(path.name + ".partial")
             partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-            partial.replace(path)
+            rename(partial, path)
 
     def __enter__(self) -> "Log":
         return self
@@ -178,7 +179,8 @@ class Log:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
                 file.flush()
-                os.fsync(file.fileno())  # a checkpoint that is on the disk has its log there too
+                with where_known():
+                    os.fsync(file.fileno())  # a checkpoint that is on the disk has its log there too
         except OSError as error:
             remedy = f"make room and go on with {resuming(self.config.out)}"
             raise UserError(f"{self.path}: cannot be written ({error.strerror}); {remedy}") from error

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from accelerate.utils import set_seed
 from tqdm import tqdm
 
@@ -18,7 +17,7 @@ from dsgc.config import Config
 from dsgc.data import agreement
 from dsgc.data.loading import Crops, EvalImages, train_batches
 from dsgc.data.split import Split, open_split
-from dsgc.errors import Stopped, UserError, resuming
+from dsgc.errors import Stopped, UserError, out_of_memory, resuming
 from dsgc.evaluate import evaluate
 from dsgc.learner import advance, begin, go_on, not_finite, parts_of
 from dsgc.record import Log, read_config, refuse_used, run_folder, write_json
@@ -145,7 +144,9 @@ def _run(config: Config, saved: checkpoint.Checkpoint | None) -> Path:
                 parts = parts_of(batch, size, device)
                 try:
                     made, stage, facts, sound = advance(learner, parts, step, config, accelerator)
-                except torch.OutOfMemoryError as error:
+                except (MemoryError, RuntimeError) as error:
+                    if not out_of_memory(error):
+                        raise
                     kept = done  # what is there may be half a step
                     raise UserError(
                         f"{out}: no memory left on {device} in step {done + 1}; a larger --accumulate or --recompute True needs less"

@@ -124,7 +124,7 @@ figures.learning_curve(run, config.warmup_steps, paper.TOCO_CURVE)
 
 # %% tags=["nbval-ignore-output"]
 looks = {"one scale": TestTime(), "mirror": TestTime(mirror=True), "scales 1, 1.25, 1.5 and mirror": TestTime((1.0, 1.25, 1.5), True)}
-tested = {name: 100 * score(run, None, None, how)["teacher"]["seg"]["miou"] for name, how in looks.items()}
+tested = {name: 100 * score(run, None, None, how, names=("teacher",))["teacher"]["seg"]["miou"] for name, how in looks.items()}
 display(pd.DataFrame.from_dict(tested, orient="index", columns=["mIoU, %"]).style.format("{:.1f}"))
 
 # %% tags=["hide-input", "nbval-ignore-output"]

@@ -132,10 +132,3 @@ def test_scores_replace_those_that_are_there_whole_or_not_at_all(one_step, tmp_p
         refused(["evaluate", one_step, "--out", scores], capsys, str(scores), "cannot be written")
     assert tree(tmp_path) == {"scores.json": b"old"}
     assert main(["evaluate", str(one_step), "--out", str(scores)]) == 0 and scores.read_text() != "old"
-
-
-def test_predictions_of_a_part_of_the_images_are_taken_away_again(one_step, shapes_copy, tmp_path, capsys):
-    (shapes_copy / "JPEGImages/val_00002.jpg").write_text("no image")
-    words = ["predict", one_step, tmp_path / "out/of/the/way", "--data", shapes_copy, "--split", "val"]
-    call = lambda: predict(one_step, tmp_path / "out/of/the/way", str(shapes_copy), "val", TestTime())  # noqa: E731
-    refused_by_both(words, call, tmp_path, capsys, "val_00002.jpg", "not a readable image")

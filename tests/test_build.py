@@ -90,3 +90,13 @@ def test_the_address_of_the_repository_stands_in_one_place():
     texts = [ROOT / name for name in names] + [*ROOT.glob("book/*.md"), *ROOT.glob("book/*.py"), *ROOT.glob("notebooks/*.py")]
     assert [path.name for path in texts if address in path.read_text(encoding="utf-8")] == []
     assert (ROOT / "_config.yml").read_text(encoding="utf-8").count(address) == 1
+
+
+def test_kernels_do_not_talk_over_tcp(monkeypatch, tmp_path):
+    """Which ipykernel warns of; a program that cannot be told so has kernels that do not."""
+    given = {}
+    monkeypatch.setattr(build.papermill, "execute_notebook", lambda *_, **options: given.update(options))
+    build.execute(ROOT / "notebooks/01_ptc.ipynb", tmp_path / "out.ipynb", {})
+    assert given["config"].KernelManager.transport == "ipc"
+    environment = build.kernels.quiet(tmp_path / "ipython")
+    assert "ERROR" in (Path(environment["IPYTHONDIR"]) / "profile_default/ipython_kernel_config.json").read_text()

@@ -14,7 +14,6 @@ from apart import SMALL, log_of, outcome
 from promises import promise
 from refusal import lines_of, refused
 from safetensors.torch import load_file
-from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 import dsgc.learner
 from dsgc import checkpoint
@@ -32,12 +31,6 @@ def config(tiny, tmp_path):
 
 
 # loading processes
-
-
-@pytest.fixture(autouse=True)
-def _soon_noticed(monkeypatch):
-    """torch looks every five seconds whether the processes that it waits for are alive."""
-    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.3,))
 
 
 def die():

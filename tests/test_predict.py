@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from refusal import refused
 
 from dsgc import crf
 from dsgc.__main__ import main
@@ -200,3 +201,32 @@ def test_images_alone_are_the_same_images(shapes_folder):
 def test_scores_do_not_depend_on_the_order_of_scales(run):
     one, other = (score(run, None, None, TestTime(scales))["teacher"]["seg"] for scales in ((1.0, 1.5), (1.5, 1.0)))
     assert one["miou"] == pytest.approx(other["miou"], abs=1e-6)
+
+
+# one of two networks
+
+
+def test_at_test_time_both_networks_are_scored(run):
+    both, plain = score(run, None, None, TestTime()), score_run(run)
+    for network in ("teacher", "student"):
+        assert both[network]["seg"]["miou"] == pytest.approx(plain[network]["seg"]["miou"], abs=1e-3)
+    assert both["teacher"] != both["student"] and both["images"] == 4
+    alone = score(run, None, None, TestTime(), names=("student",))
+    assert alone["student"] == both["student"] and "teacher" not in alone
+
+
+def test_either_network_can_predict(run, shapes_folder, tmp_path, capsys):
+    for network in ("teacher", "student"):
+        assert main(["predict", str(run), str(tmp_path / network), "--split", "val", "--network", network]) == 0
+        genuine, val = load_networks(run)[0][network], EvalImages(open_split(shapes_folder, "val"))
+        expected = dict(segmented(genuine, val, TestTime(), workers=0, device="cpu"))
+        for path in (tmp_path / network).rglob("*.png"):
+            with Image.open(path, formats=["PNG"]) as image:
+                assert (np.asarray(image) == expected[path.stem]).all()
+
+
+@pytest.mark.parametrize("changes", [{"distillation": False}, {"supervision": "masks"}])
+def test_a_student_that_a_run_does_not_have_is_one_line(tiny, tmp_path, capsys, changes):
+    alone = train(tiny(out=str(tmp_path / "run"), steps=1, warmup_steps=0, pictures=0, **changes))
+    refused(["predict", alone, tmp_path / "out", "--split", "val", "--network", "student"], capsys, "has no student", "--network")
+    assert not (tmp_path / "out").exists() and score(alone, None, None, TestTime()).keys() == {"teacher", "images", "test_time"}

@@ -170,7 +170,7 @@ def test_twenty_kills_at_random_moments_change_nothing(tiny, arguments, tmp_path
 
 # kills at chosen moments
 
-SAVE, WRITTEN, TAKE_AWAY = (checkpoint, "save_file"), (checkpoint, "_to_disk"), (checkpoint.shutil, "rmtree")
+SAVE, WRITTEN, TAKE_AWAY = (checkpoint, "save_file"), (checkpoint, "to_disk"), (checkpoint.shutil, "rmtree")
 EVALUATE, LINE, DRAW = (dsgc.train, "evaluate"), (record.Log, "_write"), (pictures, "write")
 MOMENTS = {  # a checkpoint: 3 calls of SAVE, 5 of WRITTEN before it has its name and 1 after
     "before the first step": (dsgc.learner, "backward", 1, "before"),

@@ -1,29 +1,26 @@
 """Batches of a data set, in an order and with an augmentation that are functions of the seed and the step alone.
 
 A file that cannot be read inside a loading process comes through as the `UserError` that names it, raised where the
-batches are asked for.
+batches are asked for; a process that dies or stalls is replaced.
 """
 
-import signal
 import sys
-import tempfile
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from dsgc.data.images import Pictures
+from dsgc.data.processes import LostError, loaded
 from dsgc.data.split import Split
 from dsgc.data.transforms import random_crop_box, resized, to_tensor
-from dsgc.errors import UserError, first_line
+from dsgc.errors import UserError, enough_memory
 
 DEATHS = 3  # of loading processes without a batch between, after which no others take their place
-LONGEST = 107 - len("/pymp-12345678/listener-12345678")  # characters; an address of a socket has at most 107
 
 
 class TrainBatch(NamedTuple):
@@ -60,7 +57,7 @@ class Crops(Dataset):
     ):
         self.folder, self.size, self.scale, self.ratio = folder, size, scale, ratio
         self.flip, self.seed, self.masks = flip, seed, masks
-        self.tags = torch.from_numpy(folder.tags())  # (N, C)
+        self.tags = folder.tags()  # (N, C)
 
     def __len__(self) -> int:
         return len(self.folder.ids)
@@ -76,7 +73,7 @@ class Crops(Dataset):
             mask = self.folder.mask(self.folder.ids[index], image.size)
             views.append(to_tensor(resized(mask, (self.size, self.size), box, labels=True)))
         views = [view.flip(-1) if mirrored else view for view in views]
-        return TrainBatch(views[0], self.tags[index], views[1] if self.masks else None)
+        return TrainBatch(views[0], torch.from_numpy(self.tags[index]), views[1] if self.masks else None)
 
 
 class EvalImages(Dataset):
@@ -84,7 +81,7 @@ class EvalImages(Dataset):
 
     def __init__(self, folder: Split):
         self.folder = folder
-        self.tags = torch.from_numpy(folder.tags())  # (N, C)
+        self.tags = folder.tags()  # (N, C)
 
     def __len__(self) -> int:
         return len(self.folder.ids)
@@ -93,7 +90,7 @@ class EvalImages(Dataset):
         image_id = self.folder.ids[index]
         image = self.folder.image(image_id)
         mask = self.folder.mask(image_id, image.size)
-        return EvalItem(image_id, to_tensor(image), self.tags[index], to_tensor(mask))
+        return EvalItem(image_id, to_tensor(image), torch.from_numpy(self.tags[index]), to_tensor(mask))
 
 
 class Images(Dataset):
@@ -127,83 +124,58 @@ def step_keys(images: int, batch: int, seed: int, start: int, stop: int) -> Iter
         yield keys
 
 
-class _Careful(Dataset):
-    """Hands a `UserError` on as an item, since a loading process would wrap its one line in a traceback."""
+class _Item:
+    """Loads an item of a data set, its tensors as arrays of bytes, which a pipe takes as they are."""
 
-    def __init__(self, dataset: Dataset):
+    def __init__(self, dataset: "Crops | EvalImages | Images"):
         self.dataset = dataset
 
-    def __getitem__(self, key: Any) -> Any:
-        try:
-            return self.dataset[key]
-        except UserError as error:
-            return error
+    def __call__(self, key: Any) -> tuple:
+        with enough_memory(f"{self.name(key)}: cannot be loaded", "take fewer --workers, or make the picture smaller"):
+            item = self.dataset[key]
+            return item._make(_array(value) for value in item)
+
+    def name(self, key: Any) -> str:
+        """The image that a key stands for."""
+        return self.dataset.folder.ids[key[0] if isinstance(key, tuple) else key]
 
 
-class _Collate:
-    def __init__(self, together: Callable[[list], Any]):
-        self.together = together
+def _array(value: Any) -> Any:
+    """A tensor as an array, labels (H, W) int64 in a byte each; torch would put a tensor in shared memory."""
+    if not isinstance(value, Tensor):
+        return value
+    return value.byte().numpy() if value.dtype == torch.int64 else value.numpy()
 
-    def __call__(self, items: list) -> Any:
-        return next((item for item in items if isinstance(item, UserError)), None) or self.together(items)
+
+def _tensor(value: Any) -> Any:
+    """What `_array` was given."""
+    if not isinstance(value, np.ndarray):
+        return value
+    found = torch.from_numpy(value)
+    return found.long() if value.ndim == 2 else found
 
 
 def _stack(items: list[TrainBatch]) -> TrainBatch:
     return TrainBatch(*(None if column[0] is None else torch.stack(column) for column in zip(*items, strict=True)))
 
 
-def _load(dataset: Dataset, batches: Sequence, together: Callable[[list], Any], workers: int) -> Iterator:
-    """The batches in their order. Where a loading process dies, others begin anew with the batch that is due."""
-    if workers and len(tempfile.gettempdir()) > LONGEST:  # else the processes would fail and this one wait for ever
-        raise UserError(
-            f"{tempfile.gettempdir()}: too long a path for the temporary folder, in which loading processes make sockets; "
-            "set TMPDIR to a shorter one, or workers to 0"
-        )
-    given = deaths = 0
+def _load(dataset: "Crops | EvalImages | Images", batches: Sequence[Sequence], workers: int) -> Iterator[list]:
+    """The items of each batch, in order. Where a loading process is lost, others begin anew with the batch that is due."""
+    load = _Item(dataset)
+    given = lost = 0
     while given < len(batches):
-        iterator = _begun(
-            DataLoader(
-                _Careful(dataset),
-                batch_sampler=batches[given:],
-                collate_fn=_Collate(together),
-                num_workers=workers,
-                pin_memory=torch.cuda.is_available(),
-                generator=torch.Generator(),  # its seed for the processes, which use none, is not drawn from the run's
-            )
-        )
+        due = batches[given:]
         try:
-            for batch in iterator:
-                if isinstance(batch, UserError):
-                    raise batch
-                yield batch
-                given, deaths = given + 1, 0
-        except (RuntimeError, OSError, EOFError) as error:
-            if not workers or not _is_death(error):
-                raise
-            deaths += 1
-            if deaths == DEATHS:
-                raise UserError(
-                    f"workers {workers}: loading processes died {deaths} times in a row ({first_line(error)}); "
-                    "memory may have run out: take fewer --workers"
-                ) from error
-            tqdm.write(f"a loading process died ({first_line(error)}), others take its place", file=sys.stderr)
-
-
-def _begun(loader: DataLoader) -> Iterator:
-    """Its iterator, without the handler by which torch raises that a loading process died in the midst of a step, so that
-    half of the weights might have changed; without it the next batch says so."""
-    before = signal.getsignal(signal.SIGCHLD)
-    iterator = iter(loader)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGCHLD, before)
-    return iterator
-
-
-def _is_death(error: Exception) -> bool:
-    """Whether a loading process ended, or took its batch with it; what it raised while it lived begins with `Caught`."""
-    if isinstance(error, RuntimeError):
-        return str(error).startswith("DataLoader worker")
-    return not str(error).startswith("Caught")
+            for items in loaded(load, due, workers) if workers else ([load(key) for key in keys] for keys in due):
+                yield [item._make(_tensor(value) for value in item) for item in items]
+                given, lost = given + 1, 0
+        except LostError as error:
+            lost += 1
+            image = load.name(error.key)
+            if lost == DEATHS:
+                many = f"loading processes {error} {lost} times in a row, the last at {image}"
+                raise UserError(f"workers {workers}: {many}; {error.remedy}") from error
+            tqdm.write(f"a loading process {error} at {image}, others take its place", file=sys.stderr)
 
 
 def train_batches(
@@ -213,7 +185,7 @@ def train_batches(
     number, processes = share
     size = batch // processes
     keys = [step[number * size : (number + 1) * size] for step in step_keys(len(dataset), batch, seed, start, stop)]
-    return _load(dataset, keys, _stack, workers)
+    return (_stack(items) for items in _load(dataset, keys, workers))
 
 
 def eval_batches(
@@ -225,7 +197,7 @@ def eval_batches(
     """
     count = min(images or len(dataset), len(dataset))
     waiting: dict[torch.Size, list[EvalItem]] = {}
-    for (item,) in _load(dataset, [[i] for i in range(share[0], count, share[1])], list, workers):
+    for (item,) in _load(dataset, [[i] for i in range(share[0], count, share[1])], workers):
         group = waiting.setdefault(item.image.shape, [])
         group.append(item)
         if len(group) == batch:
