@@ -229,4 +229,6 @@ def test_either_network_can_predict(run, shapes_folder, tmp_path, capsys):
 def test_a_student_that_a_run_does_not_have_is_one_line(tiny, tmp_path, capsys, changes):
     alone = train(tiny(out=str(tmp_path / "run"), steps=1, warmup_steps=0, pictures=0, **changes))
     refused(["predict", alone, tmp_path / "out", "--split", "val", "--network", "student"], capsys, "has no student", "--network")
-    assert not (tmp_path / "out").exists() and score(alone, None, None, TestTime()).keys() == {"teacher", "images", "test_time"}
+    assert not (tmp_path / "out").exists() and score(alone, None, None, TestTime()).keys() == {
+        "teacher", "images", "list", "masks", "test_time",
+    }  # fmt: skip
