@@ -18,9 +18,9 @@ from dsgc.data.loading import EvalImages, Images, eval_batches
 from dsgc.data.palette import voc_palette
 from dsgc.data.split import open_images
 from dsgc.errors import UserError, check_writable
-from dsgc.evaluate import fitted, open_run, summary
+from dsgc.evaluate import open_run, summary
 from dsgc.metrics import ConfusionMatrix
-from dsgc.network import Network
+from dsgc.network import Network, fitted
 from dsgc.record import progress
 
 SERVER = Path("results/VOC2012/Segmentation")  # below it, in comp6_SPLIT_cls, the VOC test server looks for the PNGs
@@ -83,7 +83,7 @@ def predict(run: Path, out: Path, data: str | None, split: str, how: TestTime) -
     if out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out}: already holds predictions; choose another folder or delete it first")
     accelerator = accelerator_of(saved.config)
-    network, dataset = networks["teacher"].to(accelerator.device), Images(pictures)
+    network, dataset = networks[saved.config.method.networks[0]].to(accelerator.device), Images(pictures)
     new = next((folder for folder in [*reversed(out.parents), out] if not folder.exists()), out)
     accelerator.wait_for_everyone()  # each has seen the folder empty
     check_writable(out)
@@ -102,16 +102,17 @@ def predict(run: Path, out: Path, data: str | None, split: str, how: TestTime) -
 
 
 def score(run: Path, data: str | None, split: str | None, how: TestTime) -> dict:
-    """mIoU and IoU by class of the teacher's segmentation under test-time settings, on a split that has masks."""
+    """mIoU and IoU by class of the first network's segmentation under test-time settings, on a split that has masks."""
     networks, dataset, config, accelerator = open_run(run, data, split)
     folder = dataset.folder
     matrix = ConfusionMatrix(len(folder.classes) + 1, device=accelerator.device)
     seen = torch.zeros((), dtype=torch.int64, device=accelerator.device)
-    stream = segmented(networks["teacher"], dataset, how, workers=config.workers, device=accelerator.device)
-    for name, labels in progress(stream, main=accelerator.is_main_process, total=len(dataset), unit="image"):
+    name = config.method.networks[0]
+    stream = segmented(networks[name], dataset, how, workers=config.workers, device=accelerator.device)
+    for image_id, labels in progress(stream, main=accelerator.is_main_process, total=len(dataset), unit="image"):
         height, width = labels.shape
-        truth = torch.from_numpy(np.array(folder.mask(name, (width, height)))).to(accelerator.device)
+        truth = torch.from_numpy(np.array(folder.mask(image_id, (width, height)))).to(accelerator.device)
         matrix.update(torch.from_numpy(labels).to(accelerator.device), truth)
         seen += 1
     parallel.sum_tensors([matrix.counts, seen])
-    return {"teacher": {"seg": summary(matrix, folder.classes)}, "images": int(seen), "test_time": how._asdict()}
+    return {name: {"seg": summary(matrix, folder.classes)}, "images": int(seen), "test_time": how._asdict()}
