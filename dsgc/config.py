@@ -83,12 +83,12 @@ class Config(Settings):
 
     def changed(self, **values: Any) -> Self:
         """With other values of some fields, the method's own among them. Raises `UserError` for a name that is neither's."""
-        own = {field.name for field in dataclasses.fields(self)}
-        theirs = {name: value for name, value in values.items() if name in self.method.names()}
-        if unknown := values.keys() - own - theirs.keys():
-            raise UserError(f"{min(unknown)}: no setting of a run, nor of the method {self.method.name}")
-        method = self.method.replaced(**theirs) if theirs else self.method
-        return self.replaced(**{"method": method} | {name: value for name, value in values.items() if name in own})
+        method = values.pop("method", self.method)
+        theirs = {name: value for name, value in values.items() if name in method.names()}
+        own = {name: value for name, value in values.items() if name in self.names()}
+        if unknown := values.keys() - own.keys() - theirs.keys():
+            raise UserError(f"{min(unknown)}: no setting of a run, nor of the method {method.name}")
+        return self.replaced(method=method.replaced(**theirs) if theirs else method, **own)
 
     def source_of(self, name: str) -> Source:
         """Where the value of a field comes from, of the method's fields too."""
