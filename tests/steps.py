@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dsgc.build import accelerator_of
-from dsgc.methods.contract import Part, Stage, over_all
+from dsgc.methods.contract import Mean, Part, Stage, over_all
 from dsgc.objective import total_loss
 from dsgc.step import backward
 
@@ -52,6 +52,12 @@ def step(pair, images, stage, config, tags=TAGS, masks=None, memory=None):
 def counted(*parts):
     """What the means of a batch are over, all its parts together; by name."""
     return {name: sum(torch.as_tensor(means[name].over).double() for means in parts) for name in parts[0]}
+
+
+def added(means):
+    """What each part of a batch adds to the batch's loss, from the mean of each part (a pair of value and count)."""
+    parts = [{"loss": Mean(*mean)} for mean in means]
+    return [over_all(part, counted(*parts))["loss"] for part in parts]
 
 
 def uneven_batch(masks=False):
