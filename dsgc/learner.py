@@ -68,8 +68,8 @@ def optimiser(network: Network, rate: float, config: Config) -> torch.optim.Adam
     """AdamW with the encoder at the base rate and everything after it at `head_lr_factor` times that."""
     encoder = {id(parameter) for parameter in network.encoder.parameters()}
     groups = [
-        {"params": [p for p in network.parameters() if id(p) in encoder], "base": rate},
-        {"params": [p for p in network.parameters() if id(p) not in encoder], "base": rate * config.head_lr_factor},
+        {"params": [p for p in network.parameters() if id(p) in encoder], "base_rate": rate},
+        {"params": [p for p in network.parameters() if id(p) not in encoder], "base_rate": rate * config.head_lr_factor},
     ]
     return torch.optim.AdamW(groups, lr=rate, weight_decay=config.weight_decay)
 
@@ -98,7 +98,7 @@ def advance(
     sound = bool(torch.stack([made.losses["all"], *norms]).isfinite().all())
     for name in stage.learning:
         for group in optimisers[name].param_groups:
-            group["lr"] = group["base"] * rate
+            group["lr"] = group["base_rate"] * rate
         if sound:
             optimisers[name].step()
         optimisers[name].zero_grad(set_to_none=True)
