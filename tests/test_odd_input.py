@@ -112,7 +112,7 @@ def test_a_picture_of_any_size_is_cropped_and_evaluated(size, shapes_copy, pair,
         view = views(pair[0].eval(), item.image[None].float() / 255, item.tags[None], fixed())
         assert tuple(view.scored) == fixed().method.scores and view.drawn
         assert {map.shape for map in (*view.scored.values(), *view.drawn.values())} == {(1, *size[::-1])}
-        assert all(torch.isfinite(map.float()).all() for map in view)
+        assert all(torch.isfinite(map.float()).all() for map in (*view.scored.values(), *view.drawn.values()))
 
 
 # EXIF: the picture is turned as it says; the mask has to be drawn on the turned one, or it cannot be told

@@ -157,7 +157,7 @@ def test_a_summary_names_each_code_machine_and_version_once_and_adds_the_hours(m
     result = runner.look_up(made[1], made[0])[1]
     facts = {"code": "0123456789", "date": "2001-02-03", "machine": "a box", "seconds": 7200, "threads": 96}
     slow = result._replace(about=result.about | {"seconds": 3600})
-    assert f"2 runs, all by today's code, {provenance.code_version("dsgc")};" in runner.summary({1: slow, 2: slow})
+    assert f"2 runs, all by today's code, {provenance.code_version('dsgc')};" in runner.summary({1: slow, 2: slow})
     text = runner.summary({1: slow, 2: slow._replace(about=slow.about | facts), 3: slow})
     assert re.match(r"3 runs, 1 of them by other code than today's \(.*\b0123456789\b.*?\); ", text)
     assert text.endswith("4.0 hours of training in all")
