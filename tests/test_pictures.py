@@ -59,7 +59,7 @@ def test_samples_are_of_what_the_method_has(pair, dataset, fixed, method, kept):
 
 
 @pytest.mark.parametrize(("method", "panels"), [("dsgc", 8), ("base", 5), ("masks", 3)])
-def test_a_picture_has_a_row_for_each_network_and_between_image_and_truth_what_the_method_draws(pair, dataset, fixed, tmp_path, method, panels):
+def test_a_picture_has_a_row_for_each_network_and_what_the_method_draws(pair, dataset, fixed, tmp_path, method, panels):
     config = fixed(method, pictures=1)
     networks = dict(zip(config.method.networks, pair, strict=False))
     pictures.write(tmp_path / "pictures", networks, dataset, config, "cpu")
