@@ -9,7 +9,6 @@ time grows with pixels, images and classes is fitted. Writes `benchmarks/evaluat
     python benchmarks/evaluation.py --scales 0.5 1 --pictures 3
 """
 
-import dataclasses
 import time
 from functools import partial
 
@@ -22,10 +21,9 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from dsgc.build import build_network
-from dsgc.config import PRESETS
-from dsgc.evaluate import fitted
+from dsgc.methods import preset
 from dsgc.metrics import ConfusionMatrix
-from dsgc.network import Network
+from dsgc.network import Network, fitted
 from dsgc.predict import TestTime, probabilities
 
 SIZES = {"VOC": (16, 375, 500, 21), "COCO": (16, 480, 640, 81)}  # images of a batch, height, width, classes
@@ -118,7 +116,7 @@ def plainly(network: Network, image: Tensor, scales: tuple[float, ...]) -> Tenso
 
 
 def prediction_cases(scales: tuple[float, ...], pictures: int) -> list[dict]:
-    config = dataclasses.replace(PRESETS["voc"], weights="none", encoder="vit_small_patch16_224")
+    config = preset("voc").changed(weights="none", encoder="vit_small_patch16_224")
     torch.manual_seed(0)
     network = build_network(config, 20)[0].eval()
     images = torch.rand(pictures, 3, 375, 500)

@@ -7,7 +7,6 @@ Writes `benchmarks/growth.json`.
     python benchmarks/growth.py
 """
 
-import dataclasses
 import sys
 import time
 from statistics import median
@@ -23,7 +22,7 @@ USUAL = {"images": 4, "tokens": 196, "classes": 20}
 def setting(against: str, size: int) -> Setting:
     numbers = USUAL | {against: size}
     side = 16 * round(numbers["tokens"] ** 0.5)
-    config = dataclasses.replace(CONFIG, encoder="vit_tiny_patch16_224", crop_size=side, batch_size=numbers["images"])
+    config = CONFIG.changed(encoder="vit_tiny_patch16_224", crop_size=side, batch_size=numbers["images"])
     return Setting(config, numbers["classes"])
 
 

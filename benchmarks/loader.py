@@ -26,11 +26,11 @@ from torchvision.datasets.folder import default_loader
 from torchvision.io import decode_image
 from torchvision.transforms import v2
 
-from dsgc.config import PRESETS
 from dsgc.data import shapes, voc
 from dsgc.data.loading import Crops, train_batches
+from dsgc.methods import preset
 
-VOC = PRESETS["voc"]
+VOC = preset("voc")
 BATCH = 4
 TOCO = BATCH / 0.57 / 2  # images/s of each of the two A100 that ToCo trains on, 0.57 s an iteration of four images at 448
 WIDTHS = (250, 500, 1000, 2000)  # pixels, a picture being three quarters as high

@@ -17,7 +17,7 @@ from statistics import median
 
 import torch
 
-from dsgc.config import Config
+from dsgc.methods import preset
 from dsgc.provenance import provenance
 
 Cases = dict[Hashable, Callable[[], object]]
@@ -96,7 +96,7 @@ def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
 
 def write(script: str, result: dict, begun: float, packages: Sequence[str] = ()) -> None:
     """Put a result beside its script, NAME.py -> NAME.json, with machine, versions and date, and print it."""
-    about = provenance(Config(), time.monotonic() - begun)
+    about = provenance(preset("voc"), time.monotonic() - begun)
     about["versions"] |= {package: version(package) for package in packages}
     about |= {"processor": _processor(), "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"}
     text = json.dumps({"about": about} | result, indent=1)

@@ -7,8 +7,6 @@ the batch from there. Temporary buffers are not in the computed figure. Writes `
     python benchmarks/memory.py
 """
 
-import copy
-import dataclasses
 import json
 import platform
 import time
@@ -16,12 +14,13 @@ from pathlib import Path
 
 import torch
 
-from dsgc.build import accelerator_of, build_network
-from dsgc.config import PRESETS, Config
-from dsgc.learner import loss_weights, optimiser
-from dsgc.objective import Stage
+from dsgc.build import accelerator_of
+from dsgc.config import Config
+from dsgc.learner import begin
+from dsgc.methods import preset
+from dsgc.methods.contract import Part
 from dsgc.provenance import provenance
-from dsgc.step import Part, backward
+from dsgc.step import backward
 
 GIB = 2**30
 SETTINGS = [("no", False), ("bf16", False), ("bf16", True)]  # precision, recompute
@@ -42,31 +41,28 @@ class Kept:
         return tensor
 
 
-def step(batch: int, stage: Stage, config: Config) -> dict[str, float]:
-    """GiB of one step: what stays between steps, and the peak."""
+def step(batch: int, first: int, config: Config) -> dict[str, float]:
+    """GiB of one step of the stage that begins with step number `first`: what stays between steps, and the peak."""
     torch.manual_seed(0)
     accelerator = accelerator_of(config)
     device = accelerator.device
-    teacher = build_network(config, 20)[0].to(device)
-    teacher.encoder.set_grad_checkpointing(config.recompute)
-    student = copy.deepcopy(teacher)
+    (networks, optimisers, memory), _ = begin(config, 20, device)
     part = Part(torch.rand(batch, 3, config.crop_size, config.crop_size, device=device), _tags(batch).to(device), None)
-    centre, weights = torch.zeros(config.projector[2], device=device), loss_weights(stage, config)
-    numbers = sum(p.numel() for p in teacher.parameters())
-    trained = 2 if stage == "warm-up" else 1
-    steady = 4 * numbers * (2 + trained + 2 * 2)  # weights of both; gradients; two moments of both, once the warm-up has made them
+    method, stage = config.method, config.method.stage(first, config.steps)
+    numbers = {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
+    gradients = sum(numbers[name] for name in stage.learning)
+    steady = 4 * (3 * sum(numbers.values()) + gradients)  # weights, and two moments of all, once the warm-up has made them
     if device.type == "cuda":
-        optimisers = [optimiser(network, 1e-5, config) for network in (teacher, student)]
         for _ in range(3):
             torch.cuda.reset_peak_memory_stats()
-            backward(teacher, student, [part], stage, weights, centre, config, accelerator)
-            for adam in optimisers:
+            backward(method, networks, [part], stage, memory, accelerator)
+            for adam in optimisers.values():
                 adam.step()
                 adam.zero_grad()
         return {"steady": steady / GIB, "peak": torch.cuda.max_memory_allocated() / GIB}
-    kept = Kept({p.untyped_storage().data_ptr() for net in (teacher, student) for p in net.parameters()})
+    kept = Kept({p.untyped_storage().data_ptr() for network in networks.values() for p in network.parameters()})
     with torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor):
-        backward(teacher, student, [part], stage, weights, centre, config, accelerator)
+        backward(method, networks, [part], stage, memory, accelerator)
     return {"steady": steady / GIB, "kept": kept.bytes / GIB}
 
 
@@ -75,16 +71,17 @@ def _tags(batch: int) -> torch.Tensor:
 
 
 def main() -> None:
-    base = dataclasses.replace(PRESETS["voc"], weights="none")
+    base = preset("voc").changed(weights="none")
     measured, lines = torch.cuda.is_available(), []
     begun = time.monotonic()
     for precision, recompute in SETTINGS:
-        config = dataclasses.replace(base, precision=precision, recompute=recompute)
-        for stage in ("warm-up", "expansion"):
+        config = base.changed(precision=precision, recompute=recompute)
+        for first in (0, base.method.warmup_steps):
+            stage = base.method.stage(first, base.steps).name
             if measured:
-                found = {batch: step(batch, stage, config) for batch in BATCHES}
+                found = {batch: step(batch, first, config) for batch in BATCHES}
             else:
-                one, two = step(1, stage, config), step(2, stage, config)
+                one, two = step(1, first, config), step(2, first, config)
                 each = two["kept"] - one["kept"]
                 found = {b: {"steady": one["steady"], "peak": one["steady"] + one["kept"] + (b - 1) * each} for b in BATCHES}
             for batch, value in found.items():

@@ -9,7 +9,6 @@ code has it. Memory is what a process grows by in a step. Writes `benchmarks/mul
 """
 
 import copy
-import dataclasses
 import sys
 import time
 from collections.abc import Callable
@@ -23,18 +22,18 @@ from measure import alternate, compared, peak_memory, report_peak, write
 from mixture import sklearn_per_map
 from torch import Tensor
 
-from dsgc import binned, cam, correction, dskd, gmm, method, refine, step
+from dsgc import binned, cam, correction, dskd, gmm, refine, step
 from dsgc.build import accelerator_of, build_network
-from dsgc.config import PRESETS, Config
-from dsgc.learner import loss_weights
+from dsgc.config import Config
+from dsgc.methods import labels, preset
+from dsgc.methods.contract import Part, over_all
+from dsgc.methods.dsgc import Dsgc, Goals, PseudoLabels, Seen
 from dsgc.network import Network
 from dsgc.objective import total_loss
 
 SCALES = (1.0, 0.5, 1.5)
 NUMBERS_OF_TAGS = (1, 2, 1, 3)  # of the images of a batch; PASCAL VOC has 1.5 on average
-CONFIG = dataclasses.replace(
-    PRESETS["voc"], encoder="vit_small_patch16_224", weights="none", crop_size=224, batch_size=4, precision="no"
-)
+CONFIG = preset("voc").changed(encoder="vit_small_patch16_224", weights="none", crop_size=224, batch_size=4, precision="no")
 
 
 class Setting:
@@ -42,49 +41,48 @@ class Setting:
 
     def __init__(self, config: Config = CONFIG, classes: int = 20):
         torch.manual_seed(0)
-        self.config, self.accelerator = config, accelerator_of(config)
+        self.method, self.accelerator = config.method, accelerator_of(config)
         device = self.accelerator.device
-        self.teacher: Network = build_network(config, classes)[0].to(device)
-        self.student = copy.deepcopy(self.teacher)
+        teacher: Network = build_network(config, classes)[0].to(device)
+        self.networks = {"teacher": teacher, "student": copy.deepcopy(teacher)}
         coarse = torch.rand(config.batch_size, 3, 28, 28)
         images = F.interpolate(coarse, (config.crop_size,) * 2, mode="bicubic").clamp(0, 1)
         tags = torch.zeros(config.batch_size, classes)
         for row, image in enumerate(tags):
             image[torch.randperm(classes)[: NUMBERS_OF_TAGS[row % len(NUMBERS_OF_TAGS)]]] = 1
-        self.part = step.Part(images.to(device), tags.to(device), None)
-        self.weights, self.centre = loss_weights("expansion", config), torch.zeros(config.projector[2], device=device)
+        self.part = Part(images.to(device), tags.to(device), None)
+        self.stage = self.method.stage(self.method.warmup_steps, config.steps)  # the expansion
+        self.memory = self.method.memory(self.networks)
 
     def forget(self) -> None:
-        for network in (self.teacher, self.student):
+        for network in self.networks.values():
             network.zero_grad(set_to_none=True)
 
     def ours(self) -> None:
-        step.backward(
-            self.teacher, self.student, [self.part], "expansion", self.weights, self.centre, self.config, self.accelerator
-        )
+        step.backward(self.method, self.networks, [self.part], self.stage, self.memory, self.accelerator)
         self.forget()
 
     def theirs(self) -> None:
         """The same losses, from CAMs of many scales and pseudo labels made one by one."""
-        images, tags, config, teacher = self.part.images, self.part.tags, self.config, self.teacher
+        (images, tags, _), method = self.part, self.method
+        teacher, student = self.networks.values()
         with torch.no_grad():
             final, middle = multi_scale(teacher, images.flip(-1))
         seen = teacher(images.flip(-1))
         grid = seen.tokens.shape[-2:]
         with torch.no_grad():
-            following = self.student(images)
-            patch_labels = cam.patch_labels(F.interpolate(middle, grid, mode="bilinear"), tags, config.ptc_low, config.ptc_high)
+            following = student(images)
+            patch_labels = cam.patch_labels(F.interpolate(middle, grid, mode="bilinear"), tags, method.ptc_low, method.ptc_high)
             activation, features = final.flip(-1), seen.tokens.flip(-1)
             on_grid = F.interpolate(activation, grid, mode="bilinear")
-            region = dskd.uncertain_region(cam.tagged(on_grid, tags), config.roi_low, config.roi_high)
+            region = dskd.uncertain_region(cam.tagged(on_grid, tags), method.roi_low, method.roi_high)
             rows = [slice(row, row + 1) for row in range(len(images))]
-            made = [method.pseudo_labels(images[row], activation[row], tags[row], features[row], config) for row in rows]
-            labels = method.PseudoLabels(*(torch.cat(parts) for parts in zip(*made, strict=True)))
-            aims = method.Goals(patch_labels, region, self.student.project(following.tokens), labels)
-        found = method.losses(
-            teacher, seen, following, tags, aims, aims.counts(tags), "expansion", self.weights, self.centre, config
-        )
-        total_loss(found, self.weights).backward()
+            made = [method.pseudo_labels(images[row], activation[row], tags[row], features[row]) for row in rows]
+            pseudo = PseudoLabels(*(torch.cat(parts) for parts in zip(*made, strict=True)))
+            goals = Goals(patch_labels, following, region, student.project(following.tokens), pseudo)
+        means = method.losses(self.networks, Seen(seen, None), goals, self.part, self.stage, self.memory)
+        found = over_all(means, {name: torch.as_tensor(mean.over) for name, mean in means.items()})
+        total_loss(found, self.stage.weights).backward()
         self.forget()
 
     def theirs_with_sklearn(self) -> None:
@@ -136,8 +134,8 @@ def profile(setting: Setting, rounds: int = 5) -> list[dict]:
     places = [
         (Network, "forward", lambda: "forward pass, teacher" if torch.is_grad_enabled() else "forward pass, student"),
         (Tensor, "backward", "backward pass"),
-        (method, "_cam", "CAM (Eq. 1, 2)"),
-        (method, "pseudo_labels", "pseudo label"),
+        (labels, "activation", "CAM (Eq. 1, 2)"),
+        (Dsgc, "pseudo_labels", "pseudo label"),
         (refine, "refine", "pseudo label: refinement"),
         (binned, "fit", "pseudo label: mixture"),
         (gmm, "noise_probability", "pseudo label: noise probability"),
@@ -173,8 +171,8 @@ MEMORY = ("dsgc", "dsgc, activations computed twice", "multi-scale", "multi-scal
 
 def memory_of(side: int, images: int, case: str) -> None:
     """Report the peak of a step, in this process."""
-    setting = Setting(dataclasses.replace(CONFIG, crop_size=side, batch_size=images))
-    for network in (setting.teacher, setting.student):
+    setting = Setting(CONFIG.changed(crop_size=side, batch_size=images))
+    for network in setting.networks.values():
         network.encoder.set_grad_checkpointing(case == MEMORY[1])
         for block in network.encoder.blocks:
             block.attn.fused_attn = case != MEMORY[3]

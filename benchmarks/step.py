@@ -8,7 +8,6 @@ device's peak is what a large matrix product reaches on it. Writes `benchmarks/s
     python benchmarks/step.py --encoder vit_tiny_patch16_224 --crop-size 96 --steps 8 --log-every 2
 """
 
-import copy
 import dataclasses
 import itertools
 import json
@@ -23,12 +22,15 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from dsgc import train as training
-from dsgc.build import accelerator_of, build_network
-from dsgc.config import PRESETS, Config
+from dsgc.build import accelerator_of
+from dsgc.config import Config
 from dsgc.data import shapes
 from dsgc.data.loading import train_batches
+from dsgc.learner import begin, parts_of
+from dsgc.methods import preset
 from dsgc.options import options_of
 from dsgc.provenance import provenance
+from dsgc.splits import open_data
 from dsgc.step import backward
 
 STAGES = ("warm-up", "expansion")
@@ -60,16 +62,15 @@ def rates(config: Config, fixed: bool) -> dict[str, float]:
 
 def operations(config: Config) -> dict[str, float]:
     """Floating-point operations of a step of each stage, forward and backward, as torch counts them."""
-    accelerator, data = accelerator_of(config), training.open_data(config)
-    teacher = build_network(config, len(data.folder.classes))[0].to(accelerator.device)
-    student, found = copy.deepcopy(teacher), {}
+    accelerator, data, found = accelerator_of(config), open_data(config), {}
+    (networks, _, memory), _ = begin(config.changed(recompute=False), len(data.folder.classes), accelerator.device)
     batch = next(iter(train_batches(data.train, batch=config.batch_size, seed=0, start=0, stop=1, workers=0)))
-    parts = training.parts_of(batch, config.batch_size, accelerator.device)
-    centre = torch.zeros(config.projector[2], device=accelerator.device)
-    for stage in STAGES:
+    parts = parts_of(batch, config.batch_size, accelerator.device)
+    for first in (0, config.method.warmup_steps):
+        stage = config.method.stage(first, config.steps)
         with FlopCounterMode(display=False) as counter:
-            backward(teacher, student, parts, stage, training.loss_weights(stage, config), centre, config, accelerator)
-        found[stage] = float(counter.get_total_flops())
+            backward(config.method, networks, parts, stage, memory, accelerator)
+        found[stage.name] = float(counter.get_total_flops())
     return found
 
 
@@ -88,14 +89,14 @@ def peak(config: Config) -> float:
 
 
 def main() -> None:
-    base = dataclasses.replace(PRESETS["voc"], weights="none", steps=200, warmup_steps=0, eval_every=0, pictures=0, checkpoint_every=10**6)
+    base = preset("voc").changed(weights="none", steps=200, warmup_steps=0, eval_every=0, pictures=0, checkpoint_every=10**6)
     chosen = tyro.cli(options_of(base), description=__doc__)
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="dsgc-step-") as scratch:
         folder = pictures(Path(scratch) / "data")
         values = dataclasses.asdict(chosen) | {"data": str(folder), "warmup_steps": chosen.steps // 2}
-        config, found = Config(**values | {"out": str(Path(scratch) / "run")}), {}
-        loaded, ready = (rates(dataclasses.replace(config, out=f"{config.out}-{fixed}"), fixed) for fixed in (False, True))
+        config, found = base.changed(**values | {"out": str(Path(scratch) / "run")}), {}
+        loaded, ready = (rates(config.changed(out=f"{config.out}-{fixed}"), fixed) for fixed in (False, True))
         memory = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else None
         counted, fastest = operations(config), peak(config)
     for stage in STAGES:

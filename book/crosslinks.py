@@ -77,7 +77,7 @@ def field_text(module: str, owner: str, field: str) -> str | None:
     if dataclasses.is_dataclass(kind):
         about = {item.name: item.metadata for item in dataclasses.fields(kind)}.get(field, {})
         if "text" in about:
-            origin = "The paper's." if about["source"] == "paper" else "A choice."
+            origin = {"paper": "The paper's.", "published": "A peer's, as published.", "choice": "A choice."}[about["source"]]
             return f"{origin} {about['text'][:1].upper()}{about['text'][1:]}."
     if not (dataclasses.is_dataclass(kind) or hasattr(kind, "_fields")):
         return None
@@ -85,7 +85,7 @@ def field_text(module: str, owner: str, field: str) -> str | None:
     for node in ast.parse("".join(lines)).body[0].body:
         if isinstance(node, ast.AnnAssign) and node.target.id == field:
             _, _, comment = lines[node.end_lineno - 1].partition("  # ")
-            return comment.strip()
+            return comment.removeprefix("fmt: skip").strip()
     return None
 
 
@@ -154,6 +154,10 @@ def polish(app, page, template, context, doctree):
 
 
 def setup(app: Sphinx) -> dict:
+    from dsgc import methods, settings  # found by way of the path above
+
+    for name in methods.names():
+        settings.type_hints(methods.find(name))  # read now: autodoc writes a base's annotations into its subclasses, as text
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-process-docstring", docstring)
     app.connect("autodoc-process-signature", signature)

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from dsgc import grids, runner
-from dsgc.config import PRESETS, Config, preset
+from dsgc import grids, methods, runner
+from dsgc.config import PRESETS
 from dsgc.data import shapes, shapes_coco
 from dsgc.data.split import open_split
 from dsgc.errors import Stopped, UserError, check_writable, one_line
@@ -42,17 +42,35 @@ FIRST = os.environ.get("RANK", "0") == "0"  # of the processes that a launcher s
 
 
 def train(arguments: Sequence[str]) -> None:
-    """train PRESET: train as a preset says, with any value changed, and write a run folder."""
+    """train PRESET [--method NAME]: train as a preset says, with any value changed, and write a run folder."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(f"usage: {PROGRAM} train PRESET [options]\n\npresets: {', '.join(PRESETS)}\n")
-        print(f"`{PROGRAM} train shapes --help` lists the options, their defaults, and which of these are the paper's.")
+        print(f"usage: {PROGRAM} train PRESET [--method NAME] [options]\n\npresets: {', '.join(PRESETS)}")
+        print(f"methods: {', '.join(methods.names())}; {methods.DEFAULT} if none is named\n")
+        print(f"`{PROGRAM} train shapes --method {methods.DEFAULT} --help` lists the options of a method and those that every run")
+        print("has, their defaults, and which of these are the paper's.")
         return
-    options = _parse(options_of(preset(arguments[0])), arguments[1:], f"train {arguments[0]}", "Train from image tags.")
-    config = Config(**dataclasses.asdict(options))
+    name, (method, rest) = arguments[0], _method(arguments[1:])
+    base = methods.preset(name, method)
+    command = f"train {name} --method {method}"
+    options = _parse(options_of(base), rest, command, f"Train with the method `{method}`. {type(base.method).__doc__}")
+    config = base.changed(**dataclasses.asdict(options))
     from dsgc.train import train  # torch and timm are loaded only once the options are known to be right
 
     _embedded(config.data)
     _say(f"{train(config)}: metrics.json, log.jsonl, checkpoints, pictures")
+
+
+def _method(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """The method that the arguments name, which decides what other options there are, and the other arguments."""
+    name, rest, words = methods.DEFAULT, [], iter(arguments)
+    for word in words:
+        if word == "--method":
+            name = next(words, "")
+        elif word.startswith("--method="):
+            name = word.removeprefix("--method=")
+        else:
+            rest.append(word)
+    return name, rest
 
 
 def resume(arguments: Sequence[str]) -> None:
@@ -169,7 +187,7 @@ def grid(arguments: Sequence[str]) -> None:
 
 def _embedded(data: str) -> None:
     """Write the embedded data set where a run of the `shapes` preset looks for it, if it is not there."""
-    if data == PRESETS["shapes"].data and not Path(data).exists():
+    if data == PRESETS["shapes"]["data"] and not Path(data).exists():
         _say(f"{data}: writing the embedded data set")
         shapes.ensure(data)
 

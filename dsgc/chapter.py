@@ -14,6 +14,7 @@ from dsgc.data import shapes
 from dsgc.data.loading import EvalImages, EvalItem
 from dsgc.data.split import open_split
 from dsgc.errors import UserError
+from dsgc.methods import preset
 
 
 def number_in(name: str, value: Any, low: float, high: float, *, whole: bool = False) -> None:
@@ -81,14 +82,14 @@ def on_processes(function: Callable, *arguments: Any, processes: int = 1) -> Non
 
 def embedded_data() -> Config:
     """The `shapes` preset, its data set written to disk if it is not there yet."""
-    config = PRESETS["shapes"]
+    config = preset("shapes")
     shapes.ensure(config.data)
     return config
 
 
 def pictured(config: Config) -> tuple[list[EvalItem], tuple[str, ...]]:
     """The validation images of which results keep maps, and the names of the classes; embedded data is written if not there."""
-    if config.data == PRESETS["shapes"].data:
+    if config.data == PRESETS["shapes"]["data"]:
         embedded_data()
     split = open_split(config.data, config.val_split)
     images = EvalImages(split)

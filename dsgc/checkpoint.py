@@ -1,6 +1,5 @@
 """Weights and checkpoints on disk: safetensors, written whole or not at all, never pickled code."""
 
-import dataclasses
 import hashlib
 import json
 import pickle
@@ -22,9 +21,9 @@ from dsgc.config import Config
 from dsgc.data.split import Split
 from dsgc.disk import rename, to_disk
 from dsgc.errors import UserError, first_line, resuming
+from dsgc.methods import configured
 
 STATE = "state"  # name of the file that holds what is no network's weights
-FILES = {f"{name}.safetensors" for name in ("teacher", "student", STATE)}  # all that a checkpoint can have beside its description
 
 
 class LoadReport(NamedTuple):
@@ -141,7 +140,7 @@ def save(
         for name, tensors in parts.items():
             save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, partial / f"{name}.safetensors")
         files = {path.name: digest(path) for path in sorted(partial.iterdir())}
-        about = {"step": step, "classes": data.classes, "images": images_of(data), "config": dataclasses.asdict(config), "files": files}
+        about = {"step": step, "classes": data.classes, "images": images_of(data), "config": config.flat(), "files": files}
         (partial / "about.json").write_text(json.dumps(about, indent=1))
         for path in [*partial.iterdir(), partial]:
             to_disk(path)
@@ -175,7 +174,7 @@ class Checkpoint(NamedTuple):
     classes: tuple[str, ...]
     images: str  # `images_of` the training split
     config: Config
-    weights: dict[str, dict[str, Tensor]]  # by network: teacher, student
+    weights: dict[str, dict[str, Tensor]]  # by network
     state: dict[str, Tensor]  # as `state.gather` gives it
     files: dict[str, str]  # a digest of each, by name
 
@@ -210,14 +209,13 @@ def read(folder: Path) -> Checkpoint:
     """One checkpoint. Raises `UserError` unless every file is there and as it was written."""
     try:
         about = json.loads((folder / "about.json").read_text())
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in about["config"].items()}
-        config = Config(**values)
+        config = configured(about["config"])
         step, classes, images, files = int(about["step"]), tuple(about["classes"]), str(about["images"]), dict(about["files"])
         if step < 0:
             raise ValueError(f"step {step}")
         if not classes or not isinstance(about["classes"], list) or not all(isinstance(name, str) for name in classes):
             raise ValueError("its classes are no list of names")
-        if not {"teacher.safetensors", f"{STATE}.safetensors"} <= files.keys() <= FILES:
+        if files.keys() != {f"{name}.safetensors" for name in (*config.method.networks, STATE)}:
             raise ValueError(f"its files are {', '.join(files) or 'none'}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(f"{folder / 'about.json'}: not a checkpoint's description ({first_line(error)})") from error

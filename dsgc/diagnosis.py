@@ -11,13 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsgc import correction, method
+from dsgc import correction
 from dsgc.cam import IGNORE
 from dsgc.config import Config
 from dsgc.data import agreement
 from dsgc.data.loading import EvalImages, eval_batches
-from dsgc.evaluate import collate, fitted
-from dsgc.network import Network, Output
+from dsgc.errors import UserError
+from dsgc.evaluate import collate
+from dsgc.methods.contract import Examined
+from dsgc.methods.labels import nearest
+from dsgc.network import Network, Output, fitted
 
 BINS = 50  # of a detector's values in [0, 1]
 DETECTORS = ("noise probability", "1 - confidence")  # what is asked whether a label is wrong
@@ -31,25 +34,23 @@ class Labelled(NamedTuple):
     tags: Tensor  # (B, C)
     masks: Tensor  # (B, H, W)
     output: Output
-    made: method.PseudoLabels
-    rule: Tensor  # (B, H', W') int64, number in `correction.RULES`
+    made: Examined
     truth: Tensor  # (B, H', W') int64
 
 
 @torch.no_grad()
 def label(network: Network, images: Tensor, tags: Tensor, masks: Tensor, config: Config) -> Labelled:
-    """Pseudo labels of a batch and the rule that applies to each pixel. Arguments as `evaluate.collate` gives them."""
+    """Pseudo labels of a batch and the rule that applies to each pixel. Arguments as `evaluate.collate` gives them.
+
+    Raises:
+        UserError: the method corrects no labels.
+    """
     scaled = fitted(images, network.patch_size)
     output = network(scaled)
-    made = method.pseudo_labels(scaled, method.network_cam(network, output, config), tags, output.tokens.float(), config)
-    grid, size = made.noise.shape[-2:], made.initial.shape[-2:]
-    rule = torch.zeros_like(made.initial)
-    if config.correction:
-        features = F.interpolate(output.tokens.float(), grid, mode="bilinear", align_corners=False)
-        similarity = correction.neighbour_similarity(features)
-        of_grid = correction.rules(made.noise, similarity, high=config.theta_high, low=config.theta_low, tau=config.tau)
-        rule = method.nearest(of_grid, size)
-    return Labelled(images, tags, masks, output, made, rule, method.nearest(masks, size))
+    made = config.method.examined(network, output, scaled, tags)
+    if made is None:
+        raise UserError(f"method {config.method.name}: corrects no labels, so there is nothing to look into")
+    return Labelled(images, tags, masks, output, made, nearest(masks, made.initial.shape[-2:]))
 
 
 def whole_split(network: Network, dataset: EvalImages, config: Config) -> Labelled:
@@ -67,11 +68,14 @@ def count(network: Network, dataset: EvalImages, config: Config, device: torch.d
     """Counts over a split, pixels of the pseudo label's grid; those without a true label are left out.
 
     Returns:
+        {} where the method corrects no labels; else
         "detectors": (detector, bin, right or wrong) over the pixels that the initial label calls foreground;
         "rules": (rule, state before, state after); as nested lists of whole numbers.
     Raises:
         UserError: the masks of the split do not say what its tags say.
     """
+    if not config.method.corrects:
+        return {}
     agreement.check(dataset.folder, dataset.tags)
     detectors = torch.zeros(len(DETECTORS), BINS, 2, dtype=torch.int64, device=device)
     by_rule = torch.zeros(len(correction.RULES), 3, 3, dtype=torch.int64, device=device)
@@ -81,7 +85,7 @@ def count(network: Network, dataset: EvalImages, config: Config, device: torch.d
         seen = label(network, *collate(items, device), config)
         known = seen.truth != IGNORE
         before, after = state(seen.made.initial, seen.truth), state(seen.made.corrected, seen.truth)
-        by_rule += torch.bincount((seen.rule * 9 + before * 3 + after)[known], minlength=by_rule.numel()).view_as(by_rule)
+        by_rule += torch.bincount((seen.made.rule * 9 + before * 3 + after)[known], minlength=by_rule.numel()).view_as(by_rule)
         foreground = known & (seen.made.initial > 0) & (seen.made.initial != IGNORE)
         noise = F.interpolate(seen.made.noise[:, None], foreground.shape[-2:], mode="nearest-exact")[:, 0]
         for number, value in enumerate((noise, 1 - seen.made.confidence)):

@@ -98,7 +98,6 @@ def uncertain_region_loss(
     centre: Tensor | None = None,
     student_temperature: float = 1.0,
     teacher_temperature: float = 1.0,
-    total: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy from the student's softmax to the teacher's log-softmax, averaged over the uncertain region.
 
@@ -111,8 +110,6 @@ def uncertain_region_loss(
         region: (B, h, w) bool, from `uncertain_region`.
         centre: (K,) subtracted from the student's outputs, or None.
         student_temperature, teacher_temperature: > 0; a lower one sharpens.
-        total: tokens in the region of the whole batch, if this is a part of one; the values of all parts add up to that of
-            the batch.
     Returns:
         A scalar >= 0, in nats; 0 with zero gradient when the region is empty.
     Source: the paper, Eq. 10; Caron et al. 2021 for centring and temperatures.
@@ -123,8 +120,7 @@ def uncertain_region_loss(
     target = (student / student_temperature).softmax(1)
     log_prediction = (teacher.float() / teacher_temperature).log_softmax(1)
     cross_entropy = -(target * log_prediction).sum(1)  # (B, h, w)
-    total = (region.sum() if total is None else total).to(cross_entropy.dtype)
-    return torch.where(region, cross_entropy, 0).sum() / total.clamp_min(1)
+    return torch.where(region, cross_entropy, 0).sum() / region.sum().to(cross_entropy.dtype).clamp_min(1)
 
 
 @torch.no_grad()

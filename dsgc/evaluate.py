@@ -1,23 +1,22 @@
-"""What a trained pair of networks is worth: mIoU of segmentation head, CAM and pseudo label, on a split with masks."""
+"""What trained networks are worth: mIoU of the segmentation and of the labels that their method makes, on a split with masks."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor
 
-from dsgc import dskd, method, parallel
+from dsgc import parallel
 from dsgc.build import accelerator_of, load_networks
-from dsgc.cam import IGNORE, tagged
+from dsgc.cam import IGNORE
 from dsgc.config import Config
 from dsgc.data import agreement
 from dsgc.data.loading import EvalImages, EvalItem, eval_batches
 from dsgc.data.split import named, open_split
 from dsgc.errors import UserError, enough_memory
+from dsgc.methods.contract import Views
 from dsgc.metrics import ConfusionMatrix
 from dsgc.network import Network
 from dsgc.record import say
@@ -25,49 +24,10 @@ from dsgc.record import say
 SMALLER = "make the picture smaller, or use a machine with more memory"  # where memory runs out
 
 
-class Views(NamedTuple):
-    """Everything a network sees in a batch of images of one size, at that size."""
-
-    prediction: Tensor  # (B, H, W) int64, the segmentation head's
-    cam: Tensor  # (B, C, H, W) in [0, 1], tagged classes only
-    cam_labels: Tensor  # (B, H, W) int64, the CAM against the background threshold
-    region: Tensor  # (B, H, W) bool, the uncertain region of Eq. 9
-    noise: Tensor  # (B, H, W) in [0, 1], Eq. 17
-    initial: Tensor  # (B, H, W) int64, pseudo label before correction, 255 where unsure
-    corrected: Tensor  # (B, H, W) int64, after
-
-
-def fitted(images: Tensor, patch: int) -> Tensor:
-    """Images (B, 3, H, W) scaled so that both sides are the nearest multiple of the patch."""
-    size = [max(1, round(side / patch)) * patch for side in images.shape[-2:]]
-    return images if list(images.shape[-2:]) == size else F.interpolate(images, size, mode="bilinear", antialias=True)
-
-
-@torch.no_grad()
 def views(network: Network, images: Tensor, tags: Tensor, config: Config) -> Views:
-    """images (B, 3, H, W) in [0, 1] of any size, scaled to the nearest multiple of the patch; tags (B, C)."""
-    size = images.shape[-2:]
-    scaled = fitted(images, network.patch_size)
-    output = network(scaled)
-    activation = method.network_cam(network, output, config)
-    labels = method.pseudo_labels(scaled, activation, tags, output.tokens.float(), config)
-    cam = F.interpolate(tagged(activation, tags), size, mode="bilinear", align_corners=False)
-    region = dskd.uncertain_region(tagged(activation, tags), config.roi_low, config.roi_high)
-    logits = F.interpolate(network.decode(output.tokens).float(), size, mode="bilinear", align_corners=False)
-    strongest, winner = cam.max(1)
-
-    def full(map: Tensor) -> Tensor:
-        return F.interpolate(map[:, None].float(), size, mode="nearest-exact")[:, 0]
-
-    return Views(
-        prediction=logits.argmax(1),
-        cam=cam,
-        cam_labels=torch.where(strongest > config.background_threshold, winner + 1, 0),
-        region=full(region) > 0,
-        noise=full(labels.noise),
-        initial=full(labels.initial).long(),
-        corrected=full(labels.corrected).long(),
-    )
+    """What a network makes of images (B, 3, H, W) in [0, 1] of any size with tags (B, C), by the run's method."""
+    with torch.no_grad():
+        return config.method.views(network, images, tags, config.background_threshold)
 
 
 def collate(items: list[EvalItem], device: torch.device | str) -> tuple[Tensor, Tensor, Tensor]:
@@ -80,26 +40,24 @@ def collate(items: list[EvalItem], device: torch.device | str) -> tuple[Tensor, 
 def evaluate(
     networks: dict[str, Network], dataset: EvalImages, config: Config, device: torch.device | str = "cpu", images: int = 0
 ) -> dict[str, dict]:
-    """Scores of each network: {"teacher": {"seg", "cam", "pseudo_initial", "pseudo"}, "student": {...}, "images": n, "list", "masks"}.
+    """Scores by network: {network: {"seg": score, ...}, "images": n, "list", "masks"}; `Method.scores` says which scores there are.
 
     Each score holds `miou` and `per_class` (fractions in [0, 1], background first, None for a class that does not occur).
-    Pseudo labels leave out pixels labelled 255; `coverage` is the share of pixels that they do label. Memory does not grow
-    with the number of images; `images` > 0 looks at that many only. `list` and `masks` say what the scores are of. Networks are
-    put back in the mode they were in. Several processes share the images out, and all get the scores of all.
+    Pixels labelled 255 are left out; `coverage` is the share of pixels that are not. Memory does not grow with the number of
+    images; `images` > 0 looks at that many only. Networks are put back in the mode they were in. Several processes share the
+    images out, and all get the scores of all. `list` and `masks` say what the scores are of.
 
     Raises:
         UserError: an image or a mask cannot be read, or the masks of the split do not say what its tags say.
     """
     agreement.check(dataset.folder, dataset.tags)
     classes = dataset.folder.classes
-    scores = ("seg", "cam", "pseudo_initial", "pseudo")
-    matrices = {name: {score: ConfusionMatrix(len(classes) + 1, device=device) for score in scores} for name in networks}
-    labelled = {name: {score: torch.zeros(2, dtype=torch.int64, device=device) for score in scores} for name in networks}
+    method, seen, share = config.method, 0, parallel.rank_and_size()
+    matrices = {name: {score: ConfusionMatrix(len(classes) + 1, device=device) for score in method.scores} for name in networks}
+    labelled = {name: {score: torch.zeros(2, dtype=torch.int64, device=device) for score in method.scores} for name in networks}
     training = {name: network.training for name, network in networks.items()}
     for network in networks.values():
         network.eval()
-    seen = 0
-    share = parallel.rank_and_size()
     for items in eval_batches(dataset, batch=config.eval_batch, workers=config.workers, images=images, share=share):
         batch, tags, masks = collate(items, device)
         seen += len(items)
@@ -107,9 +65,8 @@ def evaluate(
         those = f"{items[0].image_id} ({width} x {height})" + (f" and {len(items) - 1} more" if len(items) > 1 else "")
         for name, network in networks.items():
             with enough_memory(f"{those}: cannot be evaluated", SMALLER if len(items) == 1 else "take a smaller --eval-batch"):
-                view = views(network, batch, tags, config)
-            maps = dict(zip(scores, (view.prediction, view.cam_labels, view.initial, view.corrected), strict=True))
-            for score, labels in maps.items():
+                scored = views(network, batch, tags, config).scored
+            for score, labels in scored.items():
                 sure = labels != IGNORE
                 known = masks != IGNORE
                 matrices[name][score].update(torch.where(sure, labels, 0), torch.where(sure, masks, IGNORE))
@@ -120,8 +77,8 @@ def evaluate(
     total = torch.tensor(seen, device=device)
     parallel.sum_tensors([*everything, *(part for by_score in labelled.values() for part in by_score.values()), total])
     result: dict = {
-        name: {score: summary(matrices[name][score], classes) | {"coverage": _share(labelled[name][score])} for score in scores}
-        for name in networks
+        name: {score: summary(matrix, classes) | {"coverage": _share(labelled[name][score])} for score, matrix in by_score.items()}
+        for name, by_score in matrices.items()
     }
     return result | {"images": int(total)} | named(dataset.folder)
 

@@ -19,7 +19,8 @@ from matplotlib.patches import Patch
 
 from dsgc import diagnosis, tables
 from dsgc.data.palette import coloured, voc_palette
-from dsgc.evaluate import Views
+from dsgc.methods.contract import Views
+from dsgc.record import read_config
 
 LOSSES = {
     "cls": "$L_{cls}$, tags",
@@ -32,7 +33,7 @@ SCORES = {
     "seg": "segmentation head",
     "cam": "CAM",
     "pseudo_initial": "pseudo label, initial",
-    "pseudo": "pseudo label, corrected",
+    "pseudo": "pseudo label",
 }
 
 
@@ -57,17 +58,23 @@ def read_log(run: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     )
 
 
+def reported(run: Path) -> str:
+    """The network of a run that is reported: its method's first."""
+    return read_config(Path(run)).method.networks[0]
+
+
 def score_table(runs: Mapping[str, Path]) -> pd.DataFrame:
     """mIoU in % on the run's validation split: one row a run and network, one column a score, and the labelled share."""
     rows = {}
     for name, run in runs.items():
         metrics = json.loads((Path(run) / "metrics.json").read_text())
-        for network in ("teacher", "student"):
-            if network in metrics:
-                scores = metrics[network]
-                row = {SCORES[key]: 100 * scores[key]["miou"] if scores[key]["miou"] is not None else np.nan for key in SCORES}
-                rows[name, network] = row | {"labelled, corrected": 100 * scores["pseudo"]["coverage"]}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["run", "network"])
+        for network, scores in metrics.items():
+            if not isinstance(scores, dict) or "seg" not in scores:
+                continue
+            row = {SCORES[key]: np.nan if value["miou"] is None else 100 * value["miou"] for key, value in scores.items()}
+            rows[name, network] = row | ({"labelled": 100 * scores["pseudo"]["coverage"]} if "pseudo" in scores else {})
+    columns = [*SCORES.values(), "labelled"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis(["run", "network"])
 
 
 def losses_by_stage(run: Path, warmup_steps: int) -> Figure:
@@ -98,8 +105,8 @@ def projection_entropy(run: Path, outputs: int) -> Figure:
     return _closed(figure)
 
 
-def learning_curve(run: Path, warmup_steps: int, reference: Mapping[int, float] | None = None, network: str = "teacher") -> Figure:
-    """mIoU of head, CAM and pseudo labels over the steps, as evaluated during the run.
+def learning_curve(run: Path, warmup_steps: int, reference: Mapping[int, float] | None = None) -> Figure:
+    """mIoU of head, CAM and pseudo labels over the steps, as evaluated during the run, of the network that is reported.
 
     reference: a published run's segmentation, in % by step, drawn beside it: other steps and other data, the same scale of mIoU.
     """
@@ -108,7 +115,7 @@ def learning_curve(run: Path, warmup_steps: int, reference: Mapping[int, float] 
     figure, axes = plt.subplots(1, columns, figsize=(3.5 + 3 * columns, 3.4), layout="constrained", sharey=True, squeeze=False)
     axis = axes[0, 0]
     for (key, label), marker in zip(SCORES.items(), "osv^", strict=True):
-        curve = scores[(scores.network == network) & (scores.score == key)]
+        curve = scores[(scores.network == reported(run)) & (scores.score == key)]
         axis.plot(curve.step, curve.miou, marker=marker, label=label)
     axis.axvspan(0, warmup_steps, color="0.5", alpha=0.15, lw=0, label="warm-up")
     axis.set(xlabel="step", ylabel="mIoU, %", xlim=(0, None), ylim=(0, 100))
@@ -120,13 +127,13 @@ def learning_curve(run: Path, warmup_steps: int, reference: Mapping[int, float] 
     return _closed(figure)
 
 
-def per_class(runs: Mapping[str, Path], score: str = "seg", network: str = "teacher") -> Figure:
-    """IoU of each class as a heat map, one row a run."""
+def per_class(runs: Mapping[str, Path], score: str = "seg") -> Figure:
+    """IoU of each class as a heat map, one row a run, of the network that is reported."""
     rows = {}
     for name, run in runs.items():
         metrics = json.loads((Path(run) / "metrics.json").read_text())
-        rows[name] = {key: np.nan if v is None else 100 * v for key, v in metrics[network][score]["per_class"].items()}
-    return class_heat(pd.DataFrame.from_dict(rows, orient="index"), f"{SCORES[score]}, {network}")
+        rows[name] = {key: np.nan if v is None else 100 * v for key, v in metrics[reported(run)][score]["per_class"].items()}
+    return class_heat(pd.DataFrame.from_dict(rows, orient="index"), SCORES[score])
 
 
 def gains(
@@ -254,28 +261,43 @@ def samples(images: Sequence[np.ndarray], masks: Sequence[np.ndarray], tags: Seq
     return _closed(figure)
 
 
+TITLES = {
+    "cam": "CAM",
+    "region": "uncertain region",
+    "noise": "noise probability",
+    "initial": "pseudo label",
+    "pseudo": "pseudo label",
+    "corrected": "corrected",
+    "prediction": "prediction",
+}
+MAPS = {"cam": "inferno", "region": "gray", "noise": "viridis"}  # colour maps; the CAM lies over the image
+
+
 def view_grid(images: np.ndarray, masks: np.ndarray, views: Views, classes: Sequence[str]) -> Figure:
-    """Row by row what a network makes of an image: CAM, uncertain region, noise, pseudo label before and after, prediction.
+    """Row by row what a network makes of an image: whatever its method draws, the image before it and the truth after.
 
     images (B, H, W, 3) uint8; masks (B, H, W); views of the same images.
     """
-    titles = ("image", "CAM", "uncertain region", "noise probability", "pseudo label", "corrected", "prediction", "truth")
+    titles = ["image", *(TITLES.get(name, name) for name in views.drawn), "truth"]
     figure, axes = plt.subplots(
         len(images), len(titles), figsize=(1.55 * len(titles), 1.62 * len(images) + 0.6), layout="constrained", squeeze=False
     )
     for i, row in enumerate(axes):
         row[0].imshow(images[i])
-        row[1].imshow(images[i])
-        heat = row[1].imshow(views.cam[i].amax(0), cmap="inferno", vmin=0, vmax=1, alpha=0.75)
-        row[2].imshow(views.region[i], cmap="gray", vmin=0, vmax=1)
-        noise = row[3].imshow(views.noise[i], cmap="viridis", vmin=0, vmax=1)
-        for axis, labels in zip(row[4:], (views.initial[i], views.corrected[i], views.prediction[i], masks[i]), strict=True):
-            axis.imshow(coloured(labels))
+        for axis, (name, maps) in zip(row[1:], views.drawn.items(), strict=False):
+            if not maps.is_floating_point():
+                axis.imshow(coloured(maps[i]))
+                continue
+            if name == "cam":
+                axis.imshow(images[i])
+            shown = axis.imshow(maps[i], cmap=MAPS.get(name, "viridis"), vmin=0, vmax=1, alpha=0.75 if name == "cam" else 1)
+            if i == 0 and name != "region":
+                column = axes[:, [*views.drawn].index(name) + 1]
+                figure.colorbar(shown, ax=column, location="bottom", shrink=0.9, aspect=12, pad=0.01)
+        row[-1].imshow(coloured(masks[i]))
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=9)
     _bare(axes)
-    figure.colorbar(heat, ax=axes[:, 1], location="bottom", shrink=0.9, aspect=12, pad=0.01)
-    figure.colorbar(noise, ax=axes[:, 3], location="bottom", shrink=0.9, aspect=12, pad=0.01)
     _class_legend(figure, classes)
     return _closed(figure)
 

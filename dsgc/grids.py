@@ -1,11 +1,10 @@
-"""The grids of runs behind the ablation tables: which fields each row changes, on which scale, under which seeds."""
+"""The grids of runs behind the ablation tables: which method and fields each row has, on which scale, under which seeds."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from dsgc import paper
-from dsgc.config import PRESETS, Config, preset
+from dsgc import methods, paper
+from dsgc.config import PRESETS, Config
 
 RESULTS = Path(__file__).parents[1] / "results"  # those that the repository holds
 SEEDS = (0, 1, 2)
@@ -20,7 +19,7 @@ def _fields(table: paper.Table, *names: str) -> dict[str, dict]:
 
 GRIDS: dict[str, dict[str, dict]] = {
     "modules": {  # Table 1, and the combination that it leaves out
-        "baseline": {"distillation": False, "correction": False},
+        "baseline": {"method": "base"},
         "+ DSKD": {"correction": False},
         METHOD: {},
         "+ GC": {"distillation": False},
@@ -56,11 +55,15 @@ GRIDS: dict[str, dict[str, dict]] = {
 
 def config_of(scale: str, changes: dict, seed: int, data: str = "") -> Config:
     """A row's configuration: a preset with the row's changes, scored on the preset's validation split at the end only."""
-    base = preset(scale)
-    base = dataclasses.replace(base, data=data or base.data, seed=seed, eval_every=0, pictures=0)
-    config = dataclasses.replace(base, **changes)
-    pictured = seed == SEEDS[0] and any(config == dataclasses.replace(base, **row) for row in GRIDS["modules"].values())
-    return dataclasses.replace(config, pictures=PICTURES) if pictured else config
+    config = _plain(scale, changes, seed, data)
+    pictured = seed == SEEDS[0] and any(config == _plain(scale, row, seed, data) for row in GRIDS["modules"].values())
+    return config.changed(pictures=PICTURES) if pictured else config
+
+
+def _plain(scale: str, changes: dict, seed: int, data: str) -> Config:
+    base = methods.preset(scale, changes.get("method", methods.DEFAULT))
+    fields = {name: value for name, value in changes.items() if name != "method"}
+    return base.changed(data=data or base.data, seed=seed, eval_every=0, pictures=0, **fields)
 
 
 def runs(names: Sequence[str], scale: str, seeds: Sequence[int] = SEEDS, data: str = "") -> dict[str, Config]:

@@ -1,4 +1,4 @@
-"""What training changes, networks, optimisers and centre, and one step of it: schedule, gradients, weights, EMA."""
+"""What training changes, networks, optimisers and the method's memory, and one step of it: gradients, weights, what follows."""
 
 import copy
 import math
@@ -10,36 +10,36 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from dsgc import checkpoint, dskd, parallel, state
+from dsgc import checkpoint, parallel, state
 from dsgc.build import build_network, load_weights
 from dsgc.config import Config
 from dsgc.data.loading import TrainBatch
 from dsgc.data.split import Split
 from dsgc.errors import UserError
+from dsgc.methods.contract import Part, Stage
 from dsgc.network import Network
-from dsgc.objective import stage_at, stage_weights
-from dsgc.step import Part, Step, backward
+from dsgc.step import Step, backward
 
 
 class Learner(NamedTuple):
     """What training changes."""
 
-    networks: dict[str, Network]  # teacher, and student where there is one
+    networks: dict[str, Network]
     optimisers: dict[str, torch.optim.AdamW]
-    centre: Tensor  # (K,) of Eq. 10
+    memory: dict[str, Tensor]  # what the method remembers
 
 
 def begin(config: Config, classes: int, device: torch.device) -> tuple[Learner, str]:
     """The learner before the first step, the same in every process, and what is to be said of its weights."""
-    teacher, report = build_network(config, classes)
-    teacher.encoder.set_grad_checkpointing(config.recompute)
-    teacher.to(device)
-    parallel.same_everywhere(teacher)
-    two = config.distillation and config.supervision == "tags"
-    networks = {"teacher": teacher} | ({"student": copy.deepcopy(teacher)} if two else {})
-    rates = {"teacher": config.lr, "student": config.student_lr}
+    first, report = build_network(config, classes)
+    first.encoder.set_grad_checkpointing(config.recompute)
+    first.to(device)
+    parallel.same_everywhere(first)
+    name, *others = config.method.networks
+    networks = {name: first} | {other: copy.deepcopy(first) for other in others}
+    rates = config.method.rates(config.lr)
     optimisers = {name: optimiser(network, rates[name], config) for name, network in networks.items()}
-    return Learner(networks, optimisers, torch.zeros(config.projector[2], device=device)), report
+    return Learner(networks, optimisers, config.method.memory(networks)), report
 
 
 def go_on(learner: Learner, saved: checkpoint.Checkpoint, config: Config, images: Split) -> None:
@@ -68,8 +68,8 @@ def optimiser(network: Network, rate: float, config: Config) -> torch.optim.Adam
     """AdamW with the encoder at the base rate and everything after it at `head_lr_factor` times that."""
     encoder = {id(parameter) for parameter in network.encoder.parameters()}
     groups = [
-        {"params": [p for p in network.parameters() if id(p) in encoder], "base": rate},
-        {"params": [p for p in network.parameters() if id(p) not in encoder], "base": rate * config.head_lr_factor},
+        {"params": [p for p in network.parameters() if id(p) in encoder], "base_rate": rate},
+        {"params": [p for p in network.parameters() if id(p) not in encoder], "base_rate": rate * config.head_lr_factor},
     ]
     return torch.optim.AdamW(groups, lr=rate, weight_decay=config.weight_decay)
 
@@ -83,53 +83,27 @@ def parts_of(batch: TrainBatch, size: int, device: torch.device) -> list[Part]:
     return [Part(images[row].float() / 255, tags[row], None if masks is None else masks[row]) for row in rows]
 
 
-def loss_weights(stage: str, config: Config) -> dict[str, float]:
-    """The losses of a stage under this config, each with its weight."""
-    if config.supervision == "masks":
-        return {"seg": 1.0}
-    distil = config.distillation
-    return stage_weights(
-        stage,
-        config.lambda1,
-        config.lambda2 if distil else 0.0,
-        config.lambda3 if distil else 0.0,
-        config.lambda4,
-        similarity_after_warmup=config.similarity_after_warmup,
-    )
-
-
 def advance(
     learner: Learner, parts: Sequence[Part], step: int, config: Config, accelerator: Accelerator
-) -> tuple[Step, str, dict[str, float], bool]:
-    """One step of training: gradients, weights, student, centre. Returns the losses, the stage, rate and momentum, whether it counts.
+) -> tuple[Step, Stage, dict[str, float], bool]:
+    """One step of training: gradients, weights, what follows. Returns losses, stage, facts for the log, and whether it counts.
 
-    Where a loss or a gradient is not finite the step is skipped: weights, optimisers and centre stay as they are.
+    Where a loss or a gradient is not finite the step is skipped: weights, optimisers and memory stay as they are.
     """
-    networks, optimisers, centre = learner
-    teacher, student = networks["teacher"], networks.get("student")
-    stage = stage_at(step, 0 if config.supervision == "masks" else config.warmup_steps)
-    made = backward(teacher, student, parts, stage, loss_weights(stage, config), centre, config, accelerator)
-    rate = learning_rate(step, config)
-    trained = networks if stage == "warm-up" else {"teacher": teacher}
-    largest = config.gradient_clip or math.inf
-    norms = [torch.nn.utils.clip_grad_norm_(network.parameters(), largest) for network in trained.values()]
+    networks, optimisers, memory = learner
+    method, stage = config.method, config.method.stage(step, config.steps)
+    made = backward(method, networks, parts, stage, memory, accelerator)
+    rate, largest = learning_rate(step, config), config.gradient_clip or math.inf
+    norms = [torch.nn.utils.clip_grad_norm_(networks[name].parameters(), largest) for name in stage.learning]
     sound = bool(torch.stack([made.losses["all"], *norms]).isfinite().all())
-    for name in trained:
+    for name in stage.learning:
         for group in optimisers[name].param_groups:
-            group["lr"] = group["base"] * rate
+            group["lr"] = group["base_rate"] * rate
         if sound:
             optimisers[name].step()
         optimisers[name].zero_grad(set_to_none=True)
-
-    momentum = 0.0
-    if student is not None and stage == "expansion":
-        progress = (step - config.warmup_steps) / max(config.steps - config.warmup_steps, 1)
-        momentum = dskd.momentum_at(progress, config.ema_momentum)
-        if sound:
-            dskd.ema_update(student, teacher, momentum)
-        if sound and made.projected is not None and config.centre_momentum < 1:
-            dskd.centre_update(centre, made.projected, config.centre_momentum)
-    return made, stage, {"lr": config.lr * rate, "momentum": momentum}, sound
+    facts = method.follow(networks, made.watched, memory, step, config.steps, sound=sound)
+    return made, stage, {"lr": config.lr * rate} | facts, sound
 
 
 def not_finite(losses: Mapping[str, Tensor]) -> str:

@@ -63,6 +63,12 @@ def create_encoder(name: str, image_size: int, *, pretrained: bool = False) -> V
     return encoder
 
 
+def fitted(images: Tensor, patch: int) -> Tensor:
+    """Images (B, 3, H, W) scaled so that both sides are the nearest multiple of the patch."""
+    size = [max(1, round(side / patch)) * patch for side in images.shape[-2:]]
+    return images if list(images.shape[-2:]) == size else F.interpolate(images, size, mode="bilinear", antialias=True)
+
+
 class Decoder(nn.Sequential):
     """DeepLab-LargeFOV on the patch grid: two dilated 3 x 3 convolutions and a 1 x 1 classifier; (B, D, h, w) -> (B, K, h, w)."""
 

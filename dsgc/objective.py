@@ -15,7 +15,7 @@ def labelled(labels: Tensor) -> Tensor:
     return torch.stack([(labels == 0).sum(), ((labels != 0) & (labels != 255)).sum()]).double()
 
 
-def segmentation_loss(logits: Tensor, labels: Tensor, *, balanced: bool = False, total: Tensor | None = None) -> Tensor:
+def segmentation_loss(logits: Tensor, labels: Tensor, *, balanced: bool = False) -> Tensor:
     """Pixel-wise cross-entropy of the decoder's prediction with the pseudo label; label 255 takes no part.
 
     Eq. (22), averaged over the labelled pixels of the batch.
@@ -25,18 +25,23 @@ def segmentation_loss(logits: Tensor, labels: Tensor, *, balanced: bool = False,
         labels: (B, H, W) int64, 0..K-1 or 255.
         balanced: half the mean over background pixels plus half the mean over foreground pixels (as ToCo does), so that
             the usual excess of background does not drown the objects.
-        total: `labelled` of the whole batch, if this is a part of one; the values of all parts add up to that of the batch.
     Returns:
         A scalar >= 0, in nats; 0 with zero gradient where no pixel is labelled.
     Source: the paper, Eq. 22; Ru et al. 2023 for the balanced form.
     """
+    return segmentation_means(logits, labels, balanced=balanced)[0].sum()
+
+
+def segmentation_means(logits: Tensor, labels: Tensor, *, balanced: bool) -> tuple[Tensor, Tensor]:
+    """The means whose sum is `segmentation_loss`, and how many pixels each is over: (T,) each, T = 2 if balanced, else 1."""
     loss = F.cross_entropy(logits.float(), labels, ignore_index=255, reduction="none")  # (B, H, W), 0 at 255
-    total = (labelled(labels) if total is None else total).to(loss.dtype)
+    count = labelled(labels)
     if not balanced:
-        return loss.sum() / total.sum().clamp_min(1)
-    parts = (labels == 0, (labels != 0) & (labels != 255))
-    halves = [torch.where(part, loss, 0).sum() / count.clamp_min(1) for part, count in zip(parts, total, strict=True)]
-    return (halves[0] + halves[1]) / 2
+        count = count.sum(0, keepdim=True)
+        return loss.sum()[None] / count.to(loss.dtype).clamp_min(1), count
+    parts = torch.stack([labels == 0, (labels != 0) & (labels != 255)])
+    sums = torch.stack([torch.where(part, loss, 0).sum() for part in parts])
+    return sums / count.to(loss.dtype).clamp_min(1) / 2, count
 
 
 def stage_at(step: int, warmup_steps: int) -> Stage:

@@ -9,18 +9,22 @@ import tyro
 from tyro.conf import Positional
 
 from dsgc import grids
-from dsgc.config import Config, source
+from dsgc.config import Config
 from dsgc.data import shapes, shapes_coco
+from dsgc.settings import type_hints
 
 
 def options_of(config: Config) -> type:
-    """A dataclass like `Config` whose defaults are `config`'s and whose help says of each whether it is the paper's."""
-    hints = typing.get_type_hints(Config)
+    """A dataclass with all fields of a run and of its method, whose defaults are `config`'s and whose help says where each is from."""
     fields = []
-    for field in dataclasses.fields(Config):
-        text = f"[{source(config, field.name)}] {field.metadata['text']}"
-        hint = Annotated[hints[field.name], tyro.conf.FlagConversionOff, tyro.conf.arg(help=text)]
-        fields.append((field.name, hint, getattr(config, field.name)))
+    for owner in (config, config.method):
+        hints = type_hints(type(owner))
+        for field in dataclasses.fields(owner):
+            if field.name == "method":
+                continue
+            text = f"[{owner.source_of(field.name)}] {field.metadata['text']}"
+            hint = Annotated[hints[field.name], tyro.conf.FlagConversionOff, tyro.conf.arg(help=text)]
+            fields.append((field.name, hint, getattr(owner, field.name)))
     return dataclasses.make_dataclass("Options", fields, frozen=True)
 
 
@@ -60,8 +64,8 @@ class PredictOptions:
     """data set in the layout of VOC or COCO, or a folder of pictures; the run's own if not given"""
     split: str = "test"
     """list of ids, `largest` for the largest training list, or folder of images; nothing else is needed of them"""
-    network: typing.Literal["teacher", "student"] = "teacher"
-    """whose segmentation"""
+    network: str = ""
+    """whose segmentation; that of the network that is reported if not given"""
     scales: tuple[float, ...] = (1.0,)
     """sizes at which an image is looked at, relative to its own; ToCo takes 1 1.25 1.5"""
     mirror: bool = False

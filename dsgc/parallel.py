@@ -5,14 +5,13 @@ the counts of the batch, and gradients are summed, not averaged: any division of
 float error. (Averaging the means of the parts, as wrapping the model does, would weigh a pair in a poor part more.)
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from dsgc.errors import UserError
-from dsgc.method import Counts
 
 
 def rank_and_size() -> tuple[int, int]:
@@ -29,12 +28,12 @@ def part_size(batch: int, processes: int, accumulate: int) -> int:
     return batch // (processes * accumulate)
 
 
-def total(parts: Sequence[Counts]) -> Counts:
-    """The counts of the batch, from those of this process's parts."""
-    flat = torch.stack([torch.cat([value.reshape(-1) for value in counts]) for counts in parts]).sum(0)
+def total(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Counts of the batch by name, from those of this process's parts; every part and process has the same names and shapes."""
+    flat = torch.stack([torch.cat([value.reshape(-1) for value in counts.values()]) for counts in parts]).sum(0)
     sum_tensors([flat])
-    sizes = [value.numel() for value in parts[0]]
-    return Counts(*(value.view_as(like) for value, like in zip(flat.split(sizes), parts[0], strict=True)))
+    sizes = [value.numel() for value in parts[0].values()]
+    return {name: value.view_as(parts[0][name]) for name, value in zip(parts[0], flat.split(sizes), strict=True)}
 
 
 def sum_tensors(tensors: Iterable[Tensor]) -> None:

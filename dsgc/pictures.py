@@ -16,7 +16,6 @@ from dsgc.errors import enough_memory
 from dsgc.evaluate import SMALLER, collate, views
 from dsgc.network import Network
 
-COLUMNS = ("image", "cam", "region", "noise", "initial", "corrected", "prediction", "truth")  # left to right
 RAMP = np.array([[0, 0, 4], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]], float)  # dark to bright
 
 
@@ -27,7 +26,7 @@ def heat(map: Tensor) -> np.ndarray:
 
 
 def write(folder: Path, networks: dict[str, Network], dataset: EvalImages, config: Config, device: torch.device | str) -> None:
-    """One PNG an image, one row a network, columns as in `COLUMNS`."""
+    """One PNG an image, one row a network: the image, what the method draws (`Method.views`), the truth."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(min(config.pictures, len(dataset))):
         item = dataset[index]
@@ -35,29 +34,28 @@ def write(folder: Path, networks: dict[str, Network], dataset: EvalImages, confi
         rows = []
         for network in networks.values():
             with enough_memory(f"{item.image_id}: cannot be drawn", SMALLER):
-                view = views(network, images, tags, config)
-            panels = [
-                item.image.permute(1, 2, 0).numpy(),
-                heat(view.cam[0].amax(0)),
-                heat(view.region[0]),
-                heat(view.noise[0]),
-                *(coloured(labels[0].cpu()) for labels in (view.initial, view.corrected, view.prediction, masks)),
-            ]
-            rows.append(np.concatenate(panels, 1))
+                drawn = views(network, images, tags, config).drawn.values()
+            maps = [map[0] if map.is_floating_point() else map[0].cpu() for map in drawn]
+            panels = [heat(map) if map.is_floating_point() else coloured(map) for map in maps]
+            rows.append(np.concatenate([item.image.permute(1, 2, 0).numpy(), *panels, coloured(masks[0].cpu())], 1))
         Image.fromarray(np.concatenate(rows)).save(folder / f"{item.image_id}.png")
 
 
 def encoded(network: Network, dataset: EvalImages, config: Config, device: torch.device | str) -> dict[str, dict[str, str]]:
-    """Of each sample image what a network makes of it: "cam" (grey), "pseudo", "prediction" (VOC's palette), PNG in base64."""
+    """Of each sample image what a network makes of it: "cam" (grey), "pseudo", "prediction" (VOC's palette), PNG in base64;
+    those of them that the method has."""
     samples = {}
     for index in range(min(config.pictures, len(dataset))):
         item = dataset[index]
         images, tags, _ = collate([item], device)
-        view = views(network, images, tags, config)
-        cam = (view.cam[0].amax(0) * 255).round().byte().cpu().numpy()
-        maps = {"pseudo": view.corrected, "prediction": view.prediction}
-        labels = {name: _png(map[0].byte().cpu().numpy(), palette=True) for name, map in maps.items()}
-        samples[item.image_id] = {"cam": _png(cam, palette=False)} | labels
+        scored, drawn = views(network, images, tags, config)
+        found = {}
+        if "cam" in drawn:
+            found["cam"] = _png((drawn["cam"][0] * 255).round().byte().cpu().numpy(), palette=False)
+        for name, score in (("pseudo", "pseudo"), ("prediction", "seg")):
+            if score in scored:
+                found[name] = _png(scored[score][0].byte().cpu().numpy(), palette=True)
+        samples[item.image_id] = found
     return samples
 
 

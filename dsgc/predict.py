@@ -22,9 +22,9 @@ from dsgc.data.palette import voc_palette
 from dsgc.data.split import named, open_images
 from dsgc.disk import rename
 from dsgc.errors import UserError, check_writable, enough_memory
-from dsgc.evaluate import SMALLER, fitted, open_run, summary
+from dsgc.evaluate import SMALLER, open_run, summary
 from dsgc.metrics import ConfusionMatrix
-from dsgc.network import Network
+from dsgc.network import Network, fitted
 from dsgc.record import progress, say, write_json
 
 SERVER = Path("results/VOC2012/Segmentation")  # below it, in comp6_SPLIT_cls, the VOC test server looks for the PNGs
@@ -81,7 +81,7 @@ def predict(
     data: str | None,
     split: str,
     how: TestTime,
-    network: str = "teacher",
+    network: str = "",
     changes: Mapping[str, int] | None = None,
 ) -> Path:
     """Segment images and write each one's labels as PNG in VOC's palette; tags, annotations and masks are not needed.
@@ -90,12 +90,13 @@ def predict(
     where the VOC test server looks for them below `out`, else in `out` itself. A file `unfinished.json` lies beside them until
     all are there; the same call then goes on with those that are missing.
 
-    network: teacher or student; changes: of the run's `workers`, for another machine.
+    network: one of the run's, the one that is reported for ""; changes: of the run's `workers`, for another machine.
     Raises:
         UserError: no run, no such network, no split, a folder `out` that holds something else, a picture that cannot be read or for
             which there is no memory. What is written by then stays.
     """
     networks, saved = load_networks(run)
+    network = network or saved.config.method.networks[0]
     if network not in networks:
         raise UserError(f"{run}: has no {network}, only a {' and a '.join(networks)}; choose that with --network")
     config = dataclasses.replace(saved.config, **changes or {})
@@ -167,18 +168,18 @@ def score(
     split: str | None,
     how: TestTime,
     changes: Mapping[str, int] | None = None,
-    names: Collection[str] = ("teacher", "student"),
+    names: Collection[str] = (),
 ) -> dict:
     """mIoU and IoU by class of each network's segmentation under test-time settings, on a split that has masks.
 
-    changes: of the run's `workers`, for another machine; names: of the networks to look at, those that the run has.
+    changes: of the run's `workers`, for another machine; names: of the networks to look at; all that the run has if none is named.
     Raises:
         UserError: no run or split, an image or a mask that cannot be read, or masks that do not say what the tags say.
     """
     networks, dataset, config, accelerator = open_run(run, data, split, changes)
     folder, scores = dataset.folder, {}
     agreement.check(folder, dataset.tags)
-    for network in (name for name in networks if name in names):
+    for network in names or networks:
         matrix = ConfusionMatrix(len(folder.classes) + 1, device=accelerator.device)
         seen = torch.zeros((), dtype=torch.int64, device=accelerator.device)
         stream = segmented(networks[network], dataset, how, workers=config.workers, device=accelerator.device)

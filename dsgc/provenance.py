@@ -12,19 +12,21 @@ from importlib.metadata import version
 from pathlib import Path
 
 from dsgc.config import Config
+from dsgc.methods import DEFAULT, MODULES
 
 PACKAGE = Path(__file__).parent
-ENTRIES = ("train", "diagnosis")  # the modules that make a result; what they import makes it too
+ENTRIES = ("train", "diagnosis")  # the modules that make a result, beside its method; what they import makes it too
 
 
 @cache
-def code_version() -> str:
-    """A digest of the modules that a result depends on; comments and docstrings do not count."""
-    waiting, trees = [*ENTRIES], {}
+def code_version(method: str) -> str:
+    """A digest of the modules that a result of a method depends on; comments and docstrings do not count."""
+    waiting, trees = [*ENTRIES, f"methods.{MODULES.get(method, DEFAULT)}"], {}
     while waiting:
         name = waiting.pop()
-        path = PACKAGE.joinpath(*name.split(".")).with_suffix(".py")
-        if name in trees or not path.is_file():
+        places = (PACKAGE.joinpath(*name.split(".")).with_suffix(".py"), PACKAGE.joinpath(*name.split("."), "__init__.py"))
+        path = next((path for path in places if path.is_file()), None)
+        if name in trees or path is None:
             continue
         trees[name] = tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
@@ -43,7 +45,7 @@ def provenance(config: Config, seconds: float) -> dict:
 
     device = "cpu" if config.device == "cpu" or not torch.cuda.is_available() else torch.cuda.get_device_name()
     return {
-        "code": code_version(),
+        "code": code_version(config.method.name),
         "commit": _commit(),
         "date": time.strftime("%Y-%m-%d"),
         "seconds": round(seconds),

@@ -17,7 +17,7 @@ def pairs(labels: Tensor) -> Tensor:
     return torch.stack([same, counts.sum(1).square().sum() - counts.square().sum()])
 
 
-def patch_token_contrast(tokens: Tensor, labels: Tensor, total: Tensor | None = None) -> Tensor:
+def patch_token_contrast(tokens: Tensor, labels: Tensor) -> Tensor:
     """One minus the mean cosine of equally labelled token pairs, plus the mean cosine of differently labelled pairs.
 
     Eq. (4), whose cosine similarity is Eq. (5). Pairs lie within one image, a token makes no pair with itself, and the
@@ -28,15 +28,18 @@ def patch_token_contrast(tokens: Tensor, labels: Tensor, total: Tensor | None = 
         tokens: patch tokens of the last layer (B, D, h, w). Their lengths do not matter from 1e-12 to 1e19; a shorter token
             counts the less the shorter it is, a longer one, whose square float32 cannot hold, as zero.
         labels: patch labels (B, h, w) int64, 0..254, or 255 for no label.
-        total: `pairs` of the whole batch, if this is a part of one; the values of all parts add up to that of the batch.
     Returns:
         A scalar in [-1, 3]; a term with no pair is 0, with zero gradient.
     Source: the paper, Eq. 4-5; Ru et al. 2023 (who take the absolute value of the cosine).
     """
+    return pull_and_push(tokens, labels).sum().float()
+
+
+def pull_and_push(tokens: Tensor, labels: Tensor) -> Tensor:
+    """The two means of `patch_token_contrast`, each over one number of `pairs`: (2,) float64; arguments as there."""
     batch, dim = tokens.shape[:2]
     unit = F.normalize(tokens.flatten(2).float(), dim=1).transpose(1, 2)  # (B, N, D)
-    own, labels = pairs(labels), labels.flatten(1)  # (2,), (B, N)
-    total = own if total is None else total
+    count, labels = pairs(labels), labels.flatten(1)  # (2,), (B, N)
     slot = labels + LABELS * torch.arange(batch, device=labels.device)[:, None]  # (B, N), one slot an image and label
     sums = unit.new_zeros(batch * LABELS, dim).index_add(0, slot.flatten(), unit.flatten(0, 1))
     sums = sums.view(batch, LABELS, dim)[:, :-1]  # (B, 255, D); slot 255 dropped
@@ -44,10 +47,9 @@ def patch_token_contrast(tokens: Tensor, labels: Tensor, total: Tensor | None = 
     itself = unit.square().sum(-1)[labels != LABELS - 1].sum()  # each token's cosine with itself: 1, of a zero token 0
     same_sum = sums.square().sum() - itself
     other_sum = sums.sum(1).square().sum() - sums.square().sum()
-    share = own / total.clamp_min(1)  # of all pairs of the batch: 1 unless this is a part
-    pull = torch.where(own[0] > 0, share[0] - same_sum / total[0].clamp_min(1), 0)
-    push = torch.where(own[1] > 0, other_sum / total[1].clamp_min(1), 0)
-    return (pull + push).to(unit.dtype)
+    pull = torch.where(count[0] > 0, 1 - same_sum / count[0].clamp_min(1), 0)
+    push = torch.where(count[1] > 0, other_sum / count[1].clamp_min(1), 0)
+    return torch.stack([pull, push])
 
 
 def _counts(labels: Tensor) -> Tensor:

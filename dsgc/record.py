@@ -1,7 +1,6 @@
 """What a run leaves on disk and says on the way: its folder, its log, its progress bar."""
 
 import contextlib
-import dataclasses
 import json
 import os
 import shutil
@@ -19,6 +18,8 @@ from tqdm import tqdm
 from dsgc.config import Config
 from dsgc.disk import rename, where_known
 from dsgc.errors import UserError, first_line, printable, resuming
+from dsgc.methods import configured
+from dsgc.step import Step
 
 
 def refuse_used(out: str) -> Path:
@@ -42,7 +43,7 @@ def run_folder(config: Config, main: bool) -> Iterator[Path]:
     if main and new:
         try:
             out.mkdir(parents=True, exist_ok=True)
-            write_json(out / "config.json", dataclasses.asdict(config))
+            write_json(out / "config.json", config.flat())
         except OSError as error:
             raise UserError(f"{out}: cannot write here ({error.strerror}); choose another folder with --out") from error
         except UserError:
@@ -62,7 +63,7 @@ def read_config(run: Path) -> Config:
     path = Path(run) / "config.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return Config(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        return configured(values)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{path}: missing; give a run folder that `python -m dsgc train` began") from error
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -131,8 +132,7 @@ class Log:
         self,
         step: int,
         stage: str,
-        losses: dict[str, Tensor],
-        monitors: dict[str, Tensor],
+        made: Step,
         facts: dict[str, float],
         *,
         sound: bool = True,
@@ -142,10 +142,11 @@ class Log:
         the last line. A step that is not `sound` was skipped: it is counted, and left out of the means."""
         self.skipped += not sound
         if sound:
-            self.waiting.append(({name: value.detach() for name, value in losses.items()}, monitors))
+            self.waiting.append((made.losses, {name: value for name, value in made.watched.items() if value.ndim == 0}))
         self.bar.update()
-        due = (self.config.log_every, self.config.checkpoint_every)  # with a checkpoint, so that none waits when a run goes on
-        if not last and all((step + 1) % every for every in due) and step + 1 not in (self.config.steps, self.config.warmup_steps):
+        steps, due = self.config.steps, (self.config.log_every, self.config.checkpoint_every)  # so that none waits when a run goes on
+        last = last or step + 1 == steps or stage != self.config.method.stage(step + 1, steps).name
+        if not last and all((step + 1) % every for every in due):
             return
         now = time.perf_counter()
         line: dict = {"step": step + 1, "stage": stage}
@@ -194,9 +195,9 @@ def _means(found: Sequence[dict[str, Tensor]]) -> dict[str, float]:
 def summary_line(scores: dict) -> str:
     """The mIoU of every score of every network, in per cent, and what they are scores of, on one line."""
     parts = []
-    for name in ("teacher", "student"):
-        if name in scores:
-            values = {key: value["miou"] for key, value in scores[name].items()}
+    for name, by_score in scores.items():
+        if isinstance(by_score, dict) and all(isinstance(value, dict) and "miou" in value for value in by_score.values()):
+            values = {key: value["miou"] for key, value in by_score.items()}
             parts.append(f"{name} " + " ".join(f"{key} {'-' if v is None else f'{100 * v:.1f}'}" for key, v in values.items()))
     of = f" of {scores['list']}, masks of {scores['masks']}" if "list" in scores else ""  # older scores do not say it
     return f"mIoU % on {scores['images']} images{of}: " + "; ".join(parts)

@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from dsgc.config import Config
 from dsgc.errors import UserError, check_writable, printable
+from dsgc.methods import configured
 from dsgc.provenance import code_version, provenance
 
 MACHINE = ("data", "out", "workers", "accumulate", "recompute", "keep_checkpoints")  # fields that say where and how, and change no score
@@ -39,8 +40,8 @@ class Result(NamedTuple):
 
     config: dict  # every field but those of `MACHINE`
     scores: dict  # as `evaluate.evaluate` gives them
-    counts: dict  # of the teacher, as `diagnosis.count` gives them; empty where no pseudo label was made
-    samples: dict  # image id -> {"cam", "pseudo", "prediction"}: the teacher's maps as PNG in base64
+    counts: dict  # of the network that is reported, as `diagnosis.count` gives them; empty where no label is corrected
+    samples: dict  # image id -> {"cam", "pseudo", "prediction"}: that network's maps as PNG in base64
     about: dict  # as `provenance.provenance` gives it
 
 
@@ -49,7 +50,7 @@ ABOUT = {"code": str, "commit": str, "date": str, "machine": str, "threads": int
 
 def described(config: Config) -> dict:
     """The fields that decide a run's scores, as JSON has them."""
-    fields = {name: value for name, value in dataclasses.asdict(config).items() if name not in MACHINE}
+    fields = {name: value for name, value in config.flat().items() if name not in MACHINE}
     return json.loads(json.dumps(fields))
 
 
@@ -74,7 +75,7 @@ def look_up(config: Config, folder: Path) -> tuple[State, Result | None]:
         whole = False
     if not whole:
         return "damaged", None
-    return ("done" if result.about["code"] == code_version() else "other code"), result
+    return ("done" if result.about["code"] == code_version(config.method.name) else "other code"), result
 
 
 def read(runs: Mapping[Hashable, Config], folder: Path, command: str) -> dict[Hashable, Result]:
@@ -94,13 +95,15 @@ def read(runs: Mapping[Hashable, Config], folder: Path, command: str) -> dict[Ha
 def summary(results: Mapping[Hashable, Result]) -> str:
     """One paragraph on where results come from: how many, code, commits, dates, machines, time."""
     abouts = [result.about for result in results.values()]
-    other = sum(about["code"] != code_version() for about in abouts)
+    today = {name: code_version(name) for name in sorted({result.config["method"] for result in results.values()})}
+    others = {r.about["code"] for r in results.values() if r.about["code"] != today[r.config["method"]]}
+    other = sum(result.about["code"] != today[result.config["method"]] for result in results.values())
 
     def several(name: str) -> str:
         return ", ".join(sorted({str(about[name]) for about in abouts}))
 
-    others = ", ".join(sorted({about["code"] for about in abouts} - {code_version()}))
-    whose = f"{other} of them by other code than today's ({others})" if other else f"all by today's code, {code_version()}"
+    made = f"all by today's code, {', '.join(sorted(today.values()))}"
+    whose = f"{other} of them by other code than today's ({', '.join(sorted(others))})" if other else made
     versions = ", ".join(sorted({f"{package} {number}" for about in abouts for package, number in about["versions"].items()}))
     return (
         f"{len(abouts)} runs, {whose}; commit {several('commit')}; {several('date')}; {several('machine')}; "
@@ -108,7 +111,7 @@ def summary(results: Mapping[Hashable, Result]) -> str:
     )
 
 
-ALIKE = ("steps", "encoder", "crop_size", "batch_size")  # runs that agree in these take about the same time
+ALIKE = ("method", "steps", "encoder", "crop_size", "batch_size")  # runs that agree in these take about the same time
 
 
 def durations(folder: Path) -> dict[tuple, float]:
@@ -127,7 +130,7 @@ def plan(runs: Mapping[str, Config], folder: Path, jobs: int) -> list[str]:
     states = {label: look_up(config, folder)[0] for label, config in runs.items()}
     known = durations(folder)
     waiting = {
-        label: known.get(tuple(getattr(runs[label], name) for name in ALIKE)) for label, state in states.items() if state != "done"
+        label: known.get(tuple(described(runs[label])[name] for name in ALIKE)) for label, state in states.items() if state != "done"
     }
     lines = [f"{states[label]:<10}  {path_of(config, folder).name}  {label}" for label, config in runs.items()]
     seconds = [value for value in waiting.values() if value is not None]
@@ -143,15 +146,16 @@ def make(config: Config, folder: Path, scratch: Path) -> Path:
     from dsgc.build import accelerator_of, load_networks
     from dsgc.pictures import encoded
     from dsgc.record import write_json
-    from dsgc.train import open_data, train
+    from dsgc.splits import open_data
+    from dsgc.train import train
 
     begun, about = time.monotonic(), provenance(config, 0)  # of the code that was loaded: files may change while it trains
     run = train(dataclasses.replace(config, out=str(scratch / "run")))
     scores = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     device = accelerator_of(config).device
-    networks, dataset = {name: network.to(device) for name, network in load_networks(run)[0].items()}, open_data(config).val
-    counts = diagnosis.count(networks["teacher"], dataset, config, device) if config.supervision == "tags" else {}
-    samples = encoded(networks["teacher"], dataset, config, device)
+    network, dataset = load_networks(run)[0][config.method.networks[0]].to(device), open_data(config).val
+    counts = diagnosis.count(network, dataset, config, device)
+    samples = encoded(network, dataset, config, device)
     result = Result(described(config), scores, counts, samples, about | {"seconds": round(time.monotonic() - begun)})
     path = path_of(config, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -240,7 +244,7 @@ def _make_apart(config: Config, folder: Path, scratch: Path, place: dict[str, st
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=(scratch / "stderr").open("w"), text=True,
     )  # fmt: skip
     with contextlib.suppress(BrokenPipeError):  # it has ended already; its exit code says why
-        process.stdin.write(json.dumps(dataclasses.asdict(config)) + "\n")
+        process.stdin.write(json.dumps(config.flat()) + "\n")
         process.stdin.flush()  # and stays open: its end tells the process that this one is gone
     while (code := process.poll()) is None:
         if stop.wait(0.2):
@@ -260,7 +264,7 @@ def _child(folder: str, scratch: str) -> int:
     # This process ends with its parent. Not sys.stdin.read(): its lock, held, would stop the loading processes that fork.
     threading.Thread(target=_end_with_parent, args=[Path(scratch).parent], daemon=True).start()
     try:
-        make(Config(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}), Path(folder), Path(scratch))
+        make(configured(values), Path(folder), Path(scratch))
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

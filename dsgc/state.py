@@ -1,4 +1,4 @@
-"""All that the next step of a run depends on, as named tensors: optimisers, centre, random generators.
+"""All that the next step of a run depends on, as named tensors: optimisers, what the method remembers, random generators.
 
 The networks' weights are kept beside it, in files of their own. Data order, augmentation, learning rate, momentum and stage
 need no state: they are functions of the seed and of the step.
@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from dsgc.errors import UserError, first_line
 
 
-def gather(networks: Mapping[str, nn.Module], optimisers: Mapping[str, torch.optim.Optimizer], centre: Tensor) -> dict[str, Tensor]:
+def gather(
+    networks: Mapping[str, nn.Module], optimisers: Mapping[str, torch.optim.Optimizer], memory: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """The state by name, ready to be written."""
-    found = {"centre": centre}
+    found = {f"memory.{name}": value for name, value in memory.items()}
     for name, network in networks.items():
         for parameter, value in network.named_parameters():
             for key, tensor in optimisers[name].state.get(value, {}).items():
@@ -28,13 +30,14 @@ def restore(
     found: Mapping[str, Tensor],
     networks: Mapping[str, nn.Module],
     optimisers: Mapping[str, torch.optim.Optimizer],
-    centre: Tensor,
+    memory: Mapping[str, Tensor],
 ) -> None:
     """Put everything back that `gather` took. Raises `UserError` if it belongs to other networks."""
-    lacking = {"centre", *_generators()} - {"random.cuda"} - set(found)
+    remembered = {f"memory.{name}": value for name, value in memory.items()}
+    lacking = {*remembered, *_generators()} - {"random.cuda"} - set(found)
     if lacking:
         raise UserError(f"the state has no {min(lacking)}: it was not written by a training run")
-    left = {name for name in found if name != "centre" and not name.startswith("random.")}
+    left = {name for name in found if name not in remembered and not name.startswith("random.")}
     for name, network in networks.items():
         for parameter, value in network.named_parameters():
             entries = {key: found.get(f"optimiser.{name}.{key}.{parameter}") for key in ("step", "exp_avg", "exp_avg_sq")}
@@ -50,9 +53,10 @@ def restore(
             left -= {f"optimiser.{name}.{key}.{parameter}" for key in entries}
     if left:
         raise UserError(f"the state holds {len(left)} tensors that these networks have no place for, as {min(left)}")
-    if found["centre"].shape != centre.shape:
-        raise UserError(f"the state's centre has {found['centre'].numel()} numbers, this network's {centre.numel()}: it is of another")
-    centre.copy_(found["centre"])
+    for name, value in remembered.items():
+        if found[name].shape != value.shape:
+            raise UserError(f"the state's {name} has {found[name].numel()} numbers, this network's {value.numel()}: it is of another")
+        value.copy_(found[name])
     words, (kind, keys, _, *rest) = found["random.numpy"].numpy(), np.random.get_state()
     try:
         if words.shape != (len(keys) + 1,) or not 0 <= words[-1] <= len(keys):  # numpy itself would read on beyond its words

@@ -18,6 +18,7 @@ from dsgc import grids, paper, runner
 from dsgc.correction import RULES
 from dsgc.diagnosis import STATES
 from dsgc.errors import UserError
+from dsgc.methods import configured
 from dsgc.runner import Result
 
 CONFIDENCE = 0.95
@@ -82,20 +83,26 @@ def sources(found: Mapping[str, Mapping[tuple[str, int], Result]]) -> str:
     return runner.summary(results)
 
 
-def scores(results: Mapping[tuple[str, int], Result], score: str = "seg", network: str = "teacher") -> pd.DataFrame:
-    """mIoU of one score of one network: a row for each setting, a column for each seed."""
-    values = {key: result.scores[network][score]["miou"] for key, result in results.items() if network in result.scores}
+def reported(result: Result) -> str:
+    """The network whose scores are reported: the method's first."""
+    return configured(result.config).method.networks[0]
+
+
+def scores(results: Mapping[tuple[str, int], Result], score: str = "seg", network: str = "") -> pd.DataFrame:
+    """mIoU of one score of one network, the one that is reported for "": a row for each setting, a column for each seed."""
+    of = {key: result.scores.get(network or reported(result), {}) for key, result in results.items()}
+    values = {key: by_score[score]["miou"] for key, by_score in of.items() if score in by_score}
     series = pd.Series({key: 100 * value for key, value in values.items() if value is not None}, dtype=float)
     rows, seeds = (list(dict.fromkeys(key[part] for key in results)) for part in (0, 1))
     return pd.DataFrame([[series.get((row, seed), np.nan) for seed in seeds] for row in rows], rows, seeds)
 
 
-def by_class(results: Mapping[tuple[str, int], Result], score: str = "seg", network: str = "teacher") -> pd.DataFrame:
+def by_class(results: Mapping[tuple[str, int], Result], score: str = "seg") -> pd.DataFrame:
     """IoU of each class, mean over the seeds: a row for each setting; NaN for a class that occurs under no seed."""
     lines = [
         (row, name, np.nan if value is None else 100 * value)
         for (row, _), result in results.items()
-        for name, value in result.scores[network][score]["per_class"].items()
+        for name, value in result.scores[reported(result)][score]["per_class"].items()
     ]
     frame = pd.DataFrame(lines, columns=["row", "class", "iou"])
     return frame.groupby(["row", "class"], sort=False).iou.mean().unstack(sort=False)

@@ -39,7 +39,6 @@ roi_high = 0.7  # h_th of Eq. 9, roi_low to 1; the paper's value
 
 # %% tags=["hide-input"]
 import copy
-import dataclasses
 import tempfile
 import time
 import warnings
@@ -52,12 +51,15 @@ import torch.nn.functional as F
 from myst_nb import glue
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
-from dsgc import cam, chapter, dskd, figures, method
+from dsgc import cam, chapter, dskd, figures
 from dsgc.build import build_network, load_networks
 from dsgc.checkpoint import read_weights
 from dsgc.config import PRESETS
 from dsgc.evaluate import collate
-from dsgc.train import open_data, train
+from dsgc.methods import preset
+from dsgc.methods.base import tag_losses
+from dsgc.splits import open_data
+from dsgc.train import train
 
 chapter.number_in("steps", steps, 40, 2000, whole=True)
 chapter.number_in("warmup", warmup, 20, steps - 16, whole=True)
@@ -75,12 +77,12 @@ begun = time.monotonic()
 # A short run of the package's own loop with both stages, a checkpoint of both networks every four steps:
 
 # %% tags=["nbval-ignore-output"]
-config = dataclasses.replace(
-    chapter.embedded_data(), steps=steps, warmup_steps=warmup, seed=seed, roi_low=roi_low, roi_high=roi_high,
+config = chapter.embedded_data().changed(
+    steps=steps, warmup_steps=warmup, seed=seed, roi_low=roi_low, roi_high=roi_high,
     eval_every=0, log_every=8, checkpoint_every=4, keep_checkpoints=steps,
 )  # fmt: skip
 scratch = tempfile.TemporaryDirectory()
-run = train(dataclasses.replace(config, out=str(Path(scratch.name) / "run")))
+run = train(config.changed(out=str(Path(scratch.name) / "run")))
 networks = load_networks(run)[0]
 data = open_data(config)
 
@@ -95,8 +97,8 @@ shown = item.image[None].float() / 255
 with torch.no_grad():
     seen, following = networks["teacher"](shown.flip(-1)), networks["student"](shown)
     maps = {
-        "teacher's map, mirrored back": method.network_cam(networks["teacher"], seen, config).flip(-1),
-        "student's map": method.network_cam(networks["student"], following, config),
+        "teacher's map, mirrored back": config.method.cam(networks["teacher"], seen).flip(-1),
+        "student's map": config.method.cam(networks["student"], following),
     }
     maps = {name: cam.tagged(map_, item.tags[None]) for name, map_ in maps.items()}
     agreement = F.cosine_similarity(seen.middle.flip(-1), following.middle, dim=1)[0]
@@ -191,12 +193,12 @@ for _ in range(2):
     trace.append(float(student.weight.detach()))
 assert trace == [1.5, 1.875]
 left = {}
-for name, preset in PRESETS.items():
-    length = preset.steps - preset.warmup_steps
-    kept = np.prod([dskd.momentum_at(t / length, preset.ema_momentum) for t in range(length)])
+for name in PRESETS:
+    length, momentum = preset(name).steps - preset(name).method.warmup_steps, preset(name).method.ema_momentum
+    kept = np.prod([dskd.momentum_at(t / length, momentum) for t in range(length)])
     left[name] = 100 * kept
-    assert np.isclose(kept, np.exp(-(1 - preset.ema_momentum) * length / 2), rtol=0.05, atol=1e-9)
-    print(f"{name}: momentum {preset.ema_momentum} over {length} steps leaves {100 * kept:.2g} % of the student's start")
+    assert np.isclose(kept, np.exp(-(1 - momentum) * length / 2), rtol=0.05, atol=1e-9)
+    print(f"{name}: momentum {momentum} over {length} steps leaves {100 * kept:.2g} % of the student's start")
 
 # %% mystnb={"image": {"alt": "Left: momentum over the course of training rises along half a cosine from 0.996 to 1. Right: the weight of the teacher's past in the student, for the two readings of Eq. 6: a long memory, or the last step alone."}} tags=["hide-input"]
 figure, (left_axis, right_axis) = plt.subplots(1, 2, figsize=(9.5, 3), layout="constrained")
@@ -273,7 +275,7 @@ small_images = small_images[..., 16:112, 16:112]
 def minimise(with_tags, weights="shipped", updates=12):
     """Both networks on eight images; returns matched and mismatched similarity at each update."""
     torch.manual_seed(seed)
-    first, _ = build_network(dataclasses.replace(config, weights=weights), len(data.folder.classes))
+    first, _ = build_network(config.changed(weights=weights), len(data.folder.classes))
     second = copy.deepcopy(first)
     optimiser = torch.optim.AdamW([*first.parameters(), *second.parameters()], lr=1e-3)
     trace = []
@@ -283,7 +285,7 @@ def minimise(with_tags, weights="shipped", updates=12):
         other = dskd.flip_similarity_loss(one.middle, two.middle.roll(1, 0))
         trace.append((-loss.item(), -other.item()))
         if with_tags:
-            loss = config.lambda2 * loss + method.tag_losses(one, small_tags) + method.tag_losses(two, small_tags)
+            loss = config.method.lambda2 * loss + tag_losses(one, small_tags) + tag_losses(two, small_tags)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -334,7 +336,7 @@ glue("mismatched_random", float(traces["Eq. 7 alone, random weights"][-1, 1]), d
 # block, as ToCo does.
 
 # %%
-chapter.source(dskd.tag_loss, method.tag_losses)
+chapter.source(dskd.tag_loss, tag_losses)
 
 # %% [markdown]
 # By hand: two classes, logits $\ln3$ and $0$, tags $1$ and $0$. The probabilities are $\tfrac34$ and $\tfrac12$, so
@@ -476,7 +478,7 @@ if (steps, warmup, seed) == (64, 32, 0):  # what the text says holds for the run
 # | how it rises | not said | `dskd.momentum_at` | half a cosine, as in DINO |
 # | vectors of Eq. 7 | a mean over channels | `similarity_axis` | channels, as printed |
 # | Eq. 7 after warm-up | not said | `similarity_after_warmup` | off; it is described for the warm-up |
-# | logits of Eq. 8 | the class token's | `method.tag_losses` | and the pooled patch logits, which train the maps |
+# | logits of Eq. 8 | the class token's | `base.tag_losses` | and the pooled patch logits, which train the maps |
 # | gradient of Eq. 10 | teacher only, one infers | the student's side is detached | it follows, and does not learn |
 # | temperatures, centring | not said | `student_temperature`, `teacher_temperature`, `centre_momentum` | DINO's values, against collapse |
 # | projector sizes | "after DINO" | `projector` | DINO's widths, ToCo's 1,024 outputs |

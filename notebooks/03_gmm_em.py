@@ -30,7 +30,6 @@ image = 22  # whose confidences are fitted, 0 to 199
 iterations = 24  # of EM, that are shown, 2 to 60
 
 # %% tags=["hide-input"]
-import dataclasses
 import tempfile
 import time
 import warnings
@@ -46,7 +45,8 @@ from dsgc import binned, chapter, diagnosis, figures, gmm
 from dsgc.build import load_networks
 from dsgc.data.palette import coloured
 from dsgc.player import Player
-from dsgc.train import open_data, train
+from dsgc.splits import open_data
+from dsgc.train import train
 
 chapter.number_in("steps", steps, 20, 2000, whole=True)
 chapter.number_in("seed", seed, 0, 2**32 - 1, whole=True)
@@ -63,16 +63,16 @@ begun = time.monotonic()
 # foreground.
 
 # %% tags=["nbval-ignore-output"]
-config = dataclasses.replace(
-    chapter.embedded_data(), steps=steps, warmup_steps=steps, seed=seed, distillation=False, eval_every=0, log_every=10
+config = chapter.embedded_data().changed(
+    steps=steps, warmup_steps=steps, seed=seed, distillation=False, eval_every=0, log_every=10
 )
 scratch = tempfile.TemporaryDirectory()
-run = train(dataclasses.replace(config, out=str(Path(scratch.name) / "run")))
+run = train(config.changed(out=str(Path(scratch.name) / "run")))
 network = load_networks(run)[0]["teacher"]
 
 # %% tags=["hide-input"]
 data = open_data(config)
-images, tags, masks, output, made, _, truth = diagnosis.whole_split(network, data.val, config)
+images, tags, masks, output, made, truth = diagnosis.whole_split(network, data.val, config)
 foreground = (made.initial > 0) & (made.initial != 255)  # (B, h, w)
 wrong = foreground & (made.initial != truth) & (truth != 255)
 x = made.confidence[image][foreground[image]][None]  # (1, N)
@@ -536,7 +536,7 @@ glue("by_confidence", by_confidence, display=False)
 # that, though few pixels may be sure enough to get there:
 
 # %% mystnb={"image": {"alt": "Noise probability over confidence for twelve images: in some it falls, in others it falls and rises again towards confidence 1."}} tags=["hide-input", "nbval-ignore-output"]
-axis_x = torch.linspace(config.label_high, 1, 200)[None].expand(len(images), -1)
+axis_x = torch.linspace(config.method.label_high, 1, 200)[None].expand(len(images), -1)
 curves = gmm.noise_probability(axis_x, fits)  # (B, 200)
 usable = (foreground.flatten(1).sum(1) > 100) & (fits.weight[:, 0] > 0)
 rising = usable & (curves[:, -1] > curves.amin(1) + 0.05)

@@ -29,7 +29,6 @@ theta_low = 0.25  # theta_l, 0 to 1; the paper's value
 tau = 0.97  # of Eq. 19 and 21, -1 to 1; the preset has 0.5
 
 # %% tags=["hide-input"]
-import dataclasses
 import tempfile
 import time
 import warnings
@@ -45,10 +44,12 @@ from matplotlib.patches import Patch
 from myst_nb import glue
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
-from dsgc import chapter, correction, diagnosis, figures, method, tables
+from dsgc import chapter, correction, diagnosis, figures, tables
 from dsgc.build import load_networks
 from dsgc.data.palette import coloured
-from dsgc.train import open_data, train
+from dsgc.methods.labels import nearest
+from dsgc.splits import open_data
+from dsgc.train import train
 
 chapter.number_in("steps", steps, 20, 2000, whole=True)
 chapter.number_in("seed", seed, 0, 2**32 - 1, whole=True)
@@ -67,17 +68,18 @@ begun = time.monotonic()
 # the paper gives no value, is set near 1 in this chapter, so that every rule is seen at work; more on that below.
 
 # %% tags=["nbval-ignore-output"]
-config = dataclasses.replace(
-    chapter.embedded_data(), steps=steps, warmup_steps=steps, seed=seed, distillation=False, eval_every=0, log_every=10,
+config = chapter.embedded_data().changed(
+    steps=steps, warmup_steps=steps, seed=seed, distillation=False, eval_every=0, log_every=10,
     theta_high=theta_high, theta_low=theta_low, tau=tau,
 )  # fmt: skip
 scratch = tempfile.TemporaryDirectory()
-run = train(dataclasses.replace(config, out=str(Path(scratch.name) / "run")))
+run = train(config.changed(out=str(Path(scratch.name) / "run")))
 network = load_networks(run)[0]["teacher"]
 
 # %% tags=["hide-input"]
 data = open_data(config)
-images, tags, masks, output, made, rule, truth = diagnosis.whole_split(network, data.val, config)
+images, tags, masks, output, made, truth = diagnosis.whole_split(network, data.val, config)
+rule = made.rule  # (B, h, w) of each pixel, a number in `correction.RULES`
 features = F.interpolate(output.tokens, truth.shape[-2:], mode="bilinear", align_corners=False)
 similarity = correction.neighbour_similarity(features)  # (B, 4, h, w)
 
@@ -281,7 +283,7 @@ def lowest_and_edges(maps, labels):
     return lowest, torch.stack([n != labels for n in around]).any(0)
 
 
-patch_truth = method.nearest(masks, output.tokens.shape[-2:])
+patch_truth = nearest(masks, output.tokens.shape[-2:])
 figure, axes = plt.subplots(1, 2, figsize=(9.5, 3), layout="constrained")
 quantiles = {}
 for axis, name, maps, labels in zip(
@@ -418,7 +420,7 @@ assert torch.equal(fast, by_loop(random_labels, random_noise, random_maps, 0.85,
 # the label is left?
 
 # %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Solution in code"} tags=["hide-cell", "nbval-ignore-output"]
-literal = dataclasses.replace(config, mixture_pixels="all")
+literal = config.changed(mixture_pixels="all")
 every = diagnosis.whole_split(network, data.val, literal).made
 suspects = every.noise > theta_high
 kinds = {"background": made.initial == 0, "foreground": (made.initial > 0) & (made.initial != 255)}

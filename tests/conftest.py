@@ -1,7 +1,6 @@
 """What several test files need: a tiny data set, a tiny configuration, one thread; and what the tests promise, for the book."""
 
 import copy
-import dataclasses
 import json
 import shutil
 import subprocess
@@ -16,12 +15,13 @@ import torch
 from steps import CLASSES, TAGS
 
 from dsgc.build import build_network
-from dsgc.config import PRESETS
+from dsgc.config import Config
 from dsgc.data import shapes, shapes_coco
+from dsgc.methods import DEFAULT, preset
 from dsgc.train import train
 
 SIZES = {"train": 12, "dev": 4, "val": 4}
-TINY = {
+TINY = {  # a method without such a number goes without it
     "crop_size": 32,
     "weights": "none",
     "decoder_channels": 16,
@@ -68,6 +68,11 @@ def shapes_copy(shapes_folder, tmp_path):
     return shutil.copytree(shapes_folder, tmp_path / "shapes")
 
 
+def had(values: dict, config: Config) -> dict:
+    """Those of the values that are a run's, or that its method has."""
+    return {name: value for name, value in values.items() if name in config.flat()}
+
+
 @pytest.fixture(scope="session")
 def coco_folder(tmp_path_factory):
     """The same in COCO's layout. Shared: a test that changes it takes a copy."""
@@ -76,19 +81,24 @@ def coco_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny(shapes_folder):
-    """`tiny(name=value, ...)`: the `shapes` preset made small, a run of four steps on the shared data set."""
-    base = dataclasses.replace(PRESETS["shapes"], data=str(shapes_folder), **TINY)
-    return lambda **changes: dataclasses.replace(base, **changes)
+    """`tiny(name=value, ..., method="base")`: the `shapes` preset made small, a run of four steps on the shared data set."""
+
+    def build(method=DEFAULT, **changes):
+        config = preset("shapes", method)
+        return config.changed(**had(TINY, config) | {"data": str(shapes_folder)} | changes)
+
+    return build
 
 
 @pytest.fixture(scope="session")
 def arguments(tiny):
-    """`arguments(name=value, ...)`: the command line that trains as `tiny(...)` does."""
+    """`arguments(name=value, ..., method="base")`: the command line that trains as `tiny(...)` does."""
 
-    def build(**changes):
-        config, words = tiny(**changes), ["train", "shapes"]
-        for name in ("data", "out", *TINY, *changes):
-            value = getattr(config, name)
+    def build(method=DEFAULT, **changes):
+        config, words = tiny(method, **changes), ["train", "shapes"] + ["--method", method] * (method != DEFAULT)
+        values = config.flat()
+        for name in ("data", "out", *had(TINY, config), *changes):
+            value = values[name]
             words += ["--" + name.replace("_", "-"), *map(str, value if isinstance(value, tuple) else [value])]
         return words
 
@@ -133,8 +143,8 @@ def at_call(monkeypatch):
 
 @pytest.fixture(scope="session")
 def fixed(tiny):
-    """`fixed(name=value, ...)`: as `tiny`, with labels made in one known way."""
-    return lambda **changes: tiny(**(FIXED | changes))
+    """`fixed(name=value, ..., method="base")`: as `tiny`, with labels made in one known way."""
+    return lambda method=DEFAULT, **changes: tiny(method, **(had(FIXED, tiny(method)) | changes))
 
 
 @pytest.fixture(scope="session")
@@ -145,7 +155,7 @@ def built(fixed):
 
 @pytest.fixture
 def pair(built):
-    """Teacher and student, different weights."""
+    """Two networks of different weights: teacher and student, or the one of a method that has one, and another."""
     return copy.deepcopy(built)
 
 

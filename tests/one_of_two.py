@@ -36,7 +36,7 @@ def one_of_two(folder, words):
     torch.manual_seed(0)
     pair = [build_network(config, CLASSES)[0] for _ in range(2)]
     made, found = gradients(pair, in_parts(uneven_batch(), 2, share), "expansion", config)
-    save_file(found | {"centre": made.projected} | made.losses, folder / f"gradients{share[0]}.safetensors")
+    save_file(found | {"projected": made.watched["projected"]} | made.losses, folder / f"gradients{share[0]}.safetensors")
     sys.addaudithook(note)
     code = main(words)
     below = sorted({path for path in written if path.startswith(str(folder))})

@@ -1,24 +1,63 @@
-"""One step of the method on a small batch, for the tests that look into it."""
+"""One step of a method on a small batch, for the tests that look into it."""
 
 import copy
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
-from dsgc import method
 from dsgc.build import accelerator_of
-from dsgc.learner import loss_weights
-from dsgc.step import Part, backward
+from dsgc.methods.contract import Mean, Part, Stage, over_all
+from dsgc.objective import total_loss
+from dsgc.step import backward
 
 CLASSES = 6
 TAGS = torch.tensor([[1, 0, 1, 0, 0, 0], [0, 1, 0, 0, 0, 0], [0, 0, 0, 1, 1, 1]], dtype=torch.float32)
 
 
-def step(pair, images, stage, config):
-    """The result of one step and the weights of its losses."""
-    weights = loss_weights(stage, config)
-    centre = torch.zeros(config.projector[2])
-    result = method.step_losses(*pair, images, TAGS, stage=stage, weights=weights, centre=centre, config=config)
-    return result, weights
+class Taken(NamedTuple):
+    """What a method makes of one batch in one piece."""
+
+    losses: dict[str, Tensor]  # scalars by name, with their graph
+    stage: Stage
+    goals: Any
+
+    def backward(self) -> None:
+        """Leave the gradients of the weighted sum in the networks."""
+        total_loss(self.losses, self.stage.weights).backward()
+
+
+def stage_of(config, name):
+    """The first stage of a run that has this name."""
+    stages = (config.method.stage(number, config.steps) for number in range(config.steps))
+    return next(stage for stage in stages if stage.name == name)
+
+
+def networks_of(pair, config):
+    """The networks of a method, by name: as many of the two as it has."""
+    return dict(zip(config.method.networks, pair, strict=False))
+
+
+def step(pair, images, stage, config, tags=TAGS, masks=None, memory=None):
+    """One step in the first stage of this name; the memory is that of the start, unless another is given."""
+    method, networks = config.method, networks_of(pair, config)
+    part, stage = Part(images, tags, masks), stage_of(config, stage)
+    seen = method.passes(networks, part, stage)
+    with torch.no_grad():
+        goals = method.goals(networks, seen, part, stage)
+    means = method.losses(networks, seen, goals, part, stage, method.memory(networks) if memory is None else memory)
+    return Taken(over_all(means, counted(means)), stage, goals)
+
+
+def counted(*parts):
+    """What the means of a batch are over, all its parts together; by name."""
+    return {name: sum(torch.as_tensor(means[name].over).double() for means in parts) for name in parts[0]}
+
+
+def added(means):
+    """What each part of a batch adds to the batch's loss, from the mean of each part (a pair of value and count)."""
+    parts = [{"loss": Mean(*mean)} for mean in means]
+    return [over_all(part, counted(*parts))["loss"] for part in parts]
 
 
 def uneven_batch(masks=False):
@@ -40,11 +79,8 @@ def in_parts(batch, parts, share=(0, 1)):
 
 def gradients(pair, parts, stage, config):
     """What `backward` gives for copies of the networks, and the gradients that it leaves, by network and parameter."""
-    teacher, student = copy.deepcopy(pair)
-    if not config.distillation or config.supervision == "masks":
-        student = None
-    centre = torch.linspace(-0.1, 0.1, config.projector[2])
-    made = backward(teacher, student, parts, stage, loss_weights(stage, config), centre, config, accelerator_of(config))
-    networks = {"teacher": teacher} | ({} if student is None else {"student": student})
+    networks = networks_of(copy.deepcopy(pair), config)
+    memory = {name: torch.linspace(-0.1, 0.1, len(value)) for name, value in config.method.memory(networks).items()}
+    made = backward(config.method, networks, parts, stage_of(config, stage), memory, accelerator_of(config))
     named = ((f"{name}.{key}", value) for name, network in networks.items() for key, value in network.named_parameters())
     return made, {name: value.grad for name, value in named if value.grad is not None}

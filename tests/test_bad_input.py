@@ -82,6 +82,6 @@ def test_an_unreadable_image_is_one_line_from_a_loading_process_too(shapes_copy,
 
 def test_masks_that_supervise_are_checked_as_well(shapes_copy, tmp_path, arguments, capsys):
     every("SegmentationClass/train*", grey(9))(shapes_copy)
-    changes = {"data": str(shapes_copy), "out": str(tmp_path / "run"), "supervision": "masks"}
+    changes = {"data": str(shapes_copy), "out": str(tmp_path / "run"), "method": "masks"}
     refused(arguments(**changes), capsys, "SegmentationClass/train_", "label 9")
     assert not (tmp_path / "run").exists()

@@ -153,7 +153,7 @@ def networks(tiny):
 
 
 DATA = voc.Folder(Path("data"), tuple("abcdef"), ("one", "two"), "train.txt")
-STATE = {"centre": torch.arange(3.0), "random.torch": torch.arange(5, dtype=torch.uint8)}
+STATE = {"memory.centre": torch.arange(3.0), "random.torch": torch.arange(5, dtype=torch.uint8)}
 
 
 def save(run, networks, config, step):

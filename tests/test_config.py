@@ -1,4 +1,4 @@
-"""Configuration: the paper's numbers, presets, and every field on the command line with its source."""
+"""Configuration: the paper's numbers, presets, and every field of a run and of its method on the command line, with its source."""
 
 import dataclasses
 import typing
@@ -6,11 +6,17 @@ import typing
 import pytest
 
 from dsgc.__main__ import _parse, main, options_of
-from dsgc.config import PRESETS, Config, preset, source
+from dsgc.config import PRESETS, Config
 from dsgc.errors import UserError
+from dsgc.methods import MODULES, find, preset
 
-FIELDS = {field.name: field for field in dataclasses.fields(Config)}
-HINTS = typing.get_type_hints(Config)
+METHODS = tuple(MODULES)
+OWNERS = {"every run": Config, **{name: find(name) for name in METHODS}}
+FIELDS = {  # of every run, and of each method
+    owner: {field.name: field for field in dataclasses.fields(settings) if field.name != "method"} for owner, settings in OWNERS.items()
+}
+ALL = [(owner, name) for owner, fields in FIELDS.items() for name in fields]
+BOTH = [(name, method) for name in PRESETS for method in METHODS]
 
 PAPER = {  # paper/digest.md, "Settings the paper states"
     "crop_size": 448,
@@ -32,6 +38,12 @@ PAPER = {  # paper/digest.md, "Settings the paper states"
 }
 
 
+def of(method):
+    """All fields of a run with this method, and their types."""
+    hints = typing.get_type_hints(Config) | typing.get_type_hints(OWNERS[method])
+    return {name: hints[name] for name in (*FIELDS["every run"], *FIELDS[method])}
+
+
 def option(name):
     return "--" + name.replace("_", "-")
 
@@ -49,67 +61,110 @@ def another(value, hint):
 
 @pytest.mark.parametrize("name", PAPER)
 def test_defaults_are_the_papers(name):
-    assert getattr(Config(), name) == PAPER[name]
-    assert source(Config(), name) == "paper"
+    config = preset("voc")
+    assert config.flat()[name] == PAPER[name]
+    assert config.source_of(name) == "paper"
 
 
 def test_nothing_else_is_called_the_papers():
-    assert {name for name, field in FIELDS.items() if field.metadata["source"] == "paper"} == set(PAPER)
+    assert {name for owner, name in ALL if FIELDS[owner][name].metadata["source"] == "paper"} == set(PAPER)
 
 
-@pytest.mark.parametrize("name", FIELDS)
-def test_every_field_says_what_it_is_and_where_it_comes_from(name):
-    assert FIELDS[name].metadata["source"] in ("paper", "choice")
-    assert len(FIELDS[name].metadata["text"]) > 5
+@pytest.mark.parametrize(("owner", "name"), ALL)
+def test_every_field_says_what_it_is_and_where_it_comes_from(owner, name):
+    metadata = FIELDS[owner][name].metadata
+    assert metadata["source"] in ("paper", "published", "choice")
+    assert len(metadata["text"]) > 5
 
 
-def test_voc_is_the_papers_setting_and_every_preset_is_a_config():
-    assert preset("voc") == Config()
+def test_no_number_of_a_method_has_the_name_of_one_of_every_run():
+    """Else one would hide the other on the command line and in a file."""
+    assert not [name for owner, name in ALL if owner != "every run" and name in FIELDS["every run"]]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_voc_is_the_default_of_run_and_method_and_every_preset_is_a_config(method):
+    assert preset("voc", method) == Config(method=find(method)())
     assert {"voc", "shapes"} <= set(PRESETS)
-    for name, config in PRESETS.items():
+    for name in PRESETS:
+        config = preset(name, method)
         assert dataclasses.replace(config) == config, name
+        assert isinstance(config.method, find(method)) and config.method.name == method
+
+
+def test_without_a_name_the_method_is_the_papers():
+    assert preset("voc") == preset("voc", "dsgc")
 
 
 def test_a_preset_that_changes_a_paper_value_makes_it_a_choice():
-    assert source(PRESETS["shapes"], "crop_size") == "choice" != source(Config(), "crop_size")
-    assert source(PRESETS["shapes"], "lambda1") == "paper"
-    assert source(Config(), "seed") == "choice"
+    shapes, voc = preset("shapes"), preset("voc")
+    assert shapes.source_of("crop_size") == "choice" != voc.source_of("crop_size")
+    assert shapes.source_of("warmup_steps") == "choice" != voc.source_of("warmup_steps")
+    assert shapes.source_of("lambda1") == "paper"
+    assert voc.source_of("seed") == "choice"
 
 
-def test_configs_cannot_be_changed_in_place():
+@pytest.mark.parametrize("name", ["steps", "warmup_steps"])
+def test_what_the_paper_states_for_coco_is_the_papers_under_coco(name):
+    assert preset("coco").flat()[name] != preset("voc").flat()[name] and preset("coco").source_of(name) == "paper"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_configs_cannot_be_changed_in_place(method):
+    config = preset("voc", method)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Config().steps = 3
+        config.steps = 3
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.method.balanced_segmentation = False
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_every_field_can_be_set_on_the_command_line(name):
-    wanted = {field: another(getattr(PRESETS[name], field), HINTS[field]) for field in FIELDS}
+@pytest.mark.parametrize(("name", "method"), BOTH)
+def test_every_field_can_be_set_on_the_command_line(name, method):
+    base = preset(name, method)
+    wanted = {field: another(base.flat()[field], hint) for field, hint in of(method).items()}
     words = []
     for field, value in wanted.items():
-        assert value != getattr(PRESETS[name], field), field
+        assert value != base.flat()[field], field
         words += [option(field), *map(str, value if isinstance(value, tuple) else [value])]
-    parsed = dataclasses.asdict(_parse(options_of(PRESETS[name]), words, "train"))
+    parsed = dataclasses.asdict(_parse(options_of(base), words, "train"))
     assert parsed == wanted
     assert {field: type(value) for field, value in parsed.items()} == {
         field: type(value) for field, value in wanted.items()
     }
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_without_options_the_command_line_gives_the_preset(name):
-    assert Config(**dataclasses.asdict(_parse(options_of(PRESETS[name]), [], "train"))) == PRESETS[name]
+@pytest.mark.parametrize(("name", "method"), BOTH)
+def test_without_options_the_command_line_gives_the_preset(name, method):
+    base = preset(name, method)
+    assert base.changed(**dataclasses.asdict(_parse(options_of(base), [], "train"))) == base
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_help_says_of_every_default_whether_it_is_the_papers(name, capsys, monkeypatch):
+@pytest.mark.parametrize(("name", "method"), BOTH)
+def test_help_says_of_every_default_whether_it_is_the_papers(name, method, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     with pytest.raises(SystemExit) as stop:
-        main(["train", name, "--help"])
+        main(["train", name, "--method", method, "--help"])
     assert not stop.value.code
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for field in FIELDS:
+    for field in of(method):
         described = text.split(f"{option(field)} ", 1)[1].split(" --", 1)[0]
-        assert f"[{source(PRESETS[name], field)}]" in described, described
+        assert f"[{preset(name, method).source_of(field)}]" in described, described
+    assert not [field for owner in METHODS for field in FIELDS[owner] if field not in of(method) and f"{option(field)} " in text]
+
+
+@pytest.mark.parametrize("words", [["--method", "base"], ["--method=base"], ["--seed", "3", "--method", "base"]], ids=" ".join)
+def test_the_method_is_named_anywhere_behind_the_preset(words, monkeypatch, capsys):
+    trained = []
+    monkeypatch.setattr("dsgc.train.train", trained.append)
+    monkeypatch.setattr("dsgc.__main__._embedded", lambda data: None)
+    assert main(["train", "shapes", *words, "--lambda1", "0.3"]) == 0
+    assert trained == [preset("shapes", "base").changed(lambda1=0.3, seed=3 if "--seed" in words else 0)]
+
+
+def test_help_of_train_names_presets_and_methods(capsys):
+    assert main(["train"]) == 0
+    said = capsys.readouterr().out
+    assert f"presets: {', '.join(PRESETS)}" in said and f"methods: {', '.join(METHODS)}; dsgc if none is named" in said
 
 
 BAD = {
@@ -144,7 +199,7 @@ BAD = {
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
 def test_a_value_that_cannot_be_is_refused_by_name(name, value):
     with pytest.raises(UserError, match=name) as caught:
-        Config(**{name: value})
+        preset("voc").changed(**{name: value})
     assert "\n" not in str(caught.value)
 
 
@@ -160,20 +215,57 @@ UNUSABLE = {
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in UNUSABLE.items() for value in values])
 def test_a_value_that_no_run_survives_is_refused_by_name(name, value):
     with pytest.raises(UserError, match=name):
-        Config(**{name: value})
+        preset("voc").changed(**{name: value})
 
 
 @pytest.mark.parametrize("pair", ["ptc", "roi", "label", "theta"])
 def test_thresholds_in_the_wrong_order_name_both(pair):
     with pytest.raises(UserError) as caught:
-        Config(**{f"{pair}_low": 0.6, f"{pair}_high": 0.4})
+        preset("voc").changed(**{f"{pair}_low": 0.6, f"{pair}_high": 0.4})
     assert f"{pair}_low" in str(caught.value) and f"{pair}_high" in str(caught.value)
 
 
 def test_an_int_serves_as_a_float():
-    assert Config(lambda1=1).lambda1 == 1
+    assert preset("voc").changed(lambda1=1).method.lambda1 == 1
 
 
 def test_an_unknown_preset_names_those_there_are():
     with pytest.raises(UserError, match="shapes"):
         preset("mars")
+
+
+def test_a_method_that_is_none_is_refused():
+    with pytest.raises(UserError, match="^method 'dsgc': must be of type Settings$"):
+        Config(method="dsgc")
+
+
+def test_labels_of_a_student_that_is_not_there_are_refused():
+    for network in ("student", "both"):
+        with pytest.raises(UserError, match=f"label_network {network}: must be teacher where distillation is off"):
+            preset("voc").changed(label_network=network, distillation=False)
+
+
+# changing
+
+
+def test_a_change_reaches_the_run_or_its_method_and_nothing_else():
+    before = preset("shapes")
+    after = before.changed(lambda1=0.3, steps=200, warmup_steps=200)
+    assert (after.method.lambda1, after.steps, after.method.warmup_steps) == (0.3, 200, 200)
+    assert after.flat() == before.flat() | {"lambda1": 0.3, "steps": 200, "warmup_steps": 200}
+    assert before == preset("shapes") and before.changed() == before
+
+
+@pytest.mark.parametrize(("method", "name"), [("dsgc", "speed"), ("base", "theta_high"), ("masks", "lambda1"), ("dsgc", "supervision")])
+def test_a_change_of_what_is_neither_the_run_s_nor_its_method_s_is_refused(method, name):
+    with pytest.raises(UserError, match=f"^{name}: no setting of a run, nor of the method {method}$"):
+        preset("shapes", method).changed(**{name: 1, "steps": 200})
+
+
+def test_another_method_brings_its_own_numbers():
+    base = find("base")(warmup_steps=3)
+    config = preset("shapes").changed(method=base, steps=10)
+    assert config.method == base and config.steps == 10
+    assert preset("shapes").changed(method=base, lambda1=0.3).method == find("base")(warmup_steps=3, lambda1=0.3)
+    with pytest.raises(UserError, match="^theta_high: no setting of a run, nor of the method base$"):
+        preset("shapes").changed(method=base, theta_high=0.9)

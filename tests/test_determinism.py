@@ -19,7 +19,8 @@ SMALL = {"steps": 6, "checkpoint_every": 2, "eval_every": 3, "eval_images": 3}
 SAME = "The same seed gives the same run to the bit on one machine, in one process or another, with loading processes or without."
 KINDS = {
     "tags": {},
-    "masks": {"supervision": "masks"},
+    "the baseline": {"method": "base"},
+    "masks": {"method": "masks"},
     "in parts, recomputed": {"accumulate": 2, "recompute": True},
     "bfloat16": {"precision": "bf16"},
     "mixture on the patch grid, of all pixels": {"mixture_grid": "patch", "mixture_pixels": "all"},

@@ -8,12 +8,14 @@ import torch
 from sklearn.metrics import roc_auc_score
 from steps import TAGS
 
-from dsgc import diagnosis, method
+from dsgc import diagnosis
 from dsgc.cam import IGNORE
 from dsgc.correction import RULES
 from dsgc.data.loading import EvalImages
 from dsgc.data.split import open_split
-from dsgc.evaluate import fitted
+from dsgc.errors import UserError
+from dsgc.methods.dsgc import Dsgc
+from dsgc.network import fitted
 
 SIZE = 64  # of an image's label: 128 pixels at every second one
 # Labels and thresholds under which every rule applies somewhere.
@@ -52,9 +54,10 @@ def test_labels_are_those_of_the_method_and_the_truth_lies_on_their_grid(pair, d
     seen = diagnosis.whole_split(network, dataset, config)
     with torch.no_grad():
         output = network(seen.images)
-        made = method.pseudo_labels(seen.images, method.network_cam(network, output, config), seen.tags, output.tokens, config)
-    assert all(torch.equal(mine, theirs) for mine, theirs in zip(seen.made, made, strict=True))
-    assert seen.made.initial.shape == seen.rule.shape == seen.truth.shape == (4, SIZE, SIZE)
+        made = config.method.pseudo_labels(seen.images, config.method.cam(network, output), seen.tags, output.tokens)
+    assert seen.made._fields == (*made._fields, "rule")
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(seen.made[:-1], made, strict=True))
+    assert seen.made.initial.shape == seen.made.rule.shape == seen.truth.shape == (4, SIZE, SIZE)
     for index in range(4):
         item = dataset[index]
         assert torch.equal(seen.images[index], item.image / 255) and torch.equal(seen.masks[index], item.mask)
@@ -64,7 +67,7 @@ def test_labels_are_those_of_the_method_and_the_truth_lies_on_their_grid(pair, d
 def test_a_rule_agrees_with_what_the_correction_did(pair, dataset, fixed):
     seen = diagnosis.whole_split(pair[0].eval(), dataset, fixed(**ALL_RULES))
     initial, corrected = seen.made.initial, seen.made.corrected
-    places = [seen.rule == number for number in range(len(RULES))]
+    places = [seen.made.rule == number for number in range(len(RULES))]
     assert all(place.any() for place in places), "the test needs every rule"
     assert torch.equal(corrected[places[0]], initial[places[0]])
     for number, label in ((1, 0), (2, IGNORE), (3, 0)):
@@ -77,21 +80,29 @@ def test_a_rule_agrees_with_what_the_correction_did(pair, dataset, fixed):
 
 def test_on_the_patch_grid_a_rule_holds_for_all_pixels_of_a_patch(pair, dataset, fixed):
     seen = diagnosis.whole_split(pair[0].eval(), dataset, fixed(**ON_PATCHES))
-    patches = seen.rule.view(4, 16, 4, 16, 4)
-    assert (patches == patches[:, :, :1, :, :1]).all() and len(seen.rule.unique()) == len(RULES)
+    patches = seen.made.rule.view(4, 16, 4, 16, 4)
+    assert (patches == patches[:, :, :1, :, :1]).all() and len(seen.made.rule.unique()) == len(RULES)
     changed = seen.made.corrected != seen.made.initial
-    assert changed.any() and (seen.rule[changed] > 0).all()
+    assert changed.any() and (seen.made.rule[changed] > 0).all()
 
 
 def test_without_correction_every_label_is_kept(pair, dataset, fixed):
     seen = diagnosis.whole_split(pair[0].eval(), dataset, fixed(**ALL_RULES, correction=False))
-    assert not seen.rule.any() and torch.equal(seen.made.initial, seen.made.corrected)
+    assert not seen.made.rule.any() and torch.equal(seen.made.initial, seen.made.corrected)
+
+
+@pytest.mark.parametrize("method", ["base", "masks"])
+def test_a_method_that_corrects_nothing_has_nothing_to_look_into(pair, dataset, fixed, method):
+    config = fixed(method)
+    assert diagnosis.count(pair[0], dataset, config) == {}
+    with pytest.raises(UserError, match=f"^method {method}: corrects no labels, so there is nothing to look into$"):
+        diagnosis.whole_split(pair[0].eval(), dataset, config)
 
 
 def test_images_of_any_size_have_their_truth_on_the_labels_grid(pair, fixed):
     masks = torch.arange(6).repeat_interleave(9).expand(3, 37, 54)
     seen = diagnosis.label(pair[0].eval(), torch.rand(3, 3, 37, 54), TAGS, masks, fixed(**ALL_RULES))
-    assert seen.truth.shape == seen.rule.shape == seen.made.initial.shape == (3, 20, 28)  # from 40 x 56
+    assert seen.truth.shape == seen.made.rule.shape == seen.made.initial.shape == (3, 20, 28)  # from 40 x 56
     assert (seen.truth.diff() >= 0).all() and seen.truth.unique().tolist() == list(range(6))
 
 
@@ -119,7 +130,7 @@ def counted_by_loop(seen):
     def state(label, true):
         return 2 if label == IGNORE else int(label != true)
 
-    made, truth, rule = seen.made, seen.truth.tolist(), seen.rule.tolist()
+    made, truth, rule = seen.made, seen.truth.tolist(), seen.made.rule.tolist()
     initial, corrected = made.initial.tolist(), made.corrected.tolist()
     step = SIZE // made.noise.shape[-1]  # pixels of the label to one of the mixture's grid
     for b in range(len(truth)):
@@ -167,14 +178,14 @@ def test_counts_are_plain_numbers_that_can_be_stored(pair, dataset, fixed):
 
 def test_values_at_the_ends_of_the_range_are_counted(pair, dataset, fixed, monkeypatch):
     """Noise 1 and 0 fall into the last and the first bin; confidence the other way round."""
-    genuine = method.pseudo_labels
+    genuine = Dsgc.pseudo_labels
 
     def extreme(*given):
         made = genuine(*given)
         left = torch.arange(SIZE) < SIZE // 2
         return made._replace(noise=left.float().expand_as(made.noise), confidence=left.float().expand_as(made.confidence))
 
-    monkeypatch.setattr(method, "pseudo_labels", extreme)
+    monkeypatch.setattr(Dsgc, "pseudo_labels", extreme)
     noise, unsure = np.sum(diagnosis.count(pair[0], dataset, fixed(**ALL_RULES))["detectors"], 2)
     assert noise[0] > 0 and noise[-1] > 0 and noise[0] + noise[-1] == noise.sum()
     assert unsure.tolist() == noise[::-1].tolist()

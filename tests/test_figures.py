@@ -5,11 +5,16 @@ import re
 import matplotlib
 import numpy as np
 import pandas as pd
+import pytest
+import torch
+from steps import TAGS
 
 matplotlib.use("agg")
 
 from dsgc import diagnosis, figures, tables  # noqa: E402
 from dsgc.data.palette import voc_palette  # noqa: E402
+from dsgc.evaluate import views  # noqa: E402
+from dsgc.train import train  # noqa: E402
 
 VALUES = pd.DataFrame.from_dict({"base": [50.0, 60.0], "better": [55.0, 64.0], "worse": [48.0, 59.0]}, orient="index")
 
@@ -65,3 +70,51 @@ def test_a_figure_is_saved_as_svg_and_png_the_same_every_time(tmp_path):
     assert (tmp_path / "a/gains.png").read_bytes() == (tmp_path / "b/gains.png").read_bytes()
     assert not re.search(r"<dc:date>", (tmp_path / "a/gains.svg").read_text())
     assert (tmp_path / "a/gains.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.mark.parametrize(
+    ("method", "titles"),
+    [
+        ("dsgc", ["CAM", "uncertain region", "noise probability", "pseudo label", "corrected", "prediction"]),
+        ("base", ["CAM", "pseudo label", "prediction"]),
+        ("masks", ["prediction"]),
+    ],
+)
+def test_a_grid_of_views_has_a_column_for_whatever_the_method_draws(pair, images, fixed, method, titles):
+    config, classes = fixed(method), tuple("abcdef")
+    view = views(pair[0].eval(), images, TAGS, config)
+    pixels = (images.permute(0, 2, 3, 1) * 255).byte().numpy()
+    masks = torch.arange(3)[:, None, None].expand(3, 32, 32).numpy()
+    figure = figures.view_grid(pixels, masks, view, classes)
+    grid = [axis for axis in figure.axes if axis.images and axis.get_label() != "<colorbar>"]
+    columns = ["image", *titles, "truth"]
+    assert len(grid) == 3 * len(columns) and [axis.get_title() for axis in grid[: len(columns)]] == columns
+    for number, name in enumerate(view.drawn, start=1):
+        shown = grid[number].images[-1].get_array()
+        drawn = view.drawn[name][0].numpy()
+        np.testing.assert_allclose(shown, drawn if view.drawn[name].is_floating_point() else voc_palette()[drawn])
+    np.testing.assert_array_equal(grid[len(columns) - 1].images[0].get_array(), voc_palette()[masks[0]])
+
+
+@pytest.mark.parametrize(
+    ("method", "networks", "scored"),
+    [
+        ("dsgc", ["teacher", "student"], ["segmentation head", "CAM", "pseudo label, initial", "pseudo label", "labelled"]),
+        ("base", ["network"], ["segmentation head", "CAM", "pseudo label", "labelled"]),
+        ("masks", ["network"], ["segmentation head"]),
+    ],
+)
+def test_figures_of_a_run_are_of_what_its_method_has(tiny, tmp_path, method, networks, scored):
+    run = train(tiny(method, out=str(tmp_path / "run"), eval_every=2, pictures=0))
+    table = figures.score_table({"mine": run})
+    assert list(table.index) == [("mine", name) for name in networks]
+    assert [name for name in table if table[name].notna().all()] == scored
+    assert [name for name in table if table[name].notna().any()] == scored
+    losses, scores = figures.read_log(run)
+    assert set(scores.network) == set(networks) and set(scores.step) == {2, 4}
+    assert figures.reported(run) == networks[0]
+    panels = figures.losses_by_stage(run, 2).axes
+    assert [axis.get_title() for axis in panels] == [label for name, label in figures.LOSSES.items() if name in set(losses.loss)]
+    curves = [line for line in figures.learning_curve(run, 2).axes[0].lines if len(line.get_xdata())]
+    assert [line.get_label() for line in curves] == [label for label in figures.SCORES.values() if label in scored]
+    assert [axis.get_title() for axis in figures.per_class({"mine": run}).axes][0] == "segmentation head"

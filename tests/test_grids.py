@@ -1,6 +1,5 @@
 """The grids of runs: their rows are the paper's or one change each, a run that two share is one, and the command makes them."""
 
-import dataclasses
 from functools import cache
 
 import pytest
@@ -8,14 +7,18 @@ from refusal import tree
 
 from dsgc import grids, paper, runner
 from dsgc.__main__ import main
-from dsgc.config import PRESETS, Config
+from dsgc.config import PRESETS
 from dsgc.errors import UserError
+from dsgc.methods import preset
 
 ALL = tuple(grids.GRIDS)
 SHARED = {"modules": grids.METHOD, "thresholds": "0.85, 0.25", "weights": "0.2, 0.5, 0.1", "choices": "preset", "precision": "float32"}
-MODULES = {  # (distillation, correction)
-    "baseline": (False, False), "+ DSKD": (True, False), "+ DSKD + GC": (True, True), "+ GC": (False, True),
-}  # fmt: skip
+MODULES = {  # (method, distillation, correction); the baseline has neither and knows of neither
+    "baseline": ("base", None, None),
+    "+ DSKD": ("dsgc", True, False),
+    "+ DSKD + GC": ("dsgc", True, True),
+    "+ GC": ("dsgc", False, True),
+}
 
 
 @cache  # to check a configuration takes its time, and there are hundreds
@@ -48,7 +51,9 @@ def test_a_grid_of_numbers_has_the_papers_rows_with_the_numbers_that_their_names
 def test_the_grid_of_modules_is_table_1_and_the_combination_that_it_leaves_out():
     assert set(paper.ABLATION.rows) == set(grids.GRIDS["modules"]) - {"+ GC"}
     configs = {row: all_rows(0)["modules", row, 0] for row in grids.GRIDS["modules"]}
-    assert {row: (config.distillation, config.correction) for row, config in configs.items()} == MODULES
+    methods = {row: config.method for row, config in configs.items()}
+    switches = {row: [getattr(method, name, None) for name in ("distillation", "correction")] for row, method in methods.items()}
+    assert {row: (methods[row].name, *switches[row]) for row in methods} == MODULES
 
 
 @pytest.mark.parametrize("scale", PRESETS)
@@ -56,15 +61,17 @@ def test_the_grid_of_modules_is_table_1_and_the_combination_that_it_leaves_out()
 def test_every_row_is_a_valid_run_that_keeps_all_else_of_the_preset(name, row, scale):
     changes = grids.GRIDS[name][row]
     config = grids.config_of(scale, changes, 7)
-    wanted = {"seed": 7, "eval_every": 0, "pictures": 0} | changes
-    assert config == dataclasses.replace(PRESETS[scale], **wanted)
+    wanted = {"method": "dsgc"} | changes
+    base = preset(scale, wanted.pop("method"))
+    assert config == base.changed(seed=7, eval_every=0, pictures=0, **wanted)
+    assert config.flat() == base.flat() | {"seed": 7, "eval_every": 0, "pictures": 0} | wanted
 
 
 @pytest.mark.parametrize("scale", PRESETS)
 def test_each_choice_changes_every_field_that_it_names_and_no_two_are_the_same(scale):
     for row, changes in grids.GRIDS["choices"].items():
         assert bool(changes) == (row != "preset")
-        same = [field for field, value in changes.items() if getattr(PRESETS[scale], field) == value]
+        same = [field for field, value in changes.items() if preset(scale).flat()[field] == value]
         assert not same, f"{row}: {same} as in the preset"
     configs = [all_rows(0, scale=scale)["choices", row, 0] for row in grids.GRIDS["choices"]]
     assert len(set(configs)) == len(configs)
@@ -115,7 +122,7 @@ def test_only_the_first_seeds_runs_of_the_modules_keep_pictures():
 
 
 def test_the_data_is_the_presets_unless_another_is_named():
-    for name, data in (("", Config().data), ("elsewhere", "elsewhere")):
+    for name, data in (("", preset("voc").data), ("elsewhere", "elsewhere")):
         assert {config.data for config in grids.runs(["modules"], "voc", (0, 1), name).values()} == {data}
 
 
@@ -167,7 +174,7 @@ def test_the_embedded_data_is_written_where_it_is_not_and_no_other(asked, tmp_pa
     written = []
     monkeypatch.setattr("dsgc.data.shapes.write", lambda out: written.append(str(out)))
     assert main(["grid", "modules", "--data", "elsewhere", "--jobs", "1"]) == 0 and written == []
-    assert main(["grid", "modules", "--jobs", "1"]) == 0 and written == [PRESETS["shapes"].data]
+    assert main(["grid", "modules", "--jobs", "1"]) == 0 and written == [PRESETS["shapes"]["data"]]
 
 
 def test_failed_runs_are_counted_in_one_line(asked, capsys):

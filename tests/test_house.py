@@ -64,7 +64,8 @@ def test_no_tag_names_an_equation_that_the_paper_does_not_have():
 
 def test_imports_are_read_in_every_spelling():
     """The rules below are only as good as this reader: known cases of the package."""
-    assert {"dsgc.dskd", "dsgc.method"} <= imported("evaluate.py")  # from dsgc import a, b
+    assert {"dsgc.methods", "dsgc.paper"} <= imported("grids.py")  # from dsgc import a, b
+    assert {"dsgc.methods", "dsgc.methods.base"} <= imported("methods/dsgc.py")
     assert "dsgc.metrics" in imported("evaluate.py")  # from dsgc.a import b
     assert "dsgc.train" in imported("__main__.py")  # inside a function
     assert "torch" in imported("gmm.py")
@@ -82,11 +83,12 @@ def test_maths_rooms_import_nothing_of_the_project(room):
     [
         ("data", {"data", "errors"}),
         ("network", {"errors"}),
-        ("config", {"errors"}),
+        ("settings", {"errors"}),
+        ("config", {"settings", "errors"}),
         ("errors", set()),
-        ("method", {"config", "network", "errors", "binned"} | MATHS),
-        ("parallel", {"method", "errors"}),
-        ("step", {"config", "network", "method", "parallel"} | MATHS),
+        ("methods", {"methods", "config", "settings", "network", "errors", "binned"} | MATHS),
+        ("parallel", {"errors"}),
+        ("step", {"methods", "parallel", "objective"}),
         ("state", {"errors"}),
     ],
 )
@@ -108,6 +110,81 @@ def test_rooms_import_each_other_without_a_circle():
 def test_only_figures_draws_and_nobody_imports_it(name):
     assert not {module.split(".")[0] for module in imported(name)} & PLOTTING
     assert "figures" not in rooms(name)
+
+
+# methods: the modules above them know what every method is, and none by its name or by what it has
+
+CONTRACT = "methods/contract.py"
+ABOVE = (
+    "train", "step", "learner", "state", "checkpoint", "parallel", "record", "faults", "splits", "evaluate", "predict", "pictures",
+    "crf", "runner", "options", "__main__", "build", "stopping",
+)  # fmt: skip
+OWN = re.compile(r"teacher|student|distillation|dskd|(?<![^\W_])gc(?![^\W_])", re.IGNORECASE)  # GC as a word, or a part of a name
+NAMES = {ast.literal_eval(node.value) for name in FILES if name.startswith("methods/") for node in ast.walk(tree(name))
+         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "name" and node.value is not None}  # fmt: skip
+NOT_OF_A_METHOD = {  # what only looks like it
+    ("checkpoint.py", "teacher"),  # in whose name other projects wrap the weights that they publish
+    ("checkpoint.py", "dsgc"),  # the package
+}
+
+
+def texts(name):
+    """Every string of a file, docstrings too, and every name that it uses or gives; without comments."""
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        for field in ("id", "attr", "arg", "name", "asname", "module"):
+            if isinstance(found := getattr(node, field, None), str):
+                yield found
+
+
+def of_a_method(name):
+    """What in a file is one method's own: a word of its, or its name as a whole string."""
+    words = {node.value for node in ast.walk(tree(name)) if isinstance(node, ast.Constant) and isinstance(node.value, str)} & NAMES
+    return (words | {text for text in texts(name) if OWN.search(text)}) - {text for file, text in NOT_OF_A_METHOD if file == name}
+
+
+def test_words_of_a_method_are_found_wherever_they_stand():
+    """The rule below is only as good as this reader."""
+    assert NAMES == {"base", "dsgc", "masks"}
+    assert {"student", "dsgc.methods.dsgc"} & {text.lower() for text in texts("methods/dsgc.py")} == {"student"}
+    found = of_a_method("methods/dsgc.py")
+    assert {"dsgc", "teacher", "student", "student_lr", "distillation", "dskd"} <= found
+    assert any("(DSKD)" in text and "GC" in text for text in found), "its docstring"
+    assert of_a_method("methods/base.py") >= {"base", "dskd"} and "masks" in of_a_method("methods/masks.py")
+    for text in ("GC", "the GC rules", "gc", "with_gc", "Student", "dskd.ema"):
+        assert OWN.search(text), text
+    for text in ("gcd", "magic", "base_rate"):
+        assert not OWN.search(text), text
+
+
+@pytest.mark.parametrize("name", [CONTRACT, *(f"{room}.py" for room in ABOVE)])
+def test_nothing_above_the_methods_names_one_or_what_is_its_own(name):
+    assert not of_a_method(name)
+
+
+@pytest.mark.parametrize("room", ABOVE)
+def test_nothing_above_the_methods_imports_one(room):
+    assert not {module for module in imported(f"{room}.py") if module.startswith("dsgc.methods.")} - {"dsgc.methods.contract"}
+    from_methods = [node for node in ast.walk(tree(f"{room}.py")) if isinstance(node, ast.ImportFrom) and node.module == "dsgc.methods"]
+    modules = {Path(name).stem for name in FILES if name.startswith("methods/")}
+    assert not {alias.name for node in from_methods for alias in node.names} & modules
+
+
+def test_the_contract_knows_no_method_and_no_loss():
+    assert rooms(CONTRACT) == {"network", "settings"}
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("methods/")])
+def test_a_method_imports_only_what_it_inherits_from(name):
+    """`dsgc` is the baseline and more, by the paper; no other method needs another."""
+    peers = {f"dsgc.methods.{known}" for known in NAMES} & imported(name)
+    assert peers == ({"dsgc.methods.base"} if name == "methods/dsgc.py" else set())
+
+
+def test_exceptions_are_still_needed():
+    for file, text in NOT_OF_A_METHOD:
+        assert text in set(texts(file)), f"{file} has no {text} any more"
 
 
 # docstrings and size

@@ -1,4 +1,4 @@
-"""One training step: which losses it has, what it costs, and who learns from them."""
+"""One training step of the paper's method: which losses it has, what it costs, and who learns from them."""
 
 import math
 
@@ -6,14 +6,9 @@ import pytest
 import torch
 from steps import CLASSES, TAGS, step
 
-from dsgc import method, objective, ptc
+from dsgc import dskd, ptc
 from dsgc.cam import IGNORE
-from dsgc.learner import loss_weights
-from dsgc.objective import total_loss
-
-
-def backward(result, weights):
-    total_loss(result.losses, weights).backward()
+from dsgc.methods.dsgc import Dsgc
 
 
 def forwards(network):
@@ -27,10 +22,10 @@ def forwards(network):
     ("stage", "names"), [("warm-up", {"cls", "ptc", "sim"}), ("expansion", {"cls", "ptc", "punc", "seg"})]
 )
 def test_each_stage_has_its_losses(pair, images, fixed, stage, names):
-    result, weights = step(pair, images, stage, fixed())
-    assert result.losses.keys() == weights.keys() == names
-    assert all(value.ndim == 0 and value.isfinite() for value in result.losses.values())
-    assert (result.labels is None) == (result.projected is None) == (stage == "warm-up")
+    taken = step(pair, images, stage, fixed())
+    assert taken.losses.keys() == taken.stage.weights.keys() == names
+    assert all(value.ndim == 0 and value.isfinite() for value in taken.losses.values())
+    assert (taken.goals.labels is None) == (taken.goals.projected is None) == (stage == "warm-up")
 
 
 STEPS = {
@@ -54,23 +49,22 @@ def test_a_step_costs_one_teacher_and_one_student_forward(pair, images, fixed, c
 def test_without_distillation_there_is_no_student_and_no_term_of_it(pair, images, fixed):
     config = fixed(distillation=False)
     for stage, names in (("warm-up", {"cls", "ptc"}), ("expansion", {"cls", "ptc", "seg"})):
-        result, weights = step([pair[0], None], images, stage, config)
-        assert result.losses.keys() == weights.keys() == names
+        taken = step(pair[:1], images, stage, config)
+        assert taken.losses.keys() == taken.stage.weights.keys() == names
+    assert config.method.networks == ("teacher",)
 
 
 @pytest.mark.parametrize("case", STEPS)
 def test_the_student_learns_in_the_warm_up_only(pair, images, fixed, case):
     stage, changes = STEPS[case]
-    result, weights = step(pair, images, stage, fixed(**changes))
-    backward(result, weights)
+    step(pair, images, stage, fixed(**changes)).backward()
     learns = [parameter.grad is not None for parameter in pair[1].parameters()]
     assert any(learns) if stage == "warm-up" else not any(learns)
 
 
 @pytest.mark.parametrize("changes", [{}, {"lambda2": 0.0}, {"lambda1": 0.0}], ids=str)
 def test_both_networks_learn_the_tags_in_the_warm_up(pair, images, fixed, changes):
-    result, weights = step(pair, images, "warm-up", fixed(**changes))
-    backward(result, weights)
+    step(pair, images, "warm-up", fixed(**changes)).backward()
     for network in pair:
         for head in (network.class_classifier, network.patch_classifier, network.aux_classifier):
             assert head.weight.grad.abs().sum() > 0
@@ -79,8 +73,7 @@ def test_both_networks_learn_the_tags_in_the_warm_up(pair, images, fixed, change
 @pytest.mark.parametrize("case", STEPS)
 def test_gradients_are_finite_and_reach_the_first_layer(pair, images, fixed, case):
     stage, changes = STEPS[case]
-    result, weights = step(pair, images, stage, fixed(**changes))
-    backward(result, weights)
+    step(pair, images, stage, fixed(**changes)).backward()
     for parameter in pair[0].parameters():
         assert parameter.grad is None or parameter.grad.isfinite().all()
     assert pair[0].encoder.patch_embed.proj.weight.grad.abs().sum() > 0
@@ -88,25 +81,14 @@ def test_gradients_are_finite_and_reach_the_first_layer(pair, images, fixed, cas
 
 @pytest.mark.parametrize("blank", [0.0, 1.0])
 def test_gradients_are_finite_on_images_of_one_colour_without_tags(pair, fixed, blank):
-    centre, config = torch.zeros(32), fixed()
     for stage in ("warm-up", "expansion"):
-        weights, nothing = loss_weights(stage, config), torch.zeros(2, CLASSES)
-        result = method.step_losses(
-            *pair,
-            torch.full((2, 3, 32, 32), blank),
-            nothing,
-            stage=stage,
-            weights=weights,
-            centre=centre,
-            config=config,
-        )
-        backward(result, weights)
+        step(pair, torch.full((2, 3, 32, 32), blank), stage, fixed(), tags=torch.zeros(2, CLASSES)).backward()
     for network in pair:
         assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in network.parameters())
 
 
-UNUSED = {"lambda1": (ptc, "patch_token_contrast"), "lambda2": (method.dskd, "flip_similarity_loss")}
-UNUSED |= {"lambda3": (method.dskd, "uncertain_region_loss"), "lambda4": (method, "pseudo_labels")}
+UNUSED = {"lambda1": (ptc, "pull_and_push"), "lambda2": (dskd, "flip_similarity_loss")}
+UNUSED |= {"lambda3": (dskd, "uncertain_region_loss"), "lambda4": (Dsgc, "pseudo_labels")}
 
 
 @pytest.mark.parametrize("name", UNUSED)
@@ -131,10 +113,7 @@ def test_the_centre_is_taken_off_unless_centring_is_off(pair, images, fixed):
     centre = torch.linspace(-1, 1, 32)
 
     def punc(centre, **changes):
-        config = fixed(**changes)
-        weights = loss_weights("expansion", config)
-        step = {"stage": "expansion", "weights": weights, "centre": centre, "config": config}
-        return method.step_losses(*pair, images, TAGS, **step).losses["punc"].item()
+        return step(pair, images, "expansion", fixed(**changes), memory={"centre": centre}).losses["punc"].item()
 
     assert punc(centre) != pytest.approx(punc(0 * centre), rel=1e-3)
     assert punc(centre, centre_momentum=1.0) == pytest.approx(punc(0 * centre, centre_momentum=1.0))
@@ -142,9 +121,7 @@ def test_the_centre_is_taken_off_unless_centring_is_off(pair, images, fixed):
 
 def test_classes_of_the_patch_labels_can_be_left_out_of_ptc(pair, images, fixed, monkeypatch):
     seen = []
-    monkeypatch.setattr(
-        method.ptc, "patch_token_contrast", lambda tokens, labels, _: seen.append(labels) or tokens.sum() * 0
-    )
+    monkeypatch.setattr(ptc, "pull_and_push", lambda tokens, labels: seen.append(labels) or tokens.sum() * torch.zeros(2))
     for classes in (True, False):
         step(pair, images, "expansion", fixed(ptc_classes=classes, ptc_low=0.3, ptc_high=0.4))
     by_class, binary = seen
@@ -154,10 +131,9 @@ def test_classes_of_the_patch_labels_can_be_left_out_of_ptc(pair, images, fixed,
 
 def test_true_masks_train_the_decoder_alone(pair, fixed):
     masks = torch.randint(0, CLASSES + 1, (2, 32, 32), generator=torch.Generator().manual_seed(0))
-    config, total = fixed(supervision="masks"), objective.labelled(masks)
-    result = method.mask_losses(pair[0], torch.rand(2, 3, 32, 32), masks, total, config)
-    assert result.losses.keys() == {"seg"}
-    assert 0 < result.losses["seg"].item() < 3 * math.log(CLASSES + 1)
-    result.losses["seg"].backward()
+    taken = step(pair, torch.rand(2, 3, 32, 32), "masks", fixed("masks"), tags=TAGS[:2], masks=masks)
+    assert taken.losses.keys() == {"seg"}
+    assert 0 < taken.losses["seg"].item() < 3 * math.log(CLASSES + 1)
+    taken.backward()
     assert pair[0].patch_classifier.weight.grad is None
     assert pair[0].decoder[0].weight.grad.isfinite().all()

@@ -5,8 +5,9 @@ import math
 import oracles
 import pytest
 import torch
+from steps import added
 
-from dsgc.objective import labelled, segmentation_loss, stage_at, stage_weights, total_loss
+from dsgc.objective import labelled, segmentation_loss, segmentation_means, stage_at, stage_weights, total_loss
 
 IGNORE = 255
 LAMBDAS = (0.2, 0.5, 0.1, 0.3)
@@ -98,12 +99,21 @@ def test_values_and_gradients_of_the_parts_add_up_to_those_of_the_whole(seed, si
     whole = logits.clone().requires_grad_()
     loss = segmentation_loss(whole, labels, balanced=balanced)
     loss.backward()
-    parted, total = logits.clone().requires_grad_(), labelled(labels)
+    parted = logits.clone().requires_grad_()
     parts = zip(parted.split(sizes), labels.split(sizes), strict=True)
-    losses = [segmentation_loss(*part, balanced=balanced, total=total) for part in parts]
+    losses = added(segmentation_means(*part, balanced=balanced) for part in parts)
     sum(losses).backward()
     assert sum(losses).item() == pytest.approx(loss.item(), rel=1e-5)
     torch.testing.assert_close(parted.grad, whole.grad, rtol=1e-5, atol=1e-5 * whole.grad.abs().max().item())
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+@pytest.mark.parametrize("seed", range(2))
+def test_the_value_is_the_sum_of_the_means_each_over_what_it_counts(seed, balanced):
+    logits, labels = uneven(seed)
+    means, counts = segmentation_means(logits, labels, balanced=balanced)
+    assert means.shape == counts.shape == ((2,) if balanced else (1,)) and counts.sum() == labelled(labels).sum()
+    assert means.sum().item() == pytest.approx(segmentation_loss(logits, labels, balanced=balanced).item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("balanced", [False, True])

@@ -19,6 +19,7 @@ from dsgc.data.loading import Crops, EvalImages
 from dsgc.data.split import open_split
 from dsgc.errors import UserError
 from dsgc.evaluate import views
+from dsgc.methods import find
 
 pytestmark = promise(
     "Bad input",
@@ -109,8 +110,9 @@ def test_a_picture_of_any_size_is_cropped_and_evaluated(size, shapes_copy, pair,
     assert item.mask.shape == item.image.shape[1:] == size[::-1]
     if size != (10, 30_000):  # which shows nothing new: attention over thousands of tokens takes seconds
         view = views(pair[0].eval(), item.image[None].float() / 255, item.tags[None], fixed())
-        assert view.prediction.shape == view.corrected.shape == (1, *size[::-1])
-        assert all(torch.isfinite(map.float()).all() for map in view)
+        assert tuple(view.scored) == fixed().method.scores and view.drawn
+        assert {map.shape for map in (*view.scored.values(), *view.drawn.values())} == {(1, *size[::-1])}
+        assert all(torch.isfinite(map.float()).all() for map in (*view.scored.values(), *view.drawn.values()))
 
 
 # EXIF: the picture is turned as it says; the mask has to be drawn on the turned one, or it cannot be told
@@ -149,13 +151,14 @@ def test_orientation_1_is_no_turn(turned):
 # masks, annotations, lists
 
 
-@pytest.mark.parametrize("supervision", ["tags", "masks"])
-def test_masks_that_are_all_255_score_nothing_and_break_nothing(supervision, shapes_copy, tmp_path, arguments):
+@pytest.mark.parametrize("method", ["dsgc", "base", "masks"])
+def test_masks_that_are_all_255_score_nothing_and_break_nothing(method, shapes_copy, tmp_path, arguments):
     every("SegmentationClass/*.png", grey(255))(shapes_copy)
-    assert main(arguments(data=str(shapes_copy), out=str(tmp_path / "run"), supervision=supervision, steps=2)) == 0
+    assert main(arguments(method, data=str(shapes_copy), out=str(tmp_path / "run"), steps=2)) == 0
     scores = json.loads((tmp_path / "run/metrics.json").read_text())
-    assert scores["images"] == 4 and scores["teacher"]["seg"]["miou"] is None
-    assert set(scores["teacher"]["seg"]["per_class"].values()) == {None}
+    (network, *_) = find(method)().networks
+    assert scores["images"] == 4 and scores[network]["seg"]["miou"] is None
+    assert set(scores[network]["seg"]["per_class"].values()) == {None}
 
 
 def test_one_mask_that_is_all_255_changes_no_score_but_its_own(shapes_copy, tmp_path, arguments):

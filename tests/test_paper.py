@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dsgc import paper
-from dsgc.config import PRESETS
+from dsgc.methods import preset
 
 CELLS = [cell for table in paper.TABLES.values() for cell in table.cells()]
 
@@ -43,7 +43,7 @@ def test_the_same_result_is_printed_alike_wherever_it_stands():
 
 
 def test_the_settings_are_those_of_the_best_rows():
-    voc = PRESETS["voc"]
+    voc = preset("voc").method
     best = max(paper.WEIGHTS.cells(), key=lambda cell: cell.value).row
     assert best == f"{voc.lambda1}, {voc.lambda2}, {voc.lambda3}"
     segmentation = [cell for cell in paper.THRESHOLDS.cells() if cell.column == "segmentation"]

@@ -1,7 +1,6 @@
 """bfloat16: how far a step may be from float32, what stays in float32, which attention runs, what the student keeps."""
 
 import copy
-import dataclasses
 import os
 import subprocess
 import sys
@@ -11,16 +10,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from steps import gradients
+from steps import gradients, networks_of, stage_of, step
 
-from dsgc import binned, cam, correction, gmm, method, objective, ptc, refine
+from dsgc import binned, cam, correction, gmm, objective, ptc, refine
 from dsgc.build import accelerator_of, build_network
-from dsgc.config import PRESETS
 from dsgc.data import shapes
 from dsgc.data.loading import Crops, train_batches
 from dsgc.data.split import open_split
 from dsgc.errors import UserError
-from dsgc.learner import loss_weights, parts_of
+from dsgc.learner import parts_of
+from dsgc.methods import preset
 from dsgc.step import backward
 
 STAGES = ("warm-up", "expansion")
@@ -31,7 +30,7 @@ GRADIENT = 0.08  # and a network's gradient by less than this share of its lengt
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     folder = shapes.write(tmp_path_factory.mktemp("precision") / "shapes", sizes={"train": 16, "dev": 1, "val": 1})
-    return dataclasses.replace(PRESETS["shapes"], data=str(folder), device="cpu")
+    return preset("shapes").changed(data=str(folder), device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +55,18 @@ def pair(config):
 def made(pair, parts, config):
     """By precision and stage: `backward`'s result and the gradients."""
     return {
-        (precision, stage): gradients(pair, parts, stage, dataclasses.replace(config, precision=precision))
+        (precision, stage): gradients(pair, parts, stage, config.changed(precision=precision))
         for precision in ("no", "bf16")
         for stage in STAGES
     }
+
+
+def stepped(pair, parts, stage, config):
+    """`backward` of the networks themselves."""
+    networks = networks_of(pair, config)
+    return backward(
+        config.method, networks, parts, stage_of(config, stage), config.method.memory(networks), accelerator_of(config)
+    )
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -97,14 +104,11 @@ def test_maps_labels_mixture_and_losses_are_float32_under_bfloat16(pair, parts, 
 
     spies = [
         (refine, "refine"), (binned, "fit"), (gmm, "noise_probability"), (correction, "correct"), (correction, "neighbour_similarity"),
-        (ptc, "patch_token_contrast"), (cam, "class_activation_map"), (objective, "segmentation_loss"),
+        (ptc, "pull_and_push"), (cam, "class_activation_map"), (objective, "segmentation_means"),
     ]  # fmt: skip
     for module, name in spies:
         spied(module, name)
-    result = backward(
-        *pair, parts, "expansion", loss_weights("expansion", config), torch.zeros(config.projector[2]), config,
-        accelerator_of(dataclasses.replace(config, precision="bf16")),
-    )  # fmt: skip
+    result = stepped(pair, parts, "expansion", config.changed(precision="bf16"))
     assert {name: found & {torch.float32, torch.bfloat16} for name, found in seen.items()} == {name: {torch.float32} for _, name in spies}
     assert {value.dtype for value in result.losses.values()} == {torch.float32}
 
@@ -113,20 +117,24 @@ def test_maps_labels_mixture_and_losses_are_float32_under_bfloat16(pair, parts, 
 def test_both_networks_run_fused_attention(pair, parts, config, monkeypatch, stage):
     calls, fused = [], F.scaled_dot_product_attention
     monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *values, **options: (calls.append(1), fused(*values, **options))[1])
-    teacher, student = pair
-    weights = loss_weights(stage, config)
-    backward(teacher, student, parts, stage, weights, torch.zeros(config.projector[2]), config, accelerator_of(config))
-    assert len(calls) == len(teacher.encoder.blocks) + len(student.encoder.blocks)
+    stepped(pair, parts, stage, config)
+    assert len(calls) == sum(len(network.encoder.blocks) for network in pair)
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_student_keeps_nothing_for_a_gradient_once_it_only_follows(pair, parts, config, stage):
+def test_the_student_keeps_nothing_for_a_gradient_once_it_only_follows(pair, parts, config, stage, monkeypatch):
     """Bytes that autograd keeps in the student's pass."""
     _, student = pair
-    kept = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.nbytes) or tensor, lambda tensor: tensor):
-        following = method.follow(student, parts[0].images, stage, loss_weights(stage, config), config)
-    assert following is not None and (sum(kept) > 0) == (stage == "warm-up")
+    kept, passes, forward = [], [], student.forward
+
+    def watched(images):
+        passes.append(images)
+        with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.nbytes) or tensor, lambda tensor: tensor):
+            return forward(images)
+
+    monkeypatch.setattr(student, "forward", watched)
+    step(pair, parts[0].images, stage, config, tags=parts[0].tags)
+    assert len(passes) == 1 and (sum(kept) > 0) == (stage == "warm-up")
 
 
 def test_a_device_without_bfloat16_is_one_line(config, monkeypatch):
@@ -135,7 +143,7 @@ def test_a_device_without_bfloat16_is_one_line(config, monkeypatch):
 
     monkeypatch.setattr(Accelerator, "__init__", refuse)
     with pytest.raises(UserError, match="precision bf16: .*supported device.*; take --precision no"):
-        accelerator_of(dataclasses.replace(config, precision="bf16"))
+        accelerator_of(config.changed(precision="bf16"))
 
 
 def test_accelerate_launches_the_same_program(arguments, tmp_path):

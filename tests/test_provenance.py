@@ -9,8 +9,8 @@ import pytest
 from dsgc import provenance
 
 
-def changed_code(monkeypatch, tmp_path, file, old, new):
-    """The code version with one text replaced in one file of a copy of the package."""
+def changed_code(monkeypatch, tmp_path, file, old, new, method="dsgc"):
+    """A method's code version with one text replaced in one file of a copy of the package."""
     package = tmp_path / "dsgc"
     shutil.copytree(provenance.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
     path = package / file
@@ -18,7 +18,7 @@ def changed_code(monkeypatch, tmp_path, file, old, new):
     assert old in text
     path.write_text(text.replace(old, new))
     monkeypatch.setattr(provenance, "PACKAGE", package)
-    return provenance.code_version.__wrapped__()
+    return provenance.code_version.__wrapped__(method)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def changed_code(monkeypatch, tmp_path, file, old, new):
         ("metrics.py", "nanmean()", "nanmean() + 0", True),
         ("diagnosis.py", "BINS = 50", "BINS = 51", True),  # a result has its counts
         ("pictures.py", "* 255)", "* 254)", True),  # and its samples
-        ("step.py", "# (B, C)", "# tags", False),
+        ("step.py", "# scalars by name", "# by name", False),
         ("ptc.py", "Eq. (4), whose", "Eq. (4), of which the", False),
         ("figures.py", "def style", "def look", False),
         ("paper.py", "74.8", "74.9", False),
@@ -39,18 +39,36 @@ def changed_code(monkeypatch, tmp_path, file, old, new):
     ],
 )
 def test_code_version_changes_with_what_a_run_depends_on_and_with_nothing_else(monkeypatch, tmp_path, file, old, new, differs):
-    here = provenance.code_version()  # kept from its first call on, so asked before the package is replaced
+    here = provenance.code_version("dsgc")  # kept from its first call on, so asked before the package is replaced
     assert (changed_code(monkeypatch, tmp_path, file, old, new) != here) == differs
 
 
+@pytest.mark.parametrize(
+    ("file", "old", "new", "changed"),
+    [
+        ("methods/masks.py", '{"seg": 1.0}', '{"seg": 2.0}', {"masks"}),
+        ("methods/base.py", "found.clamp(max=1)", "found.clamp(max=2)", {"base", "dsgc"}),  # which inherits it
+        ("methods/dsgc.py", "(maps + theirs) / 2", "(maps + theirs) / 3", {"dsgc"}),
+        ("methods/labels.py", "side // stride", "side // stride + 1", {"base", "dsgc", "masks"}),
+        ("methods/contract.py", ".clamp_min(1)  #", ".clamp_min(2)  #", {"base", "dsgc", "masks"}),
+        ("binned.py", "BINS = 2048", "BINS = 2047", {"dsgc"}),
+        ("step.py", ".double()", ".float()", {"base", "dsgc", "masks"}),
+    ],
+)
+@pytest.mark.parametrize("method", ["base", "dsgc", "masks"])
+def test_a_result_is_of_the_code_of_its_own_method(monkeypatch, tmp_path, file, old, new, changed, method):
+    here = provenance.code_version(method)
+    assert (changed_code(monkeypatch, tmp_path, file, old, new, method) != here) == (method in changed)
+
+
 def test_code_version_is_the_same_wherever_the_package_lies(monkeypatch, tmp_path):
-    here = provenance.code_version()
+    here = provenance.code_version("dsgc")
     assert changed_code(monkeypatch, tmp_path, "errors.py", "", "") == here
 
 
 def test_provenance_names_code_commit_date_time_and_machine(tiny):
     about = provenance.provenance(tiny(), 12.6)
-    assert about["code"] == provenance.code_version() and about["seconds"] == 13 and about["threads"] == 1
+    assert about["code"] == provenance.code_version("dsgc") and about["seconds"] == 13 and about["threads"] == 1
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", about["date"]) and about["machine"].endswith(" cores, cpu")
     assert set(about["versions"]) == {"torch", "timm", "numpy"}
 

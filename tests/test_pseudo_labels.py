@@ -5,8 +5,9 @@ import torch
 from promises import promise
 from steps import TAGS, step
 
-from dsgc import cam, method
+from dsgc import cam, dskd
 from dsgc.cam import IGNORE
+from dsgc.methods.dsgc import Dsgc, PseudoLabels
 
 
 def make_mirror_symmetric(network):
@@ -35,8 +36,8 @@ def test_labels_stand_in_the_frame_of_the_unmirrored_image(mirror, images, fixed
     config = fixed(**changes)
     with torch.no_grad():
         seen = mirror[0](images)
-        expected = method.pseudo_labels(images, method.network_cam(mirror[0], seen, config), TAGS, seen.tokens, config)
-    labels = step(mirror, images, "expansion", config)[0].labels
+        expected = config.method.pseudo_labels(images, config.method.cam(mirror[0], seen), TAGS, seen.tokens)
+    labels = step(mirror, images, "expansion", config).goals.labels
     torch.testing.assert_close(labels.confidence, expected.confidence, atol=1e-4, rtol=1e-4)
     assert not torch.allclose(labels.confidence, labels.confidence.flip(-1), atol=0.05), (
         "the test needs asymmetric maps"
@@ -48,51 +49,45 @@ def test_labels_stand_in_the_frame_of_the_unmirrored_image(mirror, images, fixed
 def test_equal_networks_agree_on_mirrored_images(mirror, images, fixed):
     """Similarity is at its best, and the student's target is the teacher's own projection at the same place."""
     config = fixed(student_temperature=1.0, teacher_temperature=1.0, roi_low=0.0, roi_high=1.0)
-    result, _ = step(mirror, images, "warm-up", config)
-    assert result.losses["sim"].item() == pytest.approx(-1, abs=1e-4)
-    result, _ = step(mirror, images, "expansion", config)
+    made = step(mirror, images, "warm-up", config)
+    assert made.losses["sim"].item() == pytest.approx(-1, abs=1e-4)
+    made = step(mirror, images, "expansion", config)
     with torch.no_grad():
-        torch.testing.assert_close(mirror[0].project(mirror[0](images).tokens), result.projected, atol=1e-4, rtol=1e-4)
-        region = method.dskd.uncertain_region(
-            method.cam.tagged(method.network_cam(mirror[0], mirror[0](images), config), TAGS),
-            config.roi_low,
-            config.roi_high,
-        )
-        entropy = torch.special.entr(result.projected.softmax(1)).sum(1)[region].mean()
-    assert result.losses["punc"].item() == pytest.approx(float(entropy), rel=1e-3)
+        seen = mirror[0](images)
+        torch.testing.assert_close(mirror[0].project(seen.tokens), made.goals.projected, atol=1e-4, rtol=1e-4)
+        maps = cam.tagged(config.method.cam(mirror[0], seen), TAGS)
+        region = dskd.uncertain_region(maps, config.method.roi_low, config.method.roi_high)
+        entropy = torch.special.entr(made.goals.projected.softmax(1)).sum(1)[region].mean()
+    assert made.losses["punc"].item() == pytest.approx(float(entropy), rel=1e-3)
 
 
 @pytest.mark.parametrize("network", ["teacher", "student", "both"])
 def test_the_label_network_gives_activation_and_features(pair, images, fixed, monkeypatch, network):
-    seen, genuine = [], method.pseudo_labels
+    seen, genuine, config = [], Dsgc.pseudo_labels, fixed(label_network=network)
 
-    def spy(images, activation, tags, tokens, config):
-        seen.append((activation, tokens))
-        return genuine(images, activation, tags, tokens, config)
+    def spy(self, images, maps, tags, tokens):
+        seen.append((maps, tokens))
+        return genuine(self, images, maps, tags, tokens)
 
-    monkeypatch.setattr(method, "pseudo_labels", spy)
-    config = fixed(label_network=network)
+    monkeypatch.setattr(Dsgc, "pseudo_labels", spy)
     step(pair, images, "expansion", config)
     with torch.no_grad():
         teacher, student = pair[0](images.flip(-1)), pair[1](images)
-        theirs, mine = (
-            method.network_cam(pair[0], teacher, config).flip(-1),
-            method.network_cam(pair[1], student, config),
-        )
+        theirs, mine = config.method.cam(pair[0], teacher).flip(-1), config.method.cam(pair[1], student)
     activation = {"teacher": theirs, "student": mine, "both": (theirs + mine) / 2}[network]
     torch.testing.assert_close(seen[0][0], activation, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(seen[0][1], teacher.tokens.flip(-1) if network == "teacher" else student.tokens)
 
 
 def test_without_correction_the_initial_label_supervises(pair, images, fixed):
-    labels = step(pair, images, "expansion", fixed(correction=False))[0].labels
+    labels = step(pair, images, "expansion", fixed(correction=False)).goals.labels
     assert torch.equal(labels.corrected, labels.initial)
     assert not labels.noise.any()
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3, 64])
 def test_labels_are_the_image_divided_by_the_stride(pair, images, fixed, stride):
-    labels = step(pair, images, "expansion", fixed(label_stride=stride))[0].labels
+    labels = step(pair, images, "expansion", fixed(label_stride=stride)).goals.labels
     side = max(1, 32 // stride)
     assert labels.initial.shape == labels.corrected.shape == labels.confidence.shape == (3, side, side)
 
@@ -101,7 +96,7 @@ def test_labels_are_the_image_divided_by_the_stride(pair, images, fixed, stride)
 @pytest.mark.parametrize("pixels", ["all", "positive", "foreground"])
 def test_every_reading_of_the_mixture_gives_labels_of_tagged_classes(pair, images, fixed, grid, pixels):
     config = fixed(mixture_grid=grid, mixture_pixels=pixels, label_low=0.3, label_high=0.5)
-    labels = step(pair, images, "expansion", config)[0].labels
+    labels = step(pair, images, "expansion", config).goals.labels
     assert labels.noise.shape[1:] == ((4, 4) if grid == "patch" else (16, 16))
     assert labels.noise.min() >= 0 and labels.noise.max() <= 1
     for image, tags in enumerate(TAGS):
@@ -114,16 +109,16 @@ def test_every_reading_of_the_mixture_gives_labels_of_tagged_classes(pair, image
 @pytest.mark.parametrize("grid", ["patch", "pixel"])
 def test_labels_change_only_where_the_noise_probability_says_so(pair, images, fixed, grid):
     config = fixed(mixture_grid=grid, label_low=0.3, label_high=0.4)
-    labels = step(pair, images, "expansion", config)[0].labels
+    labels = step(pair, images, "expansion", config).goals.labels
     scale = labels.initial.shape[-1] // labels.noise.shape[-1]
     noise = labels.noise.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
     changed = labels.corrected != labels.initial
     assert changed.any(), "the test needs a correction"
-    assert (noise[changed] > config.theta_low).all()
+    assert (noise[changed] > config.method.theta_low).all()
 
 
 def test_the_foreground_mixture_leaves_background_and_unsure_pixels_alone(pair, images, fixed):
-    labels = step(pair, images, "expansion", fixed(mixture_pixels="foreground", mixture_grid="pixel"))[0].labels
+    labels = step(pair, images, "expansion", fixed(mixture_pixels="foreground", mixture_grid="pixel")).goals.labels
     other = (labels.initial == 0) | (labels.initial == IGNORE)
     assert not labels.noise[other].any()
     assert torch.equal(labels.corrected[other], labels.initial[other])
@@ -154,15 +149,15 @@ def same(found, expected):
 def test_pseudo_labels_turn_with_the_image_go_with_their_classes_and_stand_alone(given, fixed, grid):
     images, activation, tags, tokens = given
     config = fixed(mixture_grid=grid, label_stride=1)
-    expected = method.pseudo_labels(*given, config)
+    expected = config.method.pseudo_labels(*given)
     assert len(expected.corrected.unique()) > 4 and (expected.corrected != expected.initial).any()
     for axis in (-1, -2):
-        turned = method.pseudo_labels(images.flip(axis), activation.flip(axis), tags, tokens.flip(axis), config)
-        same(method.PseudoLabels(*(part.flip(axis) for part in turned)), expected)
+        turned = config.method.pseudo_labels(images.flip(axis), activation.flip(axis), tags, tokens.flip(axis))
+        same(PseudoLabels(*(part.flip(axis) for part in turned)), expected)
     order = torch.tensor([3, 0, 4, 1, 2])
-    renamed = method.pseudo_labels(images, activation[:, order], tags[:, order], tokens, config)
+    renamed = config.method.pseudo_labels(images, activation[:, order], tags[:, order], tokens)
     back = torch.arange(256)
     back[1:6] = order + 1
     same(renamed._replace(initial=back[renamed.initial], corrected=back[renamed.corrected]), expected)
-    alone = [method.pseudo_labels(*(part[b : b + 1] for part in given), config) for b in range(len(images))]
-    same(method.PseudoLabels(*(torch.cat(parts) for parts in zip(*alone, strict=True))), expected)
+    alone = [config.method.pseudo_labels(*(part[b : b + 1] for part in given)) for b in range(len(images))]
+    same(PseudoLabels(*(torch.cat(parts) for parts in zip(*alone, strict=True))), expected)

@@ -3,8 +3,9 @@
 import oracles
 import pytest
 import torch
+from steps import added
 
-from dsgc.ptc import pairs, patch_token_contrast
+from dsgc.ptc import pairs, patch_token_contrast, pull_and_push
 
 IGNORE = 255
 
@@ -145,6 +146,16 @@ def test_large_map_of_one_label_keeps_its_precision():
 # a batch that comes in parts
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_value_is_the_sum_of_two_means_each_over_its_own_pairs(seed):
+    tokens, labels = draw(seed)
+    means = pull_and_push(tokens, labels)
+    assert means.shape == pairs(labels).shape == (2,) and means.dtype == torch.float64
+    pull, push = means.tolist()
+    assert patch_token_contrast(tokens, labels).item() == pytest.approx(pull + push, rel=1e-6)
+    assert 0 <= pull <= 2 and -1 <= push <= 1
+
+
 def uneven(seed):
     """Six images with very different numbers of pairs: rich ones, poor ones, and the last two without any."""
     tokens, labels = draw(seed, batch=6, labels=(0, 0, 1, 2, IGNORE))
@@ -174,8 +185,9 @@ def test_values_and_gradients_of_the_parts_add_up_to_those_of_the_whole(seed, si
     whole = tokens.clone().requires_grad_()
     loss = patch_token_contrast(whole, labels)
     loss.backward()
-    parted, total = tokens.clone().requires_grad_(), pairs(labels)
-    losses = [patch_token_contrast(*part, total) for part in zip(parted.split(sizes), labels.split(sizes), strict=True)]
+    parted = tokens.clone().requires_grad_()
+    parts = zip(parted.split(sizes), labels.split(sizes), strict=True)
+    losses = added((pull_and_push(*part), pairs(part[1])) for part in parts)
     sum(losses).backward()
     assert sum(losses).item() == pytest.approx(loss.item(), rel=1e-5)
     torch.testing.assert_close(parted.grad, whole.grad, rtol=1e-5, atol=1e-5 * whole.grad.abs().max().item())
@@ -190,6 +202,8 @@ def test_the_mean_of_the_parts_own_values_is_another_number():
 def test_a_part_without_pairs_adds_nothing_and_takes_no_gradient():
     tokens, labels = uneven(1)
     last = tokens[4:].clone().requires_grad_()
-    loss = patch_token_contrast(last, labels[4:], pairs(labels))
+    parts = zip((tokens[:4], last), labels.split((4, 2)), strict=True)
+    first, loss = added((pull_and_push(*part), pairs(part[1])) for part in parts)
     loss.backward()
+    assert first.item() == pytest.approx(patch_token_contrast(tokens, labels).item(), rel=1e-5)
     assert loss.item() == 0 and (last.grad == 0).all()

@@ -88,12 +88,13 @@ def test_train_commands_reach_the_training_loop(arguments, tmp_path, monkeypatch
     if "--help" in arguments:
         with pytest.raises(SystemExit) as stop:
             command_line.main(arguments)
-        assert not stop.value.code and "--tau" in capsys.readouterr().out
+        shown = capsys.readouterr().out
+        assert not stop.value.code and "--label-low" in shown and ("--tau" in shown) == ("base" not in arguments)
         return
     assert command_line.main(arguments) == 0
     (config,) = seen
     for flag, value in zip(arguments[2::2], arguments[3::2], strict=True):
-        assert str(getattr(config, flag.removeprefix("--").replace("-", "_"))) == value
+        assert str(config.flat()[flag.removeprefix("--").replace("-", "_")]) == value
 
 
 @pytest.mark.parametrize("arguments", package_commands("resume"), ids=" ".join)

@@ -217,7 +217,8 @@ def test_a_stop_at_the_worst_moments_changes_nothing(tiny, tmp_path, whole, name
 
 VARIANTS = {
     "no student": {"distillation": False},
-    "masks": {"supervision": "masks"},
+    "the baseline": {"method": "base"},
+    "masks": {"method": "masks"},
     "all warm-up": {"warmup_steps": 6},
     "no warm-up, in parts, half precision": {"warmup_steps": 0, "accumulate": 2, "precision": "bf16"},
 }
@@ -285,11 +286,12 @@ def test_no_file_of_a_checkpoint_is_a_pickle(run):
 
 
 def configured(**changes):
-    """A change: other values in the run's config."""
+    """A change: other values in the run's config, None for no such value."""
 
     def change(run):
         path = run / "config.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+        values = json.loads(path.read_text()) | changes
+        path.write_text(json.dumps({name: value for name, value in values.items() if value is not None}))
 
     return change
 
@@ -303,6 +305,8 @@ REFUSALS = {
     "ended": (lambda run: (run / "metrics.json").write_text("{}"), [], ["has ended", "evaluate"]),
     "no config": (lambda run: (run / "config.json").unlink(), [], ["config.json", "missing"]),
     "half a config": (lambda run: cut(run / "config.json"), [], ["config.json", "about.json"]),
+    "the config of an earlier version": (configured(method=None), [], ["config.json", "names no method", "train anew"]),
+    "a config that names another method": (configured(method="mars"), [], ["method 'mars'", "unknown; there are"]),
     "another network": (configured(decoder_channels=24), [], ["teacher does not fit", "same run"]),
     "no student": (configured(distillation=False), [], ["holds student and teacher", "same run"]),
     "parts that do not divide the batch": (lambda run: None, ["--accumulate", "3"], ["batch_size 4", "1 x 3"]),
@@ -375,7 +379,7 @@ def kept(tiny, tmp_path):
     for seed in (1, 2):
         learn(networks, optimisers, seed, without=("decoder",))
     weights = {name: copy.deepcopy(network.state_dict()) for name, network in networks.items()}
-    save_file(state.gather(networks, optimisers, torch.arange(3.0)), tmp_path / "state.safetensors")
+    save_file(state.gather(networks, optimisers, {"centre": torch.arange(3.0)}), tmp_path / "state.safetensors")
     ahead = draws()
     learn(networks, optimisers, 3)
     return networks, weights, load_file(tmp_path / "state.safetensors"), ahead
@@ -387,7 +391,7 @@ def test_with_the_state_put_back_the_next_step_and_the_next_draws_are_the_same(t
     for name, network in networks.items():
         network.load_state_dict(weights[name])
     centre = torch.zeros(3)
-    state.restore(found, networks, optimisers, centre)
+    state.restore(found, networks, optimisers, {"centre": centre})
     assert draws() == ahead and centre.tolist() == [0, 1, 2]
     learn(networks, optimisers, 3)
     for name, network in networks.items():
@@ -405,15 +409,17 @@ def test_without_the_state_the_next_step_is_another(tiny, kept):
 
 def test_a_state_from_a_machine_with_a_gpu_can_be_used_without_one(tiny, kept):
     networks, optimisers = learners(tiny())
-    state.restore(kept[2] | {"random.cuda": torch.get_rng_state()[:16]}, networks, optimisers, torch.zeros(3))
+    state.restore(kept[2] | {"random.cuda": torch.get_rng_state()[:16]}, networks, optimisers, {"centre": torch.zeros(3)})
     assert all(optimisers[name].state for name in networks)
 
 
 STATES = {
     "other networks": ({"decoder_channels": 24, "projector": (32, 16, 24)}, lambda found: found, "of another network"),
-    "fewer networks": ({}, lambda found: found | {"optimiser.third.step.norm.weight": found["centre"]}, "no place for"),
-    "no centre": ({}, lambda found: {name: value for name, value in found.items() if name != "centre"}, "no centre"),
-    "nothing": ({}, lambda found: {}, "no centre"),
+    "fewer networks": ({}, lambda found: found | {"optimiser.third.step.norm.weight": found["memory.centre"]}, "no place for"),
+    "no centre": ({}, lambda found: {name: value for name, value in found.items() if name != "memory.centre"}, "no memory.centre"),
+    "nothing": ({}, lambda found: {}, "no memory.centre"),
+    "more to remember": ({}, lambda found: found | {"memory.more": found["memory.centre"]}, "no place for"),
+    "less to remember": ({}, lambda found: found | {"memory.centre": found["memory.centre"][:2].clone()}, "memory.centre has 2 numbers"),
     "half an optimiser": ({}, lambda found: {k: v for k, v in found.items() if ".exp_avg_sq." not in k}, "of another network"),
 }
 
@@ -423,5 +429,5 @@ def test_a_state_of_something_else_is_refused(tiny, kept, name):
     changes, change, named = STATES[name]
     networks, optimisers = learners(tiny(**changes))
     with pytest.raises(UserError, match=named) as caught:
-        state.restore(change(kept[2]), networks, optimisers, torch.zeros(3))
+        state.restore(change(kept[2]), networks, optimisers, {"centre": torch.zeros(3)})
     assert "\n" not in str(caught.value)

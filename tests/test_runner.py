@@ -1,7 +1,6 @@
 """Results are made several at a time, each in a process of its own, once; what is damaged or of other code is told apart."""
 
 import contextlib
-import dataclasses
 import json
 import os
 import re
@@ -72,7 +71,7 @@ def test_a_result_is_found_again_with_scores_counts_samples_and_provenance(made)
             ("cam", "pseudo", "prediction"), (shapes.SIDE, shapes.SIDE)
         )
     assert set(result.about) == {"code", "commit", "date", "seconds", "threads", "machine", "versions"}
-    assert result.about["code"] == provenance.code_version()
+    assert result.about["code"] == provenance.code_version("dsgc")
 
 
 def test_the_counts_are_of_every_pixel_of_the_split(made):
@@ -82,19 +81,20 @@ def test_the_counts_are_of_every_pixel_of_the_split(made):
 
 
 def test_without_pseudo_labels_there_is_nothing_to_count(tiny, tmp_path):
-    config = tiny(supervision="masks", pictures=0)
+    config = tiny("masks", pictures=0)
     runner.make(config, tmp_path / "results", tmp_path)
     state, result = runner.look_up(config, tmp_path / "results")
-    assert state == "done" and result.counts == {} and result.samples == {} and "student" not in result.scores
+    assert state == "done" and result.counts == {} and result.samples == {} and result.scores.keys() == {"network", "images"}
 
 
-def test_where_a_run_takes_place_does_not_matter_but_what_it_does(made):
+def test_where_a_run_takes_place_does_not_matter_but_what_it_does(made, tiny):
     folder, config = made
     places = [{"out": "elsewhere"}, {"workers": 1}, {"data": "copy"}]
     for elsewhere in (*places, {"batch_size": 4, "accumulate": 2}, {"recompute": True}, {"keep_checkpoints": 1}):
-        assert runner.look_up(dataclasses.replace(config, **elsewhere), folder)[0] == "done"
+        assert runner.look_up(config.changed(**elsewhere), folder)[0] == "done"
     for other in ({"seed": 4}, {"tau": 0.51}, {"refine_dilations": (1, 2)}, {"pictures": 3}):
-        assert runner.look_up(dataclasses.replace(config, **other), folder) == ("missing", None)
+        assert runner.look_up(config.changed(**other), folder) == ("missing", None)
+    assert runner.look_up(tiny("base", seed=3, pictures=2), folder) == ("missing", None)
 
 
 DAMAGES = {
@@ -103,7 +103,7 @@ DAMAGES = {
     "other configuration": lambda text: text.replace('"seed": 3', '"seed": 2'),
     "other scores": lambda text: text.replace('"images": 4', '"images": 5'),
     "other counts": lambda text: text.replace('"rules": [', '"rules": [[[0]], '),
-    "other code": lambda text: text.replace(provenance.code_version(), "0123456789"),
+    "other code": lambda text: text.replace(provenance.code_version("dsgc"), "0123456789"),
     "without samples": lambda text: text.replace('"samples"', '"examples"'),
     "a list": lambda text: "[1, 2]",
     "bytes": lambda text: "\udcff" + text,
@@ -122,7 +122,7 @@ def test_a_damaged_result_is_not_used(copy, damage):
 
 def test_a_result_of_another_run_under_this_one_s_name_is_damaged(copy):
     folder, config, path = copy
-    other = dataclasses.replace(config, seed=4)
+    other = config.changed(seed=4)
     path.rename(runner.path_of(other, folder))
     assert runner.look_up(other, folder) == ("damaged", None)
 
@@ -130,7 +130,7 @@ def test_a_result_of_another_run_under_this_one_s_name_is_damaged(copy):
 def test_a_result_of_other_code_is_used_but_named_and_made_again(copy, monkeypatch):
     folder, config, path = copy
     whole = runner.look_up(config, folder)[1]
-    monkeypatch.setattr(runner, "code_version", lambda: "0123456789")
+    monkeypatch.setattr(runner, "code_version", lambda method: "0123456789")
     assert runner.look_up(config, folder) == ("other code", whole)
     results = runner.read({"mine": config}, folder, "make it")
     assert results == {"mine": whole}
@@ -146,7 +146,7 @@ def test_a_result_of_other_code_is_used_but_named_and_made_again(copy, monkeypat
 
 def test_what_is_lacking_is_counted_by_kind_and_the_command_that_makes_it_is_named(copy):
     folder, config, _ = copy
-    runs = {(seed, "row"): dataclasses.replace(config, seed=seed) for seed in (3, 4, 5, 6)}
+    runs = {(seed, "row"): config.changed(seed=seed) for seed in (3, 4, 5, 6)}
     assert runner.read({(3, "row"): config}, folder, "make it")[3, "row"].config["seed"] == 3
     runner.path_of(runs[5, "row"], folder).write_text("{}")
     with pytest.raises(UserError, match="of 4 results 2 missing, 1 damaged; make them with `make it`$"):
@@ -157,7 +157,7 @@ def test_a_summary_names_each_code_machine_and_version_once_and_adds_the_hours(m
     result = runner.look_up(made[1], made[0])[1]
     facts = {"code": "0123456789", "date": "2001-02-03", "machine": "a box", "seconds": 7200, "threads": 96}
     slow = result._replace(about=result.about | {"seconds": 3600})
-    assert f"2 runs, all by today's code, {provenance.code_version()};" in runner.summary({1: slow, 2: slow})
+    assert f"2 runs, all by today's code, {provenance.code_version('dsgc')};" in runner.summary({1: slow, 2: slow})
     text = runner.summary({1: slow, 2: slow._replace(about=slow.about | facts), 3: slow})
     assert re.match(r"3 runs, 1 of them by other code than today's \(.*\b0123456789\b.*?\); ", text)
     assert text.endswith("4.0 hours of training in all")
@@ -166,9 +166,22 @@ def test_a_summary_names_each_code_machine_and_version_once_and_adds_the_hours(m
     assert text.count(f"torch {slow.about['versions']['torch']}") == 1
 
 
+def test_a_summary_compares_each_result_with_the_code_of_its_method(made):
+    result = runner.look_up(made[1], made[0])[1]
+    codes = {name: provenance.code_version(name) for name in ("base", "dsgc", "masks")}
+    assert len(set(codes.values())) == 3
+    results = {
+        name: result._replace(config=result.config | {"method": name}, about=result.about | {"code": code})
+        for name, code in codes.items()
+    }
+    assert f"3 runs, all by today's code, {', '.join(sorted(codes.values()))};" in runner.summary(results)
+    swapped = results["base"]._replace(about=result.about | {"code": codes["masks"]})
+    assert f"2 of them by other code than today's ({codes['masks']})" in runner.summary({1: swapped, 2: result, 3: swapped})
+
+
 def test_a_plan_has_a_line_for_each_run_and_the_time_that_the_rest_takes(made, tmp_path):
     config, result = made[1], runner.look_up(made[1], made[0])[1]
-    runs = {f"seed {seed}": dataclasses.replace(config, seed=seed) for seed in range(7)}
+    runs = {f"seed {seed}": config.changed(seed=seed) for seed in range(7)}
     for seed, seconds in enumerate((60, 1200, 600)):  # the median is ten minutes
         store(runs[f"seed {seed}"], tmp_path, result, seconds=seconds)
     runner.path_of(runs["seed 3"], tmp_path).write_text("{}")
@@ -182,20 +195,21 @@ def test_a_plan_has_a_line_for_each_run_and_the_time_that_the_rest_takes(made, t
 
 def test_a_plan_says_when_there_is_nothing_to_estimate_from_or_nothing_to_do(copy):
     folder, config, _ = copy
-    last = runner.plan({"longer": dataclasses.replace(config, steps=5)}, folder, 1)[-1]
+    last = runner.plan({"longer": config.changed(steps=5)}, folder, 1)[-1]
     assert last == "0 of 1 results are there, 1 to make, 1 at a time: no run to estimate from"
     assert runner.plan({"mine": config}, folder, 1)[-1] == "1 of 1 results are there, 0 to make, 1 at a time"
 
 
-def test_an_estimate_is_of_as_many_steps_of_the_same_encoder_by_whatever_code(copy, monkeypatch):
+def test_an_estimate_is_of_as_many_steps_of_the_same_method_and_encoder_by_whatever_code(copy, tiny, monkeypatch):
     folder, config, _ = copy
     seconds = runner.look_up(config, folder)[1].about["seconds"]
     (folder / "other.json").write_text("[1, 2]")
-    monkeypatch.setattr(runner, "code_version", lambda: "0123456789")
-    assert runner.durations(folder) == {(config.steps, config.encoder, config.crop_size, config.batch_size): seconds}
-    assert "about" in runner.plan({"other": dataclasses.replace(config, seed=9, tau=0.1)}, folder, 1)[-1]
+    monkeypatch.setattr(runner, "code_version", lambda method: "0123456789")
+    assert runner.durations(folder) == {("dsgc", config.steps, config.encoder, config.crop_size, config.batch_size): seconds}
+    assert "about" in runner.plan({"other": config.changed(seed=9, tau=0.1)}, folder, 1)[-1]
+    assert "no run to estimate from" in runner.plan({"other": tiny("base")}, folder, 1)[-1]
     for other in ({"steps": 5}, {"encoder": "vit_tiny_patch16_224"}, {"crop_size": 64}, {"batch_size": 5}):
-        assert "no run to estimate from" in runner.plan({"other": dataclasses.replace(config, **other)}, folder, 1)[-1]
+        assert "no run to estimate from" in runner.plan({"other": config.changed(**other)}, folder, 1)[-1]
 
 
 # how processes are dealt out
@@ -260,10 +274,10 @@ class Apart:
         self.scratch.mkdir()
         self.config = config
         self.runs = {
-            "killed": dataclasses.replace(config, seed=8, **LONG),
-            "there": dataclasses.replace(config, seed=4),
-            "broken": dataclasses.replace(config, seed=6, val_split="nowhere"),
-            "damaged": dataclasses.replace(config, workers=1),
+            "killed": config.changed(seed=8, **LONG),
+            "there": config.changed(seed=4),
+            "broken": config.changed(seed=6, val_split="nowhere"),
+            "damaged": config.changed(workers=1),
         }
         store(self.runs["there"], self.results, runner.look_up(config, source)[1])
         runner.path_of(self.runs["damaged"], self.results).write_text("{}")
@@ -342,10 +356,10 @@ def test_the_same_command_makes_only_what_lacks(apart, monkeypatch):
 
 
 GRID = """
-import dataclasses, json, subprocess, sys
+import json, subprocess, sys
 from pathlib import Path
 from dsgc import runner
-from dsgc.config import Config
+from dsgc.methods import configured
 
 class Passed(subprocess.Popen):
     def __init__(self, *words, **options):
@@ -353,8 +367,8 @@ class Passed(subprocess.Popen):
 
 results, alive, values = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
 subprocess.Popen = Passed
-config = Config(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
-runner.make_all({seed: dataclasses.replace(config, seed=seed) for seed in (1, 2)}, results, jobs=2)
+config = configured(values)
+runner.make_all({seed: config.changed(seed=seed) for seed in (1, 2)}, results, jobs=2)
 """
 
 
@@ -368,10 +382,10 @@ def near():
 def test_the_runs_of_a_killed_process_end_soon_and_leave_no_result(made, tmp_path, near):
     """All its processes, those that load data too, hold one end of a pipe: the other end reads nothing only when all are gone."""
     results, scratch = tmp_path / "results", near
-    config = dataclasses.replace(made[1], workers=1, **LONG)
+    config = made[1].changed(workers=1, **LONG)
     here, there = os.pipe()
     parent = subprocess.Popen(
-        [sys.executable, "-c", GRID, results, str(there), json.dumps(dataclasses.asdict(config))],
+        [sys.executable, "-c", GRID, results, str(there), json.dumps(config.flat())],
         env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(scratch)}, pass_fds=[there], start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
@@ -403,7 +417,7 @@ def test_what_other_code_made_is_named_without_today_s(made):
 def test_a_plan_for_more_jobs_than_runs_takes_as_long_as_one(made, tmp_path):
     config = made[1]
     store(config, tmp_path, runner.look_up(config, made[0])[1], seconds=600)
-    runs = {"a": dataclasses.replace(config, seed=1), "b": dataclasses.replace(config, seed=2)}
+    runs = {"a": config.changed(seed=1), "b": config.changed(seed=2)}
     assert runner.plan(runs, tmp_path, 8)[-1].endswith("about 10 min")
 
 
@@ -451,7 +465,7 @@ def test_an_error_on_the_way_ends_the_processes_and_leaves_nothing(made, tmp_pat
         if "FAILED" in line:
             raise BrokenPipeError
 
-    runs = {"long": dataclasses.replace(made[1], **LONG), "broken": dataclasses.replace(made[1], val_split="nowhere")}
+    runs = {"long": made[1].changed(**LONG), "broken": made[1].changed(val_split="nowhere")}
     with pytest.raises(BrokenPipeError):
         runner.make_all(runs, results, jobs=2, say=say)
     assert sorted(process.returncode for process in started) == [-signal.SIGKILL, 2]

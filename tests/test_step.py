@@ -1,6 +1,5 @@
 """A batch in parts and over processes: the gradients, losses, weights and scores of the batch in one piece."""
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -31,8 +30,10 @@ CASES = {
     "no centre": ("expansion", {"centre_momentum": 1.0}),
     "pixel grid": ("expansion", {"mixture_grid": "pixel"}),
     "without contrast": ("expansion", {"lambda1": 0.0}),
-    "masks": ("expansion", {"supervision": "masks"}),
-    "masks, unbalanced": ("expansion", {"supervision": "masks", "balanced_segmentation": False}),
+    "the baseline's warm-up": ("warm-up", {"method": "base"}),
+    "the baseline": ("expansion", {"method": "base"}),
+    "masks": ("masks", {"method": "masks"}),
+    "masks, unbalanced": ("masks", {"method": "masks", "balanced_segmentation": False}),
 }
 cases = pytest.mark.parametrize("case", CASES)
 
@@ -40,7 +41,7 @@ cases = pytest.mark.parametrize("case", CASES)
 def taken(pair, fixed, case, parts):
     stage, changes = CASES[case]
     config = fixed(**changes)
-    return gradients(pair, in_parts(uneven_batch(config.supervision == "masks"), parts), stage, config)
+    return gradients(pair, in_parts(uneven_batch(config.method.from_masks), parts), stage, config)
 
 
 def distance(one, two):
@@ -62,14 +63,13 @@ def test_parts_give_the_gradients_and_losses_of_the_whole(pair, fixed, whole, ca
     made, found = taken(pair, fixed, case, parts)
     expected, gradient = whole[case]
     assert distance(found, gradient) <= 1e-5
-    assert made.losses.keys() == expected.losses.keys() and made.monitors.keys() == expected.monitors.keys()
+    assert made.losses.keys() == expected.losses.keys() and made.watched.keys() == expected.watched.keys()
     for name, value in expected.losses.items():
         assert made.losses[name].item() == pytest.approx(value.item(), rel=1e-5), name
-    for name in {"labelled", "corrected"} & expected.monitors.keys():
-        assert made.monitors[name].item() == pytest.approx(expected.monitors[name].item(), rel=1e-5), name
-    assert (made.projected is None) == (expected.projected is None)
-    if made.projected is not None:
-        torch.testing.assert_close(made.projected, expected.projected, rtol=1e-4, atol=1e-6)
+    for name in {"labelled", "corrected"} & expected.watched.keys():
+        assert made.watched[name].item() == pytest.approx(expected.watched[name].item(), rel=1e-5), name
+    if "projected" in made.watched:
+        torch.testing.assert_close(made.watched["projected"], expected.watched["projected"], rtol=1e-4, atol=1e-6)
 
 
 @cases
@@ -77,22 +77,28 @@ def test_the_mean_over_the_parts_of_their_own_gradients_is_another_one(pair, fix
     """What averaging would give: each part as a batch of its own. This is how far off a wrong division of the counts is."""
     stage, changes = CASES[case]
     config = fixed(**changes)
-    parts = in_parts(uneven_batch(config.supervision == "masks"), 4)
+    parts = in_parts(uneven_batch(config.method.from_masks), 4)
     alone = [gradients(pair, [part], stage, config)[1] for part in parts]
     mean = {name: sum(part[name] for part in alone) / len(alone) for name in alone[0]}
     assert distance(mean, whole[case][1]) > 1e-2
 
 
-@pytest.mark.parametrize("stage", ["warm-up", "expansion"])
-def test_parts_cost_one_more_pass_of_the_teacher_and_none_of_the_student(pair, fixed, monkeypatch, stage):
+@pytest.mark.parametrize(("stage", "learning"), [("warm-up", 2), ("expansion", 1)])
+def test_parts_cost_one_more_pass_of_each_network_that_learns(pair, fixed, monkeypatch, stage, learning):
+    """Without a graph. The student learns in the warm-up alone; after it each part passes it once, as the whole does."""
     passes = []
     forward = type(pair[0]).forward
-    monkeypatch.setattr(type(pair[0]), "forward", lambda self, images: passes.append(len(images)) or forward(self, images))
+
+    def counted(self, images):
+        passes.append((len(images), torch.is_grad_enabled()))
+        return forward(self, images)
+
+    monkeypatch.setattr(type(pair[0]), "forward", counted)
     gradients(pair, in_parts(uneven_batch(), 1), stage, fixed())
-    assert passes == [8, 8]
+    assert sorted(passes) == [(8, False)] * (2 - learning) + [(8, True)] * learning
     passes.clear()
     gradients(pair, in_parts(uneven_batch(), 4), stage, fixed())
-    assert passes == 4 * [2, 2, 2]
+    assert sorted(passes) == 4 * 2 * [(2, False)] + 4 * learning * [(2, True)]
 
 
 def test_recomputing_runs_each_block_twice_for_the_same_gradients(pair, fixed, whole, monkeypatch):
@@ -182,7 +188,7 @@ def test_training_with_a_batch_that_cannot_be_divided_leaves_nothing(tiny, tmp_p
 def two(arguments, fixed, tmp_path_factory):
     """A folder with the gradients of two processes, their run, and what each of them wrote; and what they said."""
     folder = tmp_path_factory.mktemp("two")
-    (folder / "config.json").write_text(json.dumps(dataclasses.asdict(fixed())))
+    (folder / "config.json").write_text(json.dumps(fixed().flat()))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     words = [str(ROOT / "tests/one_of_two.py"), str(folder), *arguments(out=str(folder / "run"), **SHORT)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
@@ -195,7 +201,7 @@ def test_two_processes_have_the_gradients_of_one(two, whole):
     made, gradient = whole["expansion"]
     first, second = (load_file(two[0] / f"gradients{number}.safetensors") for number in (0, 1))
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
-    torch.testing.assert_close(first.pop("centre"), made.projected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(first.pop("projected"), made.watched["projected"], rtol=1e-4, atol=1e-6)
     for name, value in made.losses.items():
         assert first.pop(name).item() == pytest.approx(value.item(), rel=1e-5), name
     assert distance(first, gradient) <= 1e-5

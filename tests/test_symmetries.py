@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from promises import promise
+from steps import added
 from torch.testing import assert_close
 
 from dsgc import cam, correction, dskd, metrics, objective, ptc, refine
@@ -86,7 +87,8 @@ def test_token_contrast_does_not_see_places_names_of_labels_order_of_images_or_l
     ):
         near(ptc.patch_token_contrast(*others), expected)
         assert torch.equal(ptc.pairs(others[1]), pairs)
-    near(sum(ptc.patch_token_contrast(tokens[b : b + 1], labels[b : b + 1], pairs) for b in range(BATCH)), expected)
+    parts = zip(tokens.split(1), labels.split(1), strict=True)
+    near(sum(added((ptc.pull_and_push(*part), ptc.pairs(part[1])) for part in parts)), expected)
 
 
 # Eq. 7-10
@@ -141,7 +143,8 @@ def test_uncertain_region_loss_sees_neither_places_nor_order_nor_what_all_output
     near(loss(scale * student, scale * teacher, region, scale * centre, scale), expected)
     shared = student[:, :1].round()
     assert_close(loss(student, teacher + shared, region), expected, rtol=1e-5, atol=1e-5 + 1e-6 * shared.abs().max().item())
-    near(sum(loss(student[b : b + 1], teacher[b : b + 1], region[b : b + 1], total=region.sum()) for b in range(BATCH)), expected)
+    parts = list(zip(student.split(1), teacher.split(1), region.split(1), strict=True))
+    near(sum(added((loss(*part), part[2].sum()) for part in parts)), expected)
 
 
 # Eq. 18-21
@@ -196,17 +199,18 @@ def test_segmentation_loss_sees_neither_places_nor_names_nor_what_all_logits_sha
     logits = data.draw(hostile.tensors(BATCH, CLASSES + 1, *grid, dtypes=(torch.float32,), **GENTLE))
     labels = data.draw(hostile.label_maps(BATCH, *grid, classes=CLASSES))
 
-    def loss(logits, labels, total=None):
-        return objective.segmentation_loss(logits, labels, balanced=balanced, total=total)
+    def loss(logits, labels):
+        return objective.segmentation_loss(logits, labels, balanced=balanced)
 
-    expected, total = loss(logits, labels), objective.labelled(labels)
+    expected = loss(logits, labels)
     near(loss(turn(logits), turn(labels)), expected)
     order = torch.cat([torch.zeros(1, dtype=torch.int64), order + 1])  # the background stays what it is
     near(loss(logits[:, order], torch.where(labels == 255, 255, order.argsort()[labels.clamp_max(CLASSES)])), expected)
     shared = logits[:, :1].round()
     assert_close(loss(logits + shared, labels), expected, rtol=1e-5, atol=1e-5 + 1e-6 * shared.abs().max().item())
-    near(sum(loss(logits[b : b + 1], labels[b : b + 1], total) for b in range(BATCH)), expected)
-    assert torch.equal(objective.labelled(turn(labels)), total)
+    parts = zip(logits.split(1), labels.split(1), strict=True)
+    near(sum(added(objective.segmentation_means(*part, balanced=balanced) for part in parts)), expected)
+    assert torch.equal(objective.labelled(turn(labels)), objective.labelled(labels))
 
 
 @given(st.data(), GRID, hostile.orders(CLASSES + 1))

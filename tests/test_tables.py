@@ -13,16 +13,18 @@ from scipy import stats
 
 from dsgc import correction, diagnosis, grids, paper, tables
 from dsgc.errors import UserError
+from dsgc.methods import find
 from dsgc.runner import Result
 
 
-def result(seg, student=None, per_class=None):
-    """A result with the given mIoU of the teacher's segmentation, a fraction."""
-    scores = {"teacher": {"seg": {"miou": seg, "per_class": per_class or {}}}}
+def result(seg, student=None, per_class=None, method="dsgc"):
+    """A result with the given mIoU of the segmentation of a method's first network, a fraction."""
+    (first, *_) = find(method)().networks
+    scores = {first: {"seg": {"miou": seg, "per_class": per_class or {}}}}
     if student is not None:
         scores["student"] = {"seg": {"miou": student, "per_class": {}}}
     return Result(
-        {},
+        {"method": method},
         scores,
         {},
         {},
@@ -47,6 +49,24 @@ def test_a_run_without_the_network_or_the_score_leaves_a_gap():
     values = tables.scores(RESULTS, network="student")
     assert values.loc["a"].isna().all() and values.loc["b"].tolist() == [30, 40]
     assert math.isnan(tables.scores({("a", 0): result(None)}).iloc[0, 0])
+
+
+def test_the_network_that_is_reported_is_the_first_of_each_result_s_own_method():
+    results = {("a", 0): result(0.5, 0.3), ("b", 0): result(0.4, method="base"), ("c", 0): result(0.7, method="masks")}
+    assert [tables.reported(found) for found in results.values()] == ["teacher", "network", "network"]
+    np.testing.assert_allclose(tables.scores(results)[0], [50, 40, 70])
+    assert tables.scores(results, network="student")[0].tolist()[0] == 30
+    per_class = {key: found.scores for key, found in results.items()}
+    for (row, _), scores in per_class.items():
+        next(iter(scores.values()))["seg"]["per_class"] = {"cat": {"a": 0.1, "b": 0.2, "c": 0.3}[row]}
+    np.testing.assert_allclose(tables.by_class(results)["cat"], [10, 20, 30])
+
+
+def test_a_score_that_a_method_does_not_have_leaves_a_gap():
+    results = {("a", 0): result(0.5), ("b", 0): result(0.4, method="base")}
+    results["a", 0].scores["teacher"]["pseudo_initial"] = {"miou": 0.6}
+    values = tables.scores(results, "pseudo_initial")
+    assert values.loc["a"].tolist() == [60] and values.loc["b"].isna().all()
 
 
 def test_a_long_table_has_a_line_for_each_value_with_its_spread():

@@ -1,6 +1,5 @@
 """Training end to end on tiny data: run folder, log, the same weights from the same seed, tags without masks."""
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -20,10 +19,11 @@ from dsgc.data.loading import EvalImages
 from dsgc.data.split import open_split
 from dsgc.evaluate import evaluate, score_run
 from dsgc.learner import learning_rate
+from dsgc.methods.dsgc import Dsgc
 from dsgc.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
-SCORES = ("seg", "cam", "pseudo")
+SCORES = ("seg", "cam", "pseudo_initial", "pseudo")
 
 
 def dsgc(*words, cwd):
@@ -58,7 +58,7 @@ def test_a_run_folder_holds_everything(finished):
 def test_the_resolved_config_is_kept(finished, tiny):
     run, _ = finished
     kept = json.loads((run / "config.json").read_text())
-    wanted = dataclasses.asdict(tiny(out=str(run), eval_every=3, checkpoint_every=3))
+    wanted = tiny(out=str(run), eval_every=3, checkpoint_every=3).flat()
     assert kept == json.loads(json.dumps(wanted))
 
 
@@ -73,8 +73,8 @@ def test_the_log_has_stages_and_loss_terms(finished):
 
 
 def test_the_logged_sum_is_the_weighted_sum_of_the_terms(finished, tiny):
-    config = tiny()
-    weights = {"cls": 1, "ptc": config.lambda1, "sim": config.lambda2, "punc": config.lambda3, "seg": config.lambda4}
+    method = tiny().method
+    weights = {"cls": 1, "ptc": method.lambda1, "sim": method.lambda2, "punc": method.lambda3, "seg": method.lambda4}
     for line in log_of(finished[0]):
         if "losses" in line:
             terms = {name: value for name, value in line["losses"].items() if name != "all"}
@@ -85,14 +85,15 @@ def test_the_logged_sum_is_the_weighted_sum_of_the_terms(finished, tiny):
 
 def test_momentum_belongs_to_the_expansion(finished, tiny):
     momenta = [line["momentum"] for line in log_of(finished[0]) if "losses" in line]
-    assert momenta[:2] == [0, 0] and momenta[2] == pytest.approx(tiny().ema_momentum)
+    assert momenta[:2] == [0, 0] and momenta[2] == pytest.approx(tiny().method.ema_momentum)
     assert momenta[2] < momenta[3] < 1
 
 
 def test_metrics_have_every_score_of_both_networks(finished):
     metrics = json.loads((finished[0] / "metrics.json").read_text())
-    assert metrics["images"] == 4
+    assert metrics["images"] == 4 and metrics.keys() == {"teacher", "student", "images"}
     for network in ("teacher", "student"):
+        assert tuple(metrics[network]) == SCORES
         for score in SCORES:
             found = metrics[network][score]
             assert list(found["per_class"]) == ["background", *(kind.name for kind in shapes.KINDS)]
@@ -189,9 +190,7 @@ def test_above_the_background_threshold_the_cam_scores_a_class(repeated, tiny):
     data = EvalImages(open_split(saved.config.data, "val"))
     share = {}
     for threshold in (0.0, 0.5, 1.0):
-        found = evaluate(networks, data, dataclasses.replace(saved.config, background_threshold=threshold))["teacher"][
-            "cam"
-        ]
+        found = evaluate(networks, data, saved.config.changed(background_threshold=threshold))["teacher"]["cam"]
         share[threshold] = sum(value or 0 for name, value in found["per_class"].items() if name != "background")
     assert share[1.0] == 0 != share[0.5] != share[0.0] != 0
 
@@ -203,25 +202,44 @@ def test_training_needs_no_mask_of_a_training_image(shapes_copy, repeated, tiny,
     assert weights_of(run) == weights_of(repeated)
 
 
-BASELINES = {
-    "baseline": ({"distillation": False}, {"cls", "ptc", "seg"}),
-    "without correction": ({"distillation": False, "correction": False}, {"cls", "ptc", "seg"}),
-    "masks": ({"supervision": "masks"}, {"seg"}),
+ALONE = {  # changes, terms of the loss in the last stage, scores
+    "baseline": ({"method": "base"}, {"cls", "ptc", "seg"}, ("seg", "cam", "pseudo")),
+    "without student": ({"distillation": False}, {"cls", "ptc", "seg"}, SCORES),
+    "with neither": ({"distillation": False, "correction": False}, {"cls", "ptc", "seg"}, SCORES),
+    "masks": ({"method": "masks"}, {"seg"}, ("seg",)),
 }
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", ALONE)
 def test_what_has_no_student_trains_one_network(name, tiny, tmp_path):
-    changes, terms = BASELINES[name]
-    run = train(tiny(out=str(tmp_path / "run"), **changes))
+    changes, terms, scores = ALONE[name]
+    config = tiny(out=str(tmp_path / "run"), **changes)
+    run, (network,) = train(config), config.method.networks
     metrics, last = (
         json.loads((run / "metrics.json").read_text()),
         [line for line in log_of(run) if "losses" in line][-1],
     )
-    assert "teacher" in metrics and "student" not in metrics
+    assert metrics.keys() == {network, "images"} and tuple(metrics[network]) == scores
+    assert network == "teacher" if isinstance(config.method, Dsgc) else network == "network"
     assert last["losses"].keys() == {"all", *terms}
     files = {path.name for path in (run / "checkpoints/step_000004").glob("*.safetensors")}
-    assert files == {"teacher.safetensors", "state.safetensors"}
+    assert files == {f"{network}.safetensors", "state.safetensors"}
+
+
+@pytest.mark.parametrize("name", ["baseline", "masks"])
+def test_a_run_of_any_method_keeps_its_name_is_scored_again_and_logs_its_stages(name, arguments, tmp_path):
+    """From the command line; the paper's method in the tests above."""
+    changes = ALONE[name][0]
+    run = tmp_path / "run"
+    done = dsgc(*arguments(out=str(run), **changes), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert json.loads((run / "config.json").read_text())["method"] == changes["method"]
+    assert score_run(run) == metrics and load_networks(run)[1].config.method.name == changes["method"]
+    stages = [line["stage"] for line in log_of(run) if "losses" in line]
+    assert stages == (4 * ["masks"] if name == "masks" else 2 * ["warm-up"] + 2 * ["expansion"])
+    picture = Image.open(run / "pictures/val_00000.png")
+    assert picture.height == shapes.SIDE
 
 
 VARIANTS = {

@@ -112,6 +112,10 @@ ODD = {
     "an object for a path": ({"weights": {"py/object": "os.system"}}, "weights"),
     "a number for a folder": ({"data": 5}, "data 5"),
     "a word that steers the terminal": ({"precision": CLEAR}, "precision"),
+    "a module for a method": ({"method": "os"}, "method 'os': unknown; there are"),
+    "a path for a method": ({"method": "../../folder/base"}, "unknown; there are"),
+    "an object for a method": ({"method": {"py/object": "os.system"}}, "unknown; there are"),
+    "a method that steers the terminal": ({"method": CLEAR}, "unknown; there are"),
     "a field that there is not": ({"__class__": "os"}, "__class__"),
 }
 

@@ -1,0 +1,264 @@
+"""The paper's method, Fig. 1 in code: teacher and student (DSKD), and a pseudo label that a Gaussian mixture corrects (GC)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dsgc import binned, cam, correction, dskd, gmm, objective, ptc
+from dsgc.cam import IGNORE
+from dsgc.errors import UserError
+from dsgc.methods import labels, register
+from dsgc.methods.base import Base, tag_losses
+from dsgc.methods.contract import Examined, Mean, Networks, Part, Stage, State, Views
+from dsgc.methods.labels import nearest
+from dsgc.network import Network, Output, fitted
+from dsgc.settings import choice, paper
+
+
+class PseudoLabels(NamedTuple):
+    """What supervises the decoder, and how it came about. H' x W' is the image divided by `label_stride`."""
+
+    confidence: Tensor  # (B, H', W') strongest tagged activation after refinement, in [0, 1]
+    initial: Tensor  # (B, H', W') int64, before correction
+    noise: Tensor  # (B, h, w) or (B, H', W'): noise probability on the mixture's grid, 0 where it is not fitted
+    corrected: Tensor  # (B, H', W') int64; the initial label where correction is off
+
+
+class Seen(NamedTuple):
+    """What a step's passes gave."""
+
+    teacher: Output  # of the mirrored images
+    student: Output | None  # of the images as they are, where it learns
+
+
+class Goals(NamedTuple):
+    """What the losses are measured against. Nothing in it takes a gradient."""
+
+    patch_labels: Tensor | None  # (B, h, w) int64, of Eq. 3 in the mirrored frame; for L_PTC
+    student: Output | None  # of the images as they are, where it is needed and does not learn
+    region: Tensor | None  # (B, h, w) bool, of Eq. 9; for L_PUNC
+    projected: Tensor | None  # (B, K, h, w) the student's projections; for L_PUNC
+    labels: PseudoLabels | None  # for L_seg
+
+
+@register
+@dataclass(frozen=True)
+class Dsgc(Base):
+    """The baseline, a student that the teacher pulls along, and a correction of the label that the teacher learns."""
+
+    name: ClassVar = "dsgc"
+    corrects: ClassVar = True
+    scores: ClassVar[tuple[str, ...]] = ("seg", "cam", "pseudo_initial", "pseudo")
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "coco": Base.presets["coco"],
+        "shapes": {**Base.presets["shapes"], "student_lr": 1e-4, "ema_momentum": 0.98},
+    }
+
+    # dual-stage knowledge distillation
+    distillation: bool = choice(True, "DSKD; without it there is no student")
+    student_lr: float = paper(6e-6, "base learning rate of the student, during warm-up")
+    ema_momentum: float = paper(0.996, "momentum of Eq. 6 after warm-up, raised to 1 along a cosine")
+    lambda2: float = paper(0.5, "weight of L_sim")
+    lambda3: float = paper(0.1, "weight of L_PUNC")
+    similarity_axis: Literal["channels", "tokens"] = choice("channels", "vectors compared in Eq. 7; channels as printed")
+    similarity_after_warmup: bool = choice(False, "keep L_sim after warm-up")
+    roi_low: float = paper(0.2, "l_th of Eq. 9")
+    roi_high: float = paper(0.7, "h_th of Eq. 9")
+    student_temperature: float = choice(0.04, "temperature of the target side of Eq. 10")
+    teacher_temperature: float = choice(0.1, "temperature of the learning side of Eq. 10")
+    centre_momentum: float = choice(0.9, "EMA of the centre taken off the target of Eq. 10; 1 for no centring")
+    label_network: Literal["teacher", "student", "both"] = choice("teacher", "whose CAM makes the pseudo label; both is their mean")
+
+    # Gaussian correction
+    correction: bool = choice(True, "GC; without it the initial pseudo label is used")
+    theta_high: float = paper(0.85, "theta_h: noise probability above which a pixel is in R_h")
+    theta_low: float = paper(0.25, "theta_l: noise probability above which a pixel is in R_u")
+    tau: float = choice(0.5, "cosine similarity below which two neighbours differ")
+    mixture_pixels: Literal["all", "positive", "foreground"] = choice(
+        "foreground", "what the mixture is fitted to: all pixels (as printed), those with a positive CAM, or those labelled foreground"
+    )
+    mixture_grid: Literal["patch", "pixel"] = choice("pixel", "grid on which mixture and rules work; pixels are the label's")
+
+    POSITIVE: ClassVar = (*Base.POSITIVE, "student_lr", "student_temperature", "teacher_temperature")
+    NOT_NEGATIVE: ClassVar = (*Base.NOT_NEGATIVE, "lambda2", "lambda3")
+    SHARES: ClassVar = ("ema_momentum", "centre_momentum")
+    ORDERED: ClassVar = (*Base.ORDERED, ("roi_low", "roi_high"), ("theta_low", "theta_high"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not -1 <= self.tau <= 1:
+            raise UserError(f"tau {self.tau}: a cosine, must be in [-1, 1]")
+        if self.label_network != "teacher" and not self.distillation:
+            raise UserError(f"label_network {self.label_network}: must be teacher where distillation is off; there is no student")
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        return ("teacher", "student") if self.distillation else ("teacher",)
+
+    def rates(self, lr: float) -> dict[str, float]:
+        return {"teacher": lr, "student": self.student_lr}
+
+    def stage(self, step: int, steps: int) -> Stage:
+        name = objective.stage_at(step, self.warmup_steps)
+        lambda2, lambda3 = (self.lambda2, self.lambda3) if self.distillation else (0.0, 0.0)
+        weights = objective.stage_weights(
+            name, self.lambda1, lambda2, lambda3, self.lambda4, similarity_after_warmup=self.similarity_after_warmup
+        )
+        return Stage(name, weights, self.networks if name == "warm-up" else ("teacher",))
+
+    def memory(self, networks: Networks) -> dict[str, Tensor]:
+        """The centre (K,) of Eq. 10."""
+        outputs = networks["teacher"].projector.direction
+        return {"centre": torch.zeros(len(outputs), device=outputs.device)} if self.distillation else {}
+
+    # a step
+
+    def passes(self, networks: Networks, part: Part, stage: Stage) -> Seen:
+        """The teacher sees the mirrored images; what is compared with the unmirrored side is mirrored back."""
+        seen = networks["teacher"](part.images.flip(-1))
+        return Seen(seen, networks["student"](part.images) if "student" in stage.learning else None)
+
+    def goals(self, networks: Networks, seen: Seen, part: Part, stage: Stage) -> Goals:
+        teacher, weights = networks["teacher"], stage.weights
+        patch_labels = region = projected = made = following = None
+        if seen.student is None and self.distillation and ({"sim", "punc"} & weights.keys() or self.label_network != "teacher"):
+            following = networks["student"](part.images)
+        if "ptc" in weights:
+            patch_labels = self.patch_labels(teacher, seen.teacher, part.tags)
+        if {"punc", "seg"} & weights.keys():
+            maps = self.cam(teacher, seen.teacher).flip(-1)  # back in the unmirrored frame
+        if "punc" in weights:
+            projected = networks["student"].project(following.tokens)
+            region = dskd.uncertain_region(cam.tagged(maps, part.tags), self.roi_low, self.roi_high)
+        if "seg" in weights:
+            features = seen.teacher.tokens.flip(-1).float()
+            if self.label_network != "teacher":
+                theirs = self.cam(networks["student"], following)
+                maps = theirs if self.label_network == "student" else (maps + theirs) / 2
+                features = following.tokens.float()
+            made = self.pseudo_labels(part.images, maps, part.tags, features)
+        return Goals(patch_labels, following, region, projected, made)
+
+    def losses(
+        self, networks: Networks, seen: Seen, goals: Goals, part: Part, stage: Stage, memory: State
+    ) -> dict[str, Mean]:
+        teacher, images = networks["teacher"], len(part.tags)
+        following = seen.student or goals.student
+        tags = tag_losses(seen.teacher, part.tags)
+        found = {"cls": Mean(tags if seen.student is None else tags + tag_losses(seen.student, part.tags), images)}
+        if "sim" in stage.weights:
+            value = dskd.flip_similarity_loss(seen.teacher.middle, following.middle, axis=self.similarity_axis)
+            found["sim"] = Mean(value, images)
+        if "ptc" in stage.weights:
+            found["ptc"] = Mean(ptc.pull_and_push(seen.teacher.tokens, goals.patch_labels), ptc.pairs(goals.patch_labels))
+        tokens = seen.teacher.tokens.flip(-1)  # (B, D, h, w), back in the unmirrored frame
+        if "punc" in stage.weights:
+            inside = goals.region[goals.region][None, None]  # (1, 1, R), all true
+            value = dskd.uncertain_region_loss(
+                _within(goals.region, goals.projected),
+                teacher.project(_within(goals.region, tokens)),
+                inside,
+                centre=memory["centre"] if self.centre_momentum < 1 else None,
+                student_temperature=self.student_temperature,
+                teacher_temperature=self.teacher_temperature,
+            )
+            found["punc"] = Mean(value, inside.sum())
+        if "seg" in stage.weights:
+            found["seg"] = self.segmentation(teacher, tokens, goals.labels.corrected)
+        return found
+
+    def watched(self, goals: Goals, memory: State) -> dict[str, Tensor]:
+        """For the log, and for the centre of Eq. 10.
+
+        `labelled` and `corrected`: shares of the pseudo label's pixels that have a label, and that the correction changed.
+        `projection_entropy`: of the mean target of Eq. 10, in nats; 0 if one output wins everywhere, log K if all are alike.
+        `projected`: (K,) mean of the student's projections.
+        """
+        found = {}
+        if goals.labels is not None:
+            found["labelled"] = (goals.labels.corrected != IGNORE).float().mean()
+            found["corrected"] = (goals.labels.corrected != goals.labels.initial).float().mean()
+        if goals.projected is not None:
+            projected = goals.projected.float()
+            target = ((projected - memory["centre"][:, None, None]) / self.student_temperature).softmax(1)
+            found["projection_entropy"] = torch.special.entr(target.mean((0, 2, 3))).sum()
+            found["projected"] = projected.mean((0, 2, 3))
+        return found
+
+    def follow(
+        self, networks: Networks, watched: Mapping[str, Tensor], memory: State, step: int, steps: int, *, sound: bool
+    ) -> dict[str, float]:
+        """After the warm-up: Eq. 6, with a momentum that rises to 1 at the last step, and the centre of Eq. 10."""
+        if not self.distillation or step < self.warmup_steps:
+            return {"momentum": 0.0}
+        progress = (step - self.warmup_steps) / max(steps - self.warmup_steps, 1)
+        momentum = dskd.momentum_at(progress, self.ema_momentum)
+        if sound:
+            dskd.ema_update(networks["student"], networks["teacher"], momentum)
+            if "projected" in watched and self.centre_momentum < 1:
+                dskd.centre_update(memory["centre"], watched["projected"], self.centre_momentum)
+        return {"momentum": momentum}
+
+    # its parts
+
+    @torch.no_grad()
+    def pseudo_labels(self, images: Tensor, maps: Tensor, tags: Tensor, tokens: Tensor) -> PseudoLabels:
+        """CAM -> refinement -> initial label -> mixture -> corrected label.
+
+        images (B, 3, H, W); maps (B, C, h, w) in [0, 1]; tags (B, C); tokens (B, D, h, w), the features of Eq. 18.
+        """
+        confidence, initial = self.initial_label(images, maps, tags)
+        if not self.correction:
+            return PseudoLabels(confidence, initial, torch.zeros_like(confidence), initial)
+        with torch.autocast(images.device.type, enabled=False):  # float32, for its products too
+            on_patches, size = self.mixture_grid == "patch", confidence.shape[-2:]
+            grid = tokens.shape[-2:] if on_patches else size
+            x = F.adaptive_avg_pool2d(confidence[:, None], grid)[:, 0] if on_patches else confidence
+            of_grid = nearest(initial, grid)
+            if self.mixture_pixels == "foreground":
+                mask = (of_grid > 0) & (of_grid != IGNORE)
+            else:
+                mask = x > 0 if self.mixture_pixels == "positive" else torch.ones_like(x, dtype=torch.bool)
+            mixture = binned.fit(x.flatten(1), mask.flatten(1))
+            noise = gmm.noise_probability(x.flatten(1), mixture, mask.flatten(1)).view_as(x)
+            features = tokens if on_patches else F.interpolate(tokens, grid, mode="bilinear", align_corners=False)
+            corrected = correction.correct(of_grid, noise, features, high=self.theta_high, low=self.theta_low, tau=self.tau)
+        if on_patches:  # a corrected patch passes its label on to all its pixels, every other pixel keeps its own
+            changed = nearest((corrected != of_grid).long(), size).bool()
+            corrected = torch.where(changed, nearest(corrected, size), initial)
+        return PseudoLabels(confidence, initial, noise, corrected)
+
+    # evaluation
+
+    def views(self, network: Network, images: Tensor, tags: Tensor, background: float) -> Views:
+        size = images.shape[-2:]
+        scaled = fitted(images, network.patch_size)
+        output = network(scaled)
+        maps = self.cam(network, output)
+        made = self.pseudo_labels(scaled, maps, tags, output.tokens.float())
+        full = F.interpolate(cam.tagged(maps, tags), size, mode="bilinear", align_corners=False)
+        region = dskd.uncertain_region(cam.tagged(maps, tags), self.roi_low, self.roi_high)
+        before, after = (labels.enlarged(found, size).long() for found in (made.initial, made.corrected))
+        head = labels.segmented(network, output.tokens, size)
+        scored = {"seg": head, "cam": labels.by_threshold(full, background), "pseudo_initial": before, "pseudo": after}
+        drawn = {"cam": full.amax(1), "region": labels.enlarged(region, size), "noise": labels.enlarged(made.noise, size)}
+        return Views(scored, drawn | {"initial": before, "corrected": after, "prediction": head})
+
+    def examined(self, network: Network, output: Output, images: Tensor, tags: Tensor) -> Examined:
+        tokens = output.tokens.float()
+        made = self.pseudo_labels(images, self.cam(network, output), tags, tokens)
+        rule = torch.zeros_like(made.initial)
+        if self.correction:
+            features = F.interpolate(tokens, made.noise.shape[-2:], mode="bilinear", align_corners=False)
+            similarity = correction.neighbour_similarity(features)
+            rule = correction.rules(made.noise, similarity, high=self.theta_high, low=self.theta_low, tau=self.tau)
+        return Examined(*made, nearest(rule, made.initial.shape[-2:]))
+
+
+def _within(region: Tensor, maps: Tensor) -> Tensor:
+    """The places of a region (B, h, w) in a row: (B, D, h, w) -> (1, D, 1, R). What lies outside needs no work."""
+    return maps.permute(0, 2, 3, 1)[region].T[None, :, None]
