@@ -99,7 +99,7 @@ def save(
             save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, partial / f"{name}.safetensors")
         files = {path.name: digest(path) for path in sorted(partial.iterdir())}
         about = {"step": step, "classes": data.classes, "images": images_of(data), "config": dataclasses.asdict(config), "files": files}
-        (partial / "about.json").write_text(json.dumps(about, indent=1))
+        (partial / "about.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
         for path in [*partial.iterdir(), partial]:
             _to_disk(path)
         shutil.rmtree(target, ignore_errors=True)
@@ -174,7 +174,7 @@ def load(run: Path, say: Callable[[str], None] = lambda line: print(line, file=s
 def read(folder: Path) -> Checkpoint:
     """One checkpoint. Raises `UserError` unless every file is there and as it was written."""
     try:
-        about = json.loads((folder / "about.json").read_text())
+        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in about["config"].items()}
         config = Config(**values)
         step, classes, images, files = int(about["step"]), tuple(about["classes"]), str(about["images"]), dict(about["files"])

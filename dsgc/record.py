@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dsgc.config import Config
-from dsgc.errors import UserError, first_line, printable, resuming
+from dsgc.errors import UserError, first_line, printable, resuming, writable
 
 
 def refuse_used(out: str) -> Path:
@@ -71,7 +72,7 @@ def write_json(path: Path, value: object) -> None:
     """Write a JSON file whole or not at all. Raises `UserError` where that is not possible."""
     partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(json.dumps(value, indent=1) + "\n")
+        partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
         partial.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -83,6 +84,11 @@ def progress(of: Iterable | None = None, *, main: bool, **options: Any) -> tqdm:
     """A progress bar of the `main` process."""
     silent = {} if main else {"disable": True}  # where it is not given, TQDM_DISABLE decides
     return tqdm(of, **options, **silent)
+
+
+def say(line: str) -> None:
+    """A line on standard output, above the progress bars; it may name tensors of a stranger's file, and folders in any script."""
+    tqdm.write(writable(printable(line), sys.stdout))
 
 
 class Log:
@@ -113,7 +119,7 @@ class Log:
     def say(self, line: str) -> None:
         """A line on the terminal."""
         if self.main:
-            self.bar.write(printable(line))  # it may name tensors of a stranger's file
+            say(line)
 
     def has_scores(self, step: int) -> bool:
         """Whether an evaluation after `step` is written down."""
