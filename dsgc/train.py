@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from accelerate.utils import set_seed
-from tqdm import tqdm
 
 from dsgc import checkpoint, parallel, pictures, state
 from dsgc.build import accelerator_of
@@ -20,7 +19,7 @@ from dsgc.data.split import Split, open_split
 from dsgc.errors import Stopped, UserError, out_of_memory, resuming
 from dsgc.evaluate import evaluate
 from dsgc.learner import advance, begin, go_on, not_finite, parts_of
-from dsgc.record import Log, read_config, refuse_used, run_folder, write_json
+from dsgc.record import Log, read_config, refuse_used, run_folder, say, write_json
 from dsgc.stopping import Signals
 
 PATIENCE = 10  # steps in a row without a finite loss, after which a run ends
@@ -89,7 +88,7 @@ def resume(run: Path, **changes: Any) -> Path:
     config = dataclasses.replace(read_config(run), out=str(run), **changes)
     if (Path(run) / "metrics.json").is_file():
         raise UserError(f"{run}: this run has ended; `python -m dsgc evaluate {run}` scores it, `train` starts another")
-    return _run(config, checkpoint.load(run, say=tqdm.write) if checkpoint.checkpoints(run) else None)
+    return _run(config, checkpoint.load(run, say=say) if checkpoint.checkpoints(run) else None)
 
 
 def _run(config: Config, saved: checkpoint.Checkpoint | None) -> Path:
