@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import io
 import json
-import os
 import re
 import sys
 import traceback
@@ -19,11 +18,12 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from dsgc import grids, methods, runner
+from dsgc import grids, launcher, methods, runner
 from dsgc.config import PRESETS
 from dsgc.data import shapes, shapes_coco
 from dsgc.data.split import open_split
-from dsgc.errors import Stopped, UserError, check_writable, one_line
+from dsgc.errors import Stopped, UserError, check_writable, first_line, one_line
+from dsgc.launcher import FIRST
 from dsgc.options import (
     EvaluateOptions,
     GridOptions,
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from dsgc.predict import TestTime
 
 PROGRAM = "python -m dsgc"
-FIRST = os.environ.get("RANK", "0") == "0"  # of the processes that a launcher started
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -224,6 +223,9 @@ COMMANDS = {"train": train, "resume": resume, "evaluate": evaluate, "predict": p
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal need not know all letters of a path
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in arguments
     arguments = [word for word in arguments if word != "--debug"]
@@ -239,7 +241,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UserError, OSError) as error:  # OSError: a file or folder that nothing above expected trouble from
         if debug:
             traceback.print_exc()
-        print(f"dsgc: {one_line(error)}", file=sys.stderr)
+        launcher.fail(f"dsgc: {one_line(error)}")
+        return 2
+    except RuntimeError as error:
+        if debug or not launcher.left_alone(error):
+            raise
+        if not launcher.another_spoke():
+            launcher.fail(f"dsgc: another process of this run has ended ({first_line(error)}); see what it or the launcher says")
         return 2
     except KeyboardInterrupt as stop:
         print(f"dsgc: {str(stop) or 'interrupted'}", file=sys.stderr)

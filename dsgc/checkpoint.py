@@ -2,26 +2,26 @@
 
 import hashlib
 import json
-import pickle
 import shutil
 import sys
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from safetensors.torch import save_file
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from dsgc import encoder_weights
 from dsgc.config import Config
 from dsgc.data.split import Split
 from dsgc.disk import rename, to_disk
 from dsgc.errors import UserError, first_line, resuming
 from dsgc.methods import configured
+from dsgc.tensor_files import not_finite, read_weights, refuse_not_finite
 
 STATE = "state"  # name of the file that holds what is no network's weights
 
@@ -30,8 +30,8 @@ class LoadReport(NamedTuple):
     """What loading encoder weights did."""
 
     loaded: int
-    missing: tuple[str, ...]  # parameters of the encoder that the file lacks; they keep their random start
-    unexpected: tuple[str, ...]  # entries of the file that the encoder has no place for
+    missing: tuple[str, ...]  # biases that the file's network does without; they are 0
+    unexpected: tuple[str, ...]  # tensors of the file that are not the encoder's: those of heads, decoders, other networks
 
     def __str__(self) -> str:
         parts = [f"{self.loaded} tensors loaded"]
@@ -41,64 +41,20 @@ class LoadReport(NamedTuple):
         return ", ".join(parts)
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors or .pth / .pt file. A pickle is read without running what it holds."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such weights file; give `hub`, `none`, `shipped` or the path of a .safetensors or .pth file")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with warnings.catch_warnings(action="ignore"):  # of what is odd about a stranger's file; if it matters, torch refuses the file
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged bytes make the readers raise almost anything: IndexError, struct.error, ...
-        why = first_line(error)
-        if isinstance(error, pickle.UnpicklingError):  # torch's line is long, and tells how to load it all the same
-            why = "it is damaged, or holds more than tensors, which could be code and is not loaded"
-        raise UserError(f"{path}: not a readable weights file ({why}); give a .safetensors or .pth of tensors") from error
-    if not isinstance(state, dict):
-        raise UserError(f"{path}: holds {type(state).__name__}, not a dictionary of tensors; choose another file")
-    for wrapper in ("model", "state_dict", "teacher"):
-        if isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
-    return {key: value for key, value in state.items() if isinstance(value, Tensor)}
-
-
-def _not_finite(tensors: Mapping[str, Tensor]) -> str | None:
-    """The name of a tensor with a number that is NaN or infinite, if there is one."""
-    return next((key for key in sorted(tensors) if not tensors[key].isfinite().all()), None)
-
-
-def _refuse_not_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Raise `UserError` if a number is not finite: every score and every step that came of it would be wrong."""
-    if key := _not_finite(tensors):
-        raise UserError(f"{path}: {key} holds numbers that are not finite; choose another file, from before training diverged")
-
-
 def load_encoder(encoder: VisionTransformer, path: Path) -> LoadReport:
-    """Fill an encoder from a file; position embedding and patch projection are resized to the encoder's grid and patch.
+    """Fill an encoder from a file, as `encoder_weights.find` finds it there.
 
     Raises:
-        UserError: unreadable file, a tensor of another shape, or a file without any tensor of this encoder.
+        UserError: no readable file, or its tensors are not all those of this encoder.
     """
-    try:
-        state = checkpoint_filter_fn(read_weights(path), encoder)
-    except (RuntimeError, KeyError, IndexError, AttributeError) as error:
-        raise UserError(
-            f"{path}: its tensors do not fit the encoder ({first_line(error)}); "
-            "choose the encoder that these weights were made with"
-        ) from error
+    return _fill(encoder, encoder_weights.find(path, encoder))
+
+
+def _fill(encoder: VisionTransformer, found: encoder_weights.Found) -> LoadReport:
     own = encoder.state_dict()
-    for key in sorted(own.keys() & state.keys()):
-        if own[key].shape != state[key].shape:
-            raise UserError(
-                f"{path}: {key} has shape {tuple(state[key].shape)}, the encoder needs {tuple(own[key].shape)}; "
-                "choose the encoder that these weights were made with"
-            )
-    if not own.keys() & state.keys():
-        raise UserError(f"{path}: none of its {len(state)} tensors belongs to this encoder; choose weights made for it")
-    _refuse_not_finite(path, {key: state[key] for key in own.keys() & state.keys()})
-    missing, unexpected = encoder.load_state_dict(state, strict=False)
-    return LoadReport(len(own.keys() & state.keys()), tuple(sorted(missing)), tuple(sorted(unexpected)))
+    missing = own.keys() - found.tensors.keys()
+    encoder.load_state_dict({name: found.tensors.get(name, torch.zeros_like(value)) for name, value in own.items()})
+    return LoadReport(len(found.tensors), tuple(sorted(missing)), found.others)
 
 
 def shipped_weights() -> Path:
@@ -111,7 +67,8 @@ def start_encoder(encoder: VisionTransformer, config: Config) -> str:
     if config.weights in ("none", "hub"):
         return f"encoder weights: {'random' if config.weights == 'none' else 'from the hub, ' + config.encoder}"
     path = shipped_weights() if config.weights == "shipped" else Path(config.weights)
-    return f"encoder weights: {path.name}: {load_encoder(encoder, path)}"
+    found = encoder_weights.find(path, encoder)
+    return f"encoder weights: {path.name}{found.where}: {_fill(encoder, found)}"
 
 
 def save(
@@ -128,7 +85,7 @@ def save(
     partial = folder / f".{target.name}.partial"
     parts = {name: network.state_dict() for name, network in networks.items()} | {STATE: state}
     for name, tensors in parts.items():
-        if bad := _not_finite(tensors):
+        if bad := not_finite(tensors):
             raise UserError(
                 f"{run}: after step {step} {bad} of the {name} is not finite: training diverged, and the checkpoints before it are "
                 "kept; train again with a smaller --lr"
@@ -141,7 +98,7 @@ def save(
             save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, partial / f"{name}.safetensors")
         files = {path.name: digest(path) for path in sorted(partial.iterdir())}
         about = {"step": step, "classes": data.classes, "images": images_of(data), "config": config.flat(), "files": files}
-        (partial / "about.json").write_text(json.dumps(about, indent=1))
+        (partial / "about.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
         for path in [*partial.iterdir(), partial]:
             to_disk(path)
         shutil.rmtree(target, ignore_errors=True)
@@ -208,7 +165,7 @@ def load(run: Path, say: Callable[[str], None] = lambda line: print(line, file=s
 def read(folder: Path) -> Checkpoint:
     """One checkpoint. Raises `UserError` unless every file is there and as it was written."""
     try:
-        about = json.loads((folder / "about.json").read_text())
+        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
         config = configured(about["config"])
         step, classes, images, files = int(about["step"]), tuple(about["classes"]), str(about["images"]), dict(about["files"])
         if step < 0:
@@ -225,6 +182,6 @@ def read(folder: Path) -> Checkpoint:
         if not path.is_file() or digest(path) != expected:
             raise UserError(f"{path}: not as it was written ({'damaged' if path.is_file() else 'missing'})")
         tensors[path.stem] = read_weights(path)
-        _refuse_not_finite(path, tensors[path.stem])
+        refuse_not_finite(path, tensors[path.stem])
     state = tensors.pop(STATE, {})
     return Checkpoint(step, classes, images, config, tensors, state, files)

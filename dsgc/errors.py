@@ -5,11 +5,18 @@ import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 
 def printable(text: str) -> str:
     """Words from a stranger's file with a `?` for each character that would end the line or steer the terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def writable(text: str, stream: TextIO | None) -> str:
+    """Words that a stream can write: a terminal need not know the letters of a path, nor is every path made of letters."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 class UserError(ValueError):
@@ -34,7 +41,7 @@ def resuming(run: str | Path) -> str:
     return f"`python -m dsgc resume {run}`"
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of what a library says went wrong, short enough to stand inside a message of ours, in no colours."""
     return (re.sub(r"\x1b\[[\d;]*m", "", str(error)).splitlines() or [type(error).__name__])[0][:120]
 

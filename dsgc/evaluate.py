@@ -19,7 +19,7 @@ from dsgc.errors import UserError, enough_memory
 from dsgc.methods.contract import Views
 from dsgc.metrics import ConfusionMatrix
 from dsgc.network import Network
-from dsgc.record import say
+from dsgc.record import note
 
 SMALLER = "make the picture smaller, or use a machine with more memory"  # where memory runs out
 
@@ -114,7 +114,7 @@ def open_run(
         )
     config = dataclasses.replace(saved.config, **changes or {})
     accelerator = accelerator_of(config)
-    say(folder.notes, accelerator.is_main_process)
+    note(folder.notes, accelerator.is_main_process)
     return {name: network.to(accelerator.device) for name, network in networks.items()}, EvalImages(folder), config, accelerator
 
 

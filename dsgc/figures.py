@@ -46,7 +46,7 @@ def style() -> None:
 def read_log(run: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A run's log as two long tables: losses (step, stage, loss, value) and scores (step, network, score, miou in %)."""
     losses, scores = [], []
-    for line in map(json.loads, (Path(run) / "log.jsonl").read_text().splitlines()):
+    for line in map(json.loads, (Path(run) / "log.jsonl").read_text(encoding="utf-8").splitlines()):
         for name, value in line.get("losses", {}).items():
             losses.append((line["step"], line["stage"], name, value))
         for network, values in line.get("scores", {}).items():
@@ -67,7 +67,7 @@ def score_table(runs: Mapping[str, Path]) -> pd.DataFrame:
     """mIoU in % on the run's validation split: one row a run and network, one column a score, and the labelled share."""
     rows = {}
     for name, run in runs.items():
-        metrics = json.loads((Path(run) / "metrics.json").read_text())
+        metrics = json.loads((Path(run) / "metrics.json").read_text(encoding="utf-8"))
         for network, scores in metrics.items():
             if not isinstance(scores, dict) or "seg" not in scores:
                 continue
@@ -94,7 +94,7 @@ def losses_by_stage(run: Path, warmup_steps: int) -> Figure:
 
 def projection_entropy(run: Path, outputs: int) -> Figure:
     """Entropy of the mean target of Eq. 10 over the steps: 0 would be a collapse to one output, log K to a uniform one."""
-    lines = [json.loads(line) for line in (Path(run) / "log.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (Path(run) / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     points = [(line["step"], line["projection_entropy"]) for line in lines if "projection_entropy" in line]
     figure, axis = plt.subplots(figsize=(6.5, 2.6), layout="constrained")
     axis.plot(*zip(*points, strict=True))
@@ -131,7 +131,7 @@ def per_class(runs: Mapping[str, Path], score: str = "seg") -> Figure:
     """IoU of each class as a heat map, one row a run, of the network that is reported."""
     rows = {}
     for name, run in runs.items():
-        metrics = json.loads((Path(run) / "metrics.json").read_text())
+        metrics = json.loads((Path(run) / "metrics.json").read_text(encoding="utf-8"))
         rows[name] = {key: np.nan if v is None else 100 * v for key, v in metrics[reported(run)][score]["per_class"].items()}
     return class_heat(pd.DataFrame.from_dict(rows, orient="index"), SCORES[score])
 

@@ -4,11 +4,15 @@
 the stages that use them.
 """
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import timm
 import torch
 import torch.nn.functional as F
+from timm.layers import PatchEmbed
 from timm.models import register_model
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -38,29 +42,75 @@ def dsgc_vit_nano_patch8(pretrained: bool = False, **kwargs) -> VisionTransforme
     return encoder
 
 
+PLAIN = (
+    "a plain vision transformer with a class token is needed, for example vit_base_patch16_224, deit_base_patch16_224 or "
+    "vit_small_patch14_dinov2"
+)
+
+
 def create_encoder(name: str, image_size: int, *, pretrained: bool = False) -> VisionTransformer:
     """A timm vision transformer by name, without its head, for images of any size divisible by its patch.
 
     Raises:
-        UserError: timm knows no such model, or it is not a plain vision transformer with a class token.
+        UserError: timm knows no such model, it is not a plain vision transformer with a class token, or the hub does not give it.
     """
     if ":" in name:  # a checkpoint names its encoder, and must not make timm read another folder or fetch from the hub
         raise UserError(f"encoder {name!r}: an address; give a name from timm.list_models('vit_*'), and other weights with --weights FILE")
+    options = {"num_classes": 0, "img_size": image_size, "dynamic_img_size": True}
     try:
-        encoder = timm.create_model(
-            name, pretrained=pretrained, num_classes=0, img_size=image_size, dynamic_img_size=True
-        )
-    except (RuntimeError, TypeError, ValueError, AttributeError, OSError) as error:  # ValueError: a path; OSError: the hub is not there
-        if pretrained:
-            remedy = "is the hub within reach, has it weights of this name? else --weights FILE, none, or shipped for the small one"
+        with torch.device("meta"):  # without memory, and before anything is fetched
+            kind = _not_plain(timm.create_model(name, **options))
+    except Exception as error:  # a model that is no vision transformer takes other options, and fails in its own way
+        model, _, tag = name.partition(".")
+        if timm.is_model(model) and not tag or isinstance(error, TypeError):
+            kind = f"timm cannot make it as a vision transformer for images of {image_size} ({first_line(error)})"
+            if isinstance(error, TypeError):
+                kind = f"another kind of network, of timm's {timm.model_entrypoint(model).__module__.split('.')[-1]}"
         else:
-            known = timm.list_models(f"*{name.split('.')[0][:12]}*")[:5]
+            known = timm.list_pretrained(f"{model}.*")[:5] or timm.list_models(f"*{model[:12]}*")[:5]
             remedy = f"try {', '.join(known)}" if known else "see timm.list_models('vit_*')"
-        raise UserError(f"encoder {name!r}: timm cannot make it ({first_line(error)}); {remedy}") from error
-    if not isinstance(encoder, VisionTransformer) or not encoder.has_class_token:
-        raise UserError(f"encoder {name!r}: a vision transformer with a class token is needed, for example "
-                        "vit_base_patch16_224, deit_base_patch16_224 or vit_small_patch14_dinov2")
-    return encoder
+            raise UserError(f"encoder {name!r}: timm cannot make it ({first_line(error)}); {remedy}") from error
+    if kind:
+        raise UserError(f"encoder {name!r}: {kind}; {PLAIN}")
+    try:
+        with _silent("huggingface_hub"):  # which would tell of each attempt
+            return timm.create_model(name, pretrained=pretrained, **options)
+    except Exception as error:  # without weights it can be made: what the hub, the net, proxies and caches raise is of any kind
+        remedy = "choose a smaller one, or free memory"
+        if pretrained:
+            remedy = (
+                "is the hub within reach (net, proxies, HF_ENDPOINT, HF_HOME), has it weights of this name? else --weights FILE, none, "
+                "or shipped for the small one"
+            )
+        raise UserError(f"encoder {name!r}: timm cannot make it ({first_line(_root(error))}); {remedy}") from error
+
+
+@contextlib.contextmanager
+def _silent(library: str) -> Iterator[None]:
+    """Without a library's warnings."""
+    logger = logging.getLogger(library)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _root(error: BaseException) -> BaseException:
+    """What an exception was raised for in the first place."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _not_plain(encoder: nn.Module) -> str | None:
+    """What an encoder of timm is instead of a plain vision transformer with a class token."""
+    if not isinstance(encoder, VisionTransformer):
+        return f"another kind of network, timm's {type(encoder).__name__}"
+    if type(encoder.patch_embed) is not PatchEmbed:
+        return "a hybrid, which makes its tokens with a convolutional network"
+    return None if encoder.has_class_token else "a vision transformer without a class token"
 
 
 def fitted(images: Tensor, patch: int) -> Tensor:

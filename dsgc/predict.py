@@ -25,7 +25,7 @@ from dsgc.errors import UserError, check_writable, enough_memory
 from dsgc.evaluate import SMALLER, open_run, summary
 from dsgc.metrics import ConfusionMatrix
 from dsgc.network import Network, fitted
-from dsgc.record import progress, say, write_json
+from dsgc.record import note, progress, write_json
 
 SERVER = Path("results/VOC2012/Segmentation")  # below it, in comp6_SPLIT_cls, the VOC test server looks for the PNGs
 UNFINISHED = "unfinished.json"  # beside PNGs that are not all yet; says what they are of
@@ -108,7 +108,7 @@ def predict(
     missing = tuple(image_id for image_id in pictures.ids if not (out / f"{image_id}.png").is_file())
     accelerator = accelerator_of(config)
     new = next((folder for folder in [*reversed(out.parents), out] if not folder.exists()), out)
-    say(pictures.notes, accelerator.is_main_process)
+    note(pictures.notes, accelerator.is_main_process)
     accelerator.wait_for_everyone()  # each has seen what is there
     check_writable(out)
     dataset = Images(pictures._replace(ids=missing))

@@ -59,7 +59,8 @@ def _commit() -> str:
     """The repository's commit, with a mark if the package's files differ from it; `unknown` outside a repository."""
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", PACKAGE, *words], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        done = subprocess.run(["git", "-C", PACKAGE, *words], capture_output=True, check=True, timeout=10)
+        return done.stdout.decode(errors="replace").strip()
 
     try:
         return git("describe", "--always", "--abbrev=12") + "-dirty" * bool(git("status", "--porcelain", "--", "."))

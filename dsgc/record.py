@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from dsgc.config import Config
 from dsgc.disk import rename, where_known
-from dsgc.errors import UserError, first_line, printable, resuming
+from dsgc.errors import UserError, first_line, printable, resuming, writable
 from dsgc.methods import configured
 from dsgc.step import Step
 
@@ -74,7 +74,7 @@ def write_json(path: Path, value: object) -> None:
     """Write a JSON file whole or not at all. Raises `UserError` where that is not possible."""
     partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(json.dumps(value, indent=1) + "\n")
+        partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
         rename(partial, path)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -82,16 +82,21 @@ def write_json(path: Path, value: object) -> None:
         raise UserError(f"{path}: cannot be written ({error.strerror}); make room, or choose another place with --out") from error
 
 
-def say(lines: Iterable[str], main: bool) -> None:
-    """Lines of the `main` process that are no result: on standard error."""
-    for line in lines if main else ():
-        tqdm.write(printable(line), file=sys.stderr)
-
-
 def progress(of: Iterable | None = None, *, main: bool, **options: Any) -> tqdm:
     """A progress bar of the `main` process."""
     silent = {} if main else {"disable": True}  # where it is not given, TQDM_DISABLE decides
     return tqdm(of, **options, **silent)
+
+
+def say(line: str) -> None:
+    """A line on standard output, above the progress bars; it may name tensors of a stranger's file, and folders in any script."""
+    tqdm.write(writable(printable(line), sys.stdout))
+
+
+def note(lines: Iterable[str], main: bool) -> None:
+    """Lines of the `main` process that are no result: the same on standard error."""
+    for line in lines if main else ():
+        tqdm.write(writable(printable(line), sys.stderr), file=sys.stderr)
 
 
 class Log:
@@ -122,7 +127,7 @@ class Log:
     def say(self, line: str) -> None:
         """A line on the terminal."""
         if self.main:
-            self.bar.write(printable(line))  # it may name tensors of a stranger's file
+            say(line)
 
     def has_scores(self, step: int) -> bool:
         """Whether an evaluation after `step` is written down."""

@@ -251,7 +251,7 @@ def _make_apart(config: Config, folder: Path, scratch: Path, place: dict[str, st
             process.kill()
     with contextlib.suppress(BrokenPipeError):
         process.stdin.close()
-    lines = (scratch / "stderr").read_text(errors="replace").strip().splitlines()
+    lines = (scratch / "stderr").read_text(encoding="utf-8", errors="replace").strip().splitlines()
     shutil.rmtree(scratch, ignore_errors=True)  # now: the checkpoints of all runs together would fill a disk
     if code == 0:
         return None
@@ -280,7 +280,7 @@ def _end_with_parent(scratch: Path) -> None:
 def _steps(scratch: Path) -> int:
     """How far a run has come."""
     try:
-        last = (scratch / "run" / "log.jsonl").read_text().splitlines()[-1]
+        last = (scratch / "run" / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1]
         return json.loads(last)["step"]
     except (OSError, ValueError, IndexError):
         return 0

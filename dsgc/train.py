@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.utils import set_seed
-from tqdm import tqdm
 
 from dsgc import checkpoint, parallel, pictures, state
 from dsgc.build import accelerator_of
@@ -15,7 +14,7 @@ from dsgc.errors import Stopped, UserError
 from dsgc.evaluate import evaluate
 from dsgc.faults import Progress
 from dsgc.learner import advance, begin, go_on, parts_of
-from dsgc.record import Log, read_config, refuse_used, run_folder, write_json
+from dsgc.record import Log, read_config, refuse_used, run_folder, say, write_json
 from dsgc.splits import open_data
 from dsgc.stopping import Signals
 
@@ -42,7 +41,7 @@ def resume(run: Path, **changes: Any) -> Path:
     config = dataclasses.replace(read_config(run), out=str(run), **changes)
     if (Path(run) / "metrics.json").is_file():
         raise UserError(f"{run}: this run has ended; `python -m dsgc evaluate {run}` scores it, `train` starts another")
-    return _run(config, checkpoint.load(run, say=tqdm.write) if checkpoint.checkpoints(run) else None)
+    return _run(config, checkpoint.load(run, say=say) if checkpoint.checkpoints(run) else None)
 
 
 def _run(config: Config, saved: checkpoint.Checkpoint | None) -> Path:

@@ -5,6 +5,7 @@ The last words of a case that names a file say what is wrong with it; `refusal.R
 
 import math
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from spoilt import (
@@ -172,6 +173,9 @@ OPTIONS = {
     "encoder: unknown": ({"encoder": "nonsense"}, ["encoder", "nonsense"]),
     "encoder: no transformer": ({"encoder": "resnet18"}, ["encoder", "resnet18"]),
     "encoder: without class token": ({"encoder": "vit_base_patch16_siglip_224"}, ["encoder", "class token"]),
+    "encoder: a hybrid": ({"encoder": "vit_small_r26_s32_224"}, ["encoder 'vit_small_r26_s32_224'", "a hybrid"]),
+    "encoder: BEiT": ({"encoder": "beit_base_patch16_224"}, ["encoder 'beit_base_patch16_224'", "another kind of network, of timm's beit"]),
+    "encoder: weights of no such tag": ({"encoder": "vit_tiny_patch16_224.x"}, ["Invalid pretrained", "try vit_tiny_patch16_224.augreg"]),
     "encoder: on the hub of others": ({"encoder": "hf-hub:someone/model"}, ["encoder 'hf-hub:someone/model'", "an address"]),
     "encoder: in a folder": ({"encoder": "local-dir:/etc"}, ["encoder 'local-dir:/etc'", "an address"]),
     "weights: no such file": ({"weights": "/nowhere/at/all.pth"}, ["/nowhere/at/all.pth", "no such weights file"]),
@@ -194,6 +198,28 @@ def short(save):
     return make
 
 
+def without(*parts):
+    return {name: value for name, value in nano().items() if not name.startswith(parts)}
+
+
+def every_one(kind):
+    return {name: value.to(kind) for name, value in nano().items()}
+
+
+def within(prefix, tensors):
+    return {prefix + name: value for name, value in tensors.items()}
+
+
+def of_transformers():
+    blocks = {f"vit.encoder.layer.{i}.attention.attention.query.weight": torch.zeros(128, 128) for i in range(5)}
+    return blocks | {"vit.embeddings.cls_token": torch.zeros(1, 1, 128), "vit.layernorm.weight": torch.zeros(128)}
+
+
+def deeper():
+    found = nano()
+    return found | {name.replace("blocks.0.", f"blocks.{i}."): found[name] for i in range(5, 12) for name in found if "blocks.0." in name}
+
+
 def with_number(number):
     found = nano()
     found["blocks.1.attn.qkv.weight"][3, 5] = number
@@ -204,6 +230,30 @@ WEIGHTS = {  # the file's ending, how it is made, what the line holds beside its
     "a tensor of another shape": (".pth", pth(lambda: nano() | {"norm.weight": torch.zeros(3)}), ["norm.weight", "(3,)", "(128,)"]),
     "another encoder's": (".pth", pth(lambda: create_encoder("deit_tiny_patch16_224", 32).state_dict()), ["shape", "made with"]),
     "something else's": (".pth", pth(lambda: {"a": torch.zeros(1)}), ["none of its 1 tensors"]),
+    "2 of its tensors": (".pth", pth(lambda: dict(list(nano().items())[:2])), ["2 of the encoder's 66 tensors", "lacks 64"]),
+    "2 of its tensors under a prefix": (
+        ".pth", pth(lambda: within("module.", dict(list(nano().items())[:2]))), ["under module.", "2 of the encoder's 66 tensors"],
+    ),
+    "all but one": (".pth", pth(lambda: without("blocks.3.norm1.weight")), ["65 of the encoder's 66 tensors", "blocks.3.norm1.weight"]),
+    "no position embedding": (".pth", pth(lambda: without("pos_embed")), ["lacks 1: pos_embed"]),
+    "no class token": (".pth", pth(lambda: without("cls_token")), ["has no cls_token"]),
+    "a block too few": (".pth", pth(lambda: without("blocks.4.")), ["has 4 blocks, the encoder 5"]),
+    "7 blocks too many": (".pth", pth(deeper), ["has 12 blocks, the encoder 5"]),
+    "another encoder's under a prefix": (
+        ".pth", pth(lambda: within("backbone.", create_encoder("deit_tiny_patch16_224", 32).state_dict())), ["under backbone.", "shape"],
+    ),
+    "a distillation token": (".pth", pth(lambda: nano() | {"dist_token": torch.zeros(1, 1, 128)}), ["has dist_token", "made with"]),
+    "a layer that the encoder lacks": (".pth", pth(lambda: nano() | {"norm_pre.bias": torch.zeros(128)}), ["norm_pre.bias", "no place"]),
+    "two encoders": (
+        ".pth", pth(lambda: within("a.", nano()) | within("b.", nano())), ["under 'a.' and under 'b.'", "differ"],
+    ),
+    "the names of transformers": (".pth", pth(of_transformers), ["names of transformers (Hugging Face)", "not timm's"]),
+    "a whole module": (".pth", pth(lambda: create_encoder("dsgc_vit_nano_patch8", 32)), ["a whole module", "save its state_dict() alone"]),
+    "arrays of numpy": (".pth", pth(lambda: {name: value.numpy() for name, value in nano().items()}), ["no tensors", "numpy"]),
+    "an archive of arrays": (".npz", lambda path: np.savez(path, kernel=np.zeros(3)), ["arrays of numpy", "no tensors"]),
+    "nothing": (".pth", pth(dict), ["holds nothing"]),
+    "numbers of 8 bits": (".pth", pth(lambda: every_one(torch.int8)), ["int8", "no plain real numbers"]),
+    "tensors without numbers": (".pth", pth(lambda: every_one("meta")), ["on meta"]),
     "a list of tensors": (".pth", pth(lambda: [torch.zeros(1)]), ["holds list", "dictionary"]),
     "truncated": (".pth", short(torch.save), ["not a readable weights file"]),
     "truncated safetensors": (".safetensors", short(save_file), ["not a readable weights file"]),

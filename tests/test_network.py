@@ -1,8 +1,10 @@
 """The network with encoders of several kinds: shapes, which token comes from where, heads, image sizes."""
 
 import functools
+import logging
 
 import pytest
+import timm
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -17,6 +19,8 @@ ENCODERS = {
     "vit_small_patch14_reg4_dinov2": (28, 14, 5),
     "deit_tiny_patch16_224": (32, 16, 1),
     "deit_tiny_distilled_patch16_224": (32, 16, 2),
+    "vit_xsmall_patch16_clip_224": (32, 16, 1),
+    "deit3_small_patch16_224": (32, 16, 1),
 }
 CLASSES = 3
 
@@ -160,20 +164,34 @@ def test_the_decoder_keeps_the_grid_and_sees_as_far_as_its_dilation(dilation):
     assert (rows.min(), rows.max()) == (11 - 2 * dilation, 11 + 2 * dilation)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "nonsense",
-        "resnet18",
-        "vit_base_patch16_siglip_224",
-        "swin_tiny_patch4_window7_224",
-        "vit_tiny_patch16_224.no_such_tag",
-    ],
-)
-def test_what_is_no_plain_vision_transformer_with_a_class_token_is_refused(name):
+NOT_PLAIN = {
+    "nonsense": "Unknown model",
+    "vit_tiny_patch16_224.no_such_tag": "try vit_tiny_patch16_224.augreg",
+    "resnet18": "another kind of network",
+    "convnext_atto": "another kind of network",
+    "beit_base_patch16_224": "another kind of network",
+    "swin_tiny_patch4_window7_224": "another kind of network",
+    "samvit_base_patch16": "another kind of network",
+    "vit_relpos_base_patch16_224": "another kind of network",
+    "vit_small_patch16_dinov3": "another kind of network",
+    "vit_small_patch16_rope_224": "another kind of network",
+    "naflexvit_base_patch16_gap": "another kind of network",
+    "vit_base_patch16_siglip_224": "without a class token",
+    "vit_base_patch16_gap_224": "without a class token",
+    "vit_base_patch16_reg4_gap_256": "without a class token",
+    "vit_small_r26_s32_224": "a hybrid",
+    "vit_base_resnet26d_224": "a hybrid",
+    "vit_base_r50_s16_224": "a hybrid",
+}
+
+
+@pytest.mark.parametrize("pretrained", [False, True], ids=["fresh", "hub"])
+@pytest.mark.parametrize("name", NOT_PLAIN)
+def test_what_is_no_plain_vision_transformer_with_a_class_token_is_refused(name, pretrained):
+    """Before anything is fetched."""
     with pytest.raises(UserError, match=name) as caught:
-        create_encoder(name, 64)
-    assert "\n" not in str(caught.value)
+        create_encoder(name, 64, pretrained=pretrained)
+    assert "\n" not in str(caught.value) and NOT_PLAIN[name] in str(caught.value)
 
 
 @pytest.mark.parametrize("block", [0, 6])
@@ -182,16 +200,41 @@ def test_a_block_that_the_encoder_lacks_is_refused(block):
         network(aux_block=block)
 
 
-def test_hub_weights_out_of_reach_are_one_line(monkeypatch):
-    """`weights="hub"` is the voc preset's default: without a connection it must end in a line, not in a traceback."""
+class SurpriseError(Exception):
+    """As the hub's client has some of its own."""
 
-    def out_of_reach(*_, **__):
-        raise LocalEntryNotFoundError("Cannot reach the hub.\nPlease check your connection.")
+
+def caused(error, cause):
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (LocalEntryNotFoundError("Cannot reach the hub.\nPlease check your connection."), "Cannot reach the hub."),
+        (caused(LocalEntryNotFoundError("It did not work."), OSError("Name or service not known")), "Name or service not known"),
+        (ImportError("Using SOCKS proxy, but the 'socksio' package is not installed."), "Using SOCKS proxy"),
+        (SurpriseError("Request URL is missing an 'http://' or 'https://' protocol."), "Request URL is missing"),
+        (PermissionError(13, "Permission denied", "/cache"), "Permission denied"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_hub_weights_out_of_reach_are_one_line(raised, said, monkeypatch, caplog):
+    """`weights="hub"` is the voc preset's default: whatever net, proxies and cache raise must end in a line, not in a traceback."""
+    genuine = timm.create_model
+
+    def out_of_reach(*given, pretrained=False, **named):
+        if not pretrained:
+            return genuine(*given, **named)
+        logging.getLogger("huggingface_hub.utils").warning("Retrying in 1s")
+        raise raised
 
     monkeypatch.setattr("timm.create_model", out_of_reach)
-    with pytest.raises(UserError, match="vit_tiny_patch16_224") as caught:
+    with pytest.raises(UserError, match="vit_tiny_patch16_224.*is the hub within reach") as caught:
         create_encoder("vit_tiny_patch16_224", 32, pretrained=True)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and said in str(caught.value)
+    assert not caplog.records
 
 
 def test_an_encoder_without_hub_weights_does_not_pass_for_pretrained():

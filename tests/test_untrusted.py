@@ -3,12 +3,16 @@
 Nor do names of tensors, files and classes that are written to steer the terminal.
 """
 
+import argparse
 import json
+import pickle
 import shutil
 import sys
 from functools import partial
+from pathlib import Path
 
 import jupytext
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -18,6 +22,7 @@ from attacks import (
     bare,
     commands,
     falls_for_it,
+    loaded,
     unpacked,
     unpickled,
     with_members,
@@ -28,7 +33,7 @@ from jupyter_book.config import get_final_config
 from promises import promise
 from refusal import refused, refused_by_both, tree
 from safetensors.torch import save_file
-from spoilt import about, forged, newest
+from spoilt import about, forged, nano, newest
 
 from dsgc import checkpoint, runner
 from dsgc.__main__ import main
@@ -72,6 +77,36 @@ def test_weights_whose_archive_leaves_its_folder_write_nothing(tmp_path):
     with pytest.raises(UserError, match=r"w\.pth: not a readable weights file"):
         checkpoint.read_weights(path)
     assert tree(tmp_path) == before
+
+
+@promise("Untrusted files", "A pickle with code is refused without running it, as weights and in the place of a checkpoint's file.")
+def test_what_is_read_beside_weights_is_dropped_and_nothing_of_it_is_called(marker, tmp_path):
+    """Options that training writes, as argparse holds them: neither their class nor what it is said to be built of is used."""
+
+    class Options(argparse.Namespace):
+        def __reduce__(self):
+            return argparse.Namespace, (), {"weights": torch.zeros(1), "lr": 1}
+
+    path = tmp_path / "w.pth"
+    torch.save({"model": {"a": torch.ones(2)}, "args": Options(), "folder": Path("x"), "best": np.float64(3)}, path)
+    found = checkpoint.read_weights(path)
+    assert found.keys() == {"model.a"}
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(path, weights_only=True)  # what it let through, it lets through no longer
+    torch.save({"model": {"a": torch.ones(2)}, "args": argparse.Namespace(code=commands(marker))}, path)
+    falls_for_it(loaded, path, marker)
+    with pytest.raises(UserError, match="not a readable weights file"):
+        checkpoint.read_weights(path)
+
+
+@promise("Untrusted files", "Files that grow as they are read, and such as hold themselves, are read to an end or refused.")
+def test_dictionaries_that_hold_themselves_or_each_other_many_times_are_read_to_an_end(tmp_path):
+    laughs = {"a": torch.zeros(1)}
+    for _ in range(12):
+        laughs = {letter: laughs for letter in "abcdefghij"}
+    laughs["myself"] = laughs
+    torch.save(laughs, tmp_path / "w.pth")
+    assert len(checkpoint.read_weights(tmp_path / "w.pth")) == 1
 
 
 # a stranger's checkpoint
@@ -199,7 +234,7 @@ def plain(capsys):
 @promise("Untrusted files", "Names that files give do not steer the terminal.")
 def test_tensors_whose_names_steer_the_terminal_are_named_without_that(tmp_path, arguments, capsys):
     path = tmp_path / "w.safetensors"
-    save_file({"norm.weight": torch.zeros(128), CLEAR: torch.zeros(1)}, path)
+    save_file(nano() | {CLEAR: torch.zeros(1)}, path)
     assert CLEAR in str(checkpoint.load_encoder(create_encoder("dsgc_vit_nano_patch8", 32), path)), "print would send it on"
     assert main(arguments(out=str(tmp_path / "run"), weights=str(path), steps=1, warmup_steps=0)) == 0
     assert "1 unexpected (?[2J?]0;owned?)" in plain(capsys)

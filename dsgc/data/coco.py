@@ -144,16 +144,22 @@ def open_images(root: Path, split: str) -> Pictures:
     return Pictures(ids, {image_id: folder / name for image_id, name in zip(ids, found, strict=True)})
 
 
-def cache_folder() -> Path:
-    """Where indices are kept: `dsgc` in the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dsgc"
+def cache_folder() -> Path | None:
+    """Where indices are kept: `dsgc` in the user's cache folder; nowhere for a user without a home, as in a container."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dsgc"
+    except RuntimeError:
+        return None
 
 
 def _cached(path: Path, split: str) -> Index:
     """The index of an instances file; made anew if the file is not the one it was made from, or if it is damaged itself."""
+    folder = cache_folder()
+    if folder is None:
+        return build(path, split)
     stat = path.stat()
     key = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {VERSION}"
-    kept = cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
+    kept = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
     with contextlib.suppress(Exception), np.load(kept, allow_pickle=False) as arrays:  # damaged bytes make it raise almost anything
         index = Index(**{name: arrays[name] for name in Index._fields})
         if _sound(index):

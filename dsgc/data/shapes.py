@@ -219,12 +219,12 @@ def ensure(folder: Path | str) -> None:
 def _write_all(partial: Path, seed: int, sizes: dict[str, int]) -> None:
     for folder in ("JPEGImages", "SegmentationClass", "Annotations", "ImageSets/Segmentation"):
         (partial / folder).mkdir(parents=True)
-    (partial / "classes.txt").write_text("\n".join(kind.name for kind in KINDS) + "\n")
+    (partial / "classes.txt").write_text("\n".join(kind.name for kind in KINDS) + "\n", encoding="utf-8")
     tasks = []
     for split, (name, count) in enumerate(sizes.items()):
         ids = [f"{name}_{i:05d}" for i in range(count)]
         tasks += [(partial, image_id, (seed, split, i)) for i, image_id in enumerate(ids)]
-        (partial / "ImageSets/Segmentation" / f"{name}.txt").write_text("\n".join(ids) + "\n")
+        (partial / "ImageSets/Segmentation" / f"{name}.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
     with Pool() as pool:
         pool.starmap(_write_one, tasks, chunksize=25)
 

@@ -43,7 +43,7 @@ def write(out: Path | str, *, seed: int = 0, sizes: dict[str, int] | None = None
                 "annotations": annotations,
                 "categories": categories,
             }
-            (partial / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+            (partial / "annotations" / f"instances_{split}.json").write_text(json.dumps(content), encoding="utf-8")
     return Path(out)
 
 
