@@ -54,7 +54,7 @@ class Progress:
 
     @contextlib.contextmanager
     def stepping(self, device: torch.device) -> Iterator[None]:
-        """Where a step is taken; the memory of the card may not do for it."""
+        """Where a step is taken, which is done from there on; the memory of the card may not do for it."""
         try:
             yield
         except (MemoryError, RuntimeError) as error:
@@ -64,10 +64,11 @@ class Progress:
             raise UserError(
                 f"{self.out}: no memory left on {device} in step {self.done + 1}; a larger --accumulate or --recompute True needs less"
             ) from error
+        self.done += 1  # before anything else can fail: weights that have learnt are kept as of this step
 
     def count(self, made: Step, sound: bool, say: Callable[[str], None]) -> None:
-        """One more step is done. Raises `UserError` where too many in a row were skipped because something was not finite."""
-        self.done, self.skipped = self.done + 1, 0 if sound else self.skipped + 1
+        """Whether the step counts. Raises `UserError` where too many in a row were skipped because something was not finite."""
+        self.skipped = 0 if sound else self.skipped + 1
         if sound:
             return
         what = not_finite(made.losses)

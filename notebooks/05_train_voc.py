@@ -20,7 +20,7 @@
 #
 # Three runs share one network, one data set and one budget of steps:
 #
-# | run | supervision | what it is for |
+# | run | learns from | what it is for |
 # |---|---|---|
 # | masks | every pixel's true label | the upper bound: can this network learn this data at all? |
 # | baseline | tags | patch token contrast and the raw pseudo label: the paper's baseline |
@@ -34,10 +34,9 @@ split = "val"  # the split on which results are reported
 seed = 0
 steps = 0  # 0 for the preset's own number
 processes = 1  # GPUs to train on; the result stays the same
-options = {}  # any other field of dsgc.config.Config, for example {"encoder": "vit_small_patch16_224", "weights": "hub"}
+options = {}  # any other field of a run or of its method, for example {"encoder": "vit_small_patch16_224", "weights": "hub"}
 
 # %% tags=["hide-input"]
-import dataclasses
 import json
 import time
 import warnings
@@ -51,15 +50,16 @@ warnings.filterwarnings("ignore", message="IProgress not found")  # progress bar
 from dsgc import chapter, figures, paper
 from dsgc.build import load_networks
 from dsgc.config import PRESETS
-from dsgc.config import preset as find_preset
 from dsgc.data import shapes
 from dsgc.evaluate import collate, views
-from dsgc.train import open_data, train
+from dsgc.methods import preset as find_preset
+from dsgc.splits import open_data
+from dsgc.train import train
 
 base = find_preset(preset)
 changes = dict(options) | {"data": data or base.data, "val_split": split, "seed": seed, "steps": steps or base.steps}
 changes = {key: tuple(value) if isinstance(value, list) else value for key, value in changes.items()}
-config = dataclasses.replace(base, **changes)  # a wrong name or value ends the run here, before any work
+config = base.changed(**changes)  # a wrong name or value ends the run here, before any work
 
 # %% [markdown]
 # ## The data
@@ -68,7 +68,7 @@ config = dataclasses.replace(base, **changes)  # a wrong name or value ends the 
 # from the annotation XML. Masks exist as well, but only evaluation opens them (and the upper bound, which is told to).
 
 # %%
-if config.data == PRESETS["shapes"].data:
+if config.data == PRESETS["shapes"]["data"]:
     shapes.ensure(config.data)
 found = open_data(config)
 classes = found.folder.classes
@@ -89,21 +89,20 @@ figures.samples(
 # ## Three runs
 #
 # `dsgc.train.train` is the loop: it takes a configuration and returns a run folder with the resolved configuration, a log
-# of JSON lines, checkpoints, `metrics.json` and sample pictures. The runs differ in a few fields only.
+# of JSON lines, checkpoints, `metrics.json` and sample pictures. The runs differ in their method: `masks`, `base` or `dsgc`.
+# What every run has, `Config` holds, so it is the same in all three; each method brings numbers of its own.
 
 # %% tags=["nbval-ignore-output"]
-variants = {
-    "masks": {"supervision": "masks"},
-    "baseline": {"distillation": False, "correction": False},
-    "method": {},
-}
+variants = {"masks": "masks", "baseline": "base", "method": "dsgc"}
 folder = Path(out) / time.strftime("%Y%m%d-%H%M%S")
 runs = {}
 minutes = {}
-for name, fields in variants.items():
+for name, method in variants.items():
     begun = time.time()
     runs[name] = folder / name
-    chapter.on_processes(train, dataclasses.replace(config, out=str(runs[name]), **fields), processes=processes)
+    theirs = find_preset(preset, method)
+    theirs = theirs.changed(**{key: value for key, value in changes.items() if key in theirs.flat()})
+    chapter.on_processes(train, theirs.changed(out=str(runs[name])), processes=processes)
     minutes[name] = (time.time() - begun) / 60
 
 # %% [markdown]
@@ -112,8 +111,8 @@ for name, fields in variants.items():
 # Mean intersection over union (Eq. 24, in per cent, background counted as a class). *Segmentation head* is the decoder's
 # prediction from the image alone. *CAM* is Eq. 1 for the classes that the tags name, with background where nothing is
 # activated. The *pseudo label* supervises the decoder; it may leave pixels unlabelled, and its score is over the labelled
-# ones: the last column says how many that are. The run on masks trains no classifier, so its CAM and pseudo label mean
-# nothing and are left out.
+# ones: the last column says how many that are. The run on masks makes neither, and the baseline, which corrects nothing, has
+# one pseudo label only. A method's networks go by their names: `network` where there is but one.
 #
 # It is one run of each with one seed. At this scale the seed decides much: a class whose activation map settles on the
 # background in the warm-up is lost for the whole run, which takes some ten points. {doc}`07_ablations` has several seeds and
@@ -121,7 +120,6 @@ for name, fields in variants.items():
 
 # %% tags=["nbval-ignore-output"]
 table = figures.score_table(runs)
-table.loc["masks", table.columns[1:]] = np.nan
 display(table.style.format("{:.1f}", na_rep="–"))
 
 # %% mystnb={"image": {"alt": "Heat map: IoU of each class for the three runs."}} tags=["hide-input", "nbval-ignore-output"]
@@ -132,12 +130,12 @@ def per_cent(name, network, score):
     return 100 * metrics[name][network][score]["miou"]
 
 
-bound = per_cent("masks", "teacher", "seg")
-baseline_cam = per_cent("baseline", "teacher", "cam")
+bound = per_cent("masks", "network", "seg")
+baseline_cam = per_cent("baseline", "network", "cam")
 heads = {name: per_cent("method", name, "seg") for name in ("teacher", "student")}
 glue("miou_masks", bound, display=False)
 glue("miou_baseline_cam", baseline_cam, display=False)
-glue("miou_baseline", per_cent("baseline", "teacher", "seg"), display=False)
+glue("miou_baseline", per_cent("baseline", "network", "seg"), display=False)
 glue("miou_method", heads["teacher"], display=False)
 glue("miou_method_student", heads["student"], display=False)
 glue("minutes_all", sum(minutes.values()), display=False)
@@ -149,7 +147,7 @@ figures.per_class(runs)
 # (at least 65, the teacher's head). The expectations are for the embedded data set with the preset's own settings and seed.
 
 # %% tags=["hide-input", "nbval-ignore-output"]
-as_shipped = config == dataclasses.replace(PRESETS["shapes"], data=config.data)
+as_shipped = config == find_preset("shapes").changed(data=config.data)
 expected = {
     "masks, segmentation head": (bound, 85, 100),
     "baseline, CAM": (baseline_cam, 40, 75),
@@ -168,14 +166,14 @@ print(f"the three runs took {sum(minutes.values()):.1f} minutes:", ", ".join(f"{
 # over the networks that are trained, so it halves at the end of the warm-up, where the student's part ends.
 
 # %% mystnb={"image": {"alt": "Five panels, one a loss, over the training steps, the warm-up stage shaded."}} tags=["hide-input"]
-figures.losses_by_stage(runs["method"], config.warmup_steps)
+figures.losses_by_stage(runs["method"], config.method.warmup_steps)
 
 # %% [markdown]
 # How the scores grow over the run. Beside it stands what a run of ToCo, on which the paper builds, logged on PASCAL VOC: who
 # trains the preset `voc` should see a curve like that one.
 
 # %% mystnb={"image": {"alt": "Left: mIoU of segmentation head, CAM and pseudo labels at each evaluation of the run. Right: the segmentation that a run of ToCo logged on PASCAL VOC."}} tags=["hide-input"]
-figures.learning_curve(runs["method"], config.warmup_steps, paper.TOCO_CURVE)
+figures.learning_curve(runs["method"], config.method.warmup_steps, paper.TOCO_CURVE)
 
 # %% [markdown]
 # Eq. 10 could be satisfied by a projector that always gives the same answer. Centring and the sharper target prevent it:
@@ -208,7 +206,7 @@ figures.view_grid(pixels, masks.numpy(), seen, classes)
 
 # %% tags=["hide-input", "nbval-ignore-output"]
 scores = metrics["method"]["teacher"]
-changed = float((seen.initial != seen.corrected).float().mean())
+changed = float((seen.drawn["initial"] != seen.drawn["corrected"]).float().mean())
 print(f"pixels rewritten in the images above: {100 * changed:.1f} %")
 for name, key in (("before", "pseudo_initial"), ("after", "pseudo")):
     print(f"{name}: mIoU {100 * scores[key]['miou']:.1f} % over {100 * scores[key]['coverage']:.1f} % of the pixels")

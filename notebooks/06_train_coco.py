@@ -27,10 +27,9 @@ out = "runs/06_train_coco"  # a new folder with the date in its name is made und
 seed = 0
 steps = 0  # 0 for the preset's own number; on the drawn data 200, since the whole 300 are run in notebook 05
 processes = 1  # GPUs to train on; the result stays the same
-options = {}  # any other field of dsgc.config.Config
+options = {}  # any other field of a run or of its method
 
 # %% tags=["hide-input"]
-import dataclasses
 import json
 import time
 import warnings
@@ -43,18 +42,18 @@ from myst_nb import glue
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
 from dsgc import chapter, figures, paper
-from dsgc.config import PRESETS
-from dsgc.config import preset as find_preset
 from dsgc.data import shapes_coco
+from dsgc.methods import preset as find_preset
 from dsgc.predict import TestTime, score
-from dsgc.train import open_data, train
+from dsgc.splits import open_data
+from dsgc.train import train
 
 base = find_preset(preset)
 drawn = preset == "shapes" and not data
 changes = {"data": data or ("data/shapes_coco" if drawn else base.data), "train_split": "train2014", "val_split": "val2014"}
 changes |= {"seed": seed, "steps": steps or (200 if drawn else base.steps)} | dict(options)
 changes = {key: tuple(value) if isinstance(value, list) else value for key, value in changes.items()}
-config = dataclasses.replace(base, **changes)  # a wrong name or value ends the run here, before any work
+config = base.changed(**changes)  # a wrong name or value ends the run here, before any work
 figures.style()
 
 # %% [markdown]
@@ -110,11 +109,11 @@ figures.samples(
 # %% tags=["nbval-ignore-output"]
 run = Path(out) / time.strftime("%Y%m%d-%H%M%S")
 begun = time.time()
-chapter.on_processes(train, dataclasses.replace(config, out=str(run)), processes=processes)
+chapter.on_processes(train, config.changed(out=str(run)), processes=processes)
 minutes = (time.time() - begun) / 60
 
 # %% mystnb={"image": {"alt": "Left: mIoU of segmentation head, CAM and pseudo labels at each evaluation of the run. Right: the segmentation that a run of ToCo logged on PASCAL VOC."}} tags=["hide-input"]
-figures.learning_curve(run, config.warmup_steps, paper.TOCO_CURVE)
+figures.learning_curve(run, config.method.warmup_steps, paper.TOCO_CURVE)
 
 # %% [markdown]
 # ## At test time
@@ -137,5 +136,5 @@ Markdown(f"{minutes:.1f} minutes; segmentation {miou:.1f} % on {metrics['images'
 # %% tags=["hide-input"]
 assert abs(tested["one scale"] - miou) < 0.5, "the same network on the same images"
 assert all(np.isfinite(value) for value in tested.values()) and set(metrics["teacher"]["seg"]["per_class"]) == {"background", *classes}
-if config == dataclasses.replace(PRESETS["shapes"], **{name: changes[name] for name in ("data", "train_split", "val_split", "steps")}):
+if config == find_preset("shapes").changed(**{name: changes[name] for name in ("data", "train_split", "val_split", "steps")}):
     assert miou >= 40, "far from what this run gives elsewhere"

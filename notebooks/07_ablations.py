@@ -65,8 +65,7 @@ found = by_scale[scale]
 display(*map(Markdown, lines))
 
 # %% tags=["hide-input"]
-SCORES = {"segmentation": ("seg", "teacher"), "student's segmentation": ("seg", "student"), "CAM": ("cam", "teacher"),
-          "pseudo label": ("pseudo", "teacher")}  # fmt: skip
+SCORES = {"segmentation": ("seg",), "student's segmentation": ("seg", "student"), "CAM": ("cam",), "pseudo label": ("pseudo",)}
 
 
 def side_by_side(grid, printed, scores, file, name="setting"):
@@ -88,8 +87,8 @@ def spread(grid, score="segmentation"):
 # distillation between teacher and student (DSKD), then the Gaussian correction (GC). It does not show GC without DSKD;
 # here it is the fourth row. The paper's last row is also the middle row of its Table 2, where it is called segmentation,
 # so that is what stands beside it. Values are mIoU in per cent, measured ones as mean ± standard deviation over seeds;
-# *segmentation* and everything after it is the teacher's, the network that gradients train. The pseudo label is scored
-# after the correction, over the pixels that it labels.
+# *segmentation* and everything after it is of the network that gradients train: the teacher, or the baseline's only one. The
+# pseudo label is scored after the correction, where there is one, over the pixels that it labels.
 
 # %%
 modules = tables.printed(paper.ABLATION, "mIoU")
@@ -348,7 +347,7 @@ fresh = runner.read(again, Path("runs/live") / scale, "this notebook")
 for row, result in fresh.items():
     values = tables.scores({(row, seeds[0]): result})
     display(Markdown(f"*{row}*: {tables.agreement(values.iloc[0, 0], spread('modules').loc[row], seeds[0])}."))
-    assert 0 <= values.iloc[0, 0] <= 100 and result.about["code"] == provenance.code_version()
+    assert 0 <= values.iloc[0, 0] <= 100 and result.about["code"] == provenance.code_version(result.config["method"])
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 glue("seconds", time.monotonic() - begun, display=False)  # how long the page took, for the page that lists them

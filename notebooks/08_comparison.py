@@ -219,7 +219,7 @@ for row, result in fresh.items():
     key = (row, seeds[0])
     value, committed = tables.scores({key: result}).iloc[0, 0], tables.scores(found[scale]["modules"]).loc[row]
     display(Markdown(f"*{row}*, mIoU: {tables.agreement(value, committed, seeds[0])}."))
-    assert 0 <= value <= 100 and result.about["code"] == provenance.code_version()
+    assert 0 <= value <= 100 and result.about["code"] == provenance.code_version(result.config["method"])
     committed = {seed: tables.by_class({(row, seed): found[scale]["modules"][row, seed]}).loc[row] for seed in seeds}
     iou = tables.by_class({key: result}).loc[row]
     room = {name: tables.further_run([values[name] for values in committed.values()]) for name in iou.index}
