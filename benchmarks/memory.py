@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 
-from dsgc.build import accelerator_of
 from dsgc.config import Config
 from dsgc.learner import begin
 from dsgc.methods import preset
 from dsgc.methods.contract import Part
+from dsgc.parallel import accelerator_of
 from dsgc.provenance import provenance
 from dsgc.step import backward
 

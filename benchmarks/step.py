@@ -22,13 +22,13 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from dsgc import train as training
-from dsgc.build import accelerator_of
 from dsgc.config import Config
 from dsgc.data import shapes
 from dsgc.data.loading import train_batches
 from dsgc.learner import begin, parts_of
 from dsgc.methods import preset
 from dsgc.options import options_of
+from dsgc.parallel import accelerator_of
 from dsgc.provenance import provenance
 from dsgc.splits import open_data
 from dsgc.step import backward

@@ -5,17 +5,13 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from dsgc import encoder_weights
 from dsgc.config import Config
 from dsgc.data.split import Split
 from dsgc.disk import rename, to_disk
@@ -24,51 +20,6 @@ from dsgc.methods import configured
 from dsgc.tensor_files import not_finite, read_weights, refuse_not_finite
 
 STATE = "state"  # name of the file that holds what is no network's weights
-
-
-class LoadReport(NamedTuple):
-    """What loading encoder weights did."""
-
-    loaded: int
-    missing: tuple[str, ...]  # biases that the file's network does without; they are 0
-    unexpected: tuple[str, ...]  # tensors of the file that are not the encoder's: those of heads, decoders, other networks
-
-    def __str__(self) -> str:
-        parts = [f"{self.loaded} tensors loaded"]
-        for name, keys in (("missing", self.missing), ("unexpected", self.unexpected)):
-            if keys:
-                parts.append(f"{len(keys)} {name} ({', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''})")
-        return ", ".join(parts)
-
-
-def load_encoder(encoder: VisionTransformer, path: Path) -> LoadReport:
-    """Fill an encoder from a file, as `encoder_weights.find` finds it there.
-
-    Raises:
-        UserError: no readable file, or its tensors are not all those of this encoder.
-    """
-    return _fill(encoder, encoder_weights.find(path, encoder))
-
-
-def _fill(encoder: VisionTransformer, found: encoder_weights.Found) -> LoadReport:
-    own = encoder.state_dict()
-    missing = own.keys() - found.tensors.keys()
-    encoder.load_state_dict({name: found.tensors.get(name, torch.zeros_like(value)) for name, value in own.items()})
-    return LoadReport(len(found.tensors), tuple(sorted(missing)), found.others)
-
-
-def shipped_weights() -> Path:
-    """The pre-trained encoder of the `shapes` preset, part of the package."""
-    return Path(str(resources.files("dsgc") / "weights" / "shapes_encoder.safetensors"))
-
-
-def start_encoder(encoder: VisionTransformer, config: Config) -> str:
-    """Give a fresh encoder the weights that the config names (`hub` weights are there already); says what was done."""
-    if config.weights in ("none", "hub"):
-        return f"encoder weights: {'random' if config.weights == 'none' else 'from the hub, ' + config.encoder}"
-    path = shipped_weights() if config.weights == "shipped" else Path(config.weights)
-    found = encoder_weights.find(path, encoder)
-    return f"encoder weights: {path.name}{found.where}: {_fill(encoder, found)}"
 
 
 def save(

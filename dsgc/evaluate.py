@@ -9,7 +9,6 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from dsgc import parallel
-from dsgc.build import accelerator_of, load_networks
 from dsgc.cam import IGNORE
 from dsgc.config import Config
 from dsgc.data import agreement
@@ -19,7 +18,9 @@ from dsgc.errors import UserError, enough_memory
 from dsgc.methods.contract import Views
 from dsgc.metrics import ConfusionMatrix
 from dsgc.network import Network
+from dsgc.parallel import accelerator_of
 from dsgc.record import note
+from dsgc.restore import load_networks
 
 SMALLER = "make the picture smaller, or use a machine with more memory"  # where memory runs out
 

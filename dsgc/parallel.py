@@ -9,9 +9,24 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 import torch.distributed as dist
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from dsgc.errors import UserError
+from dsgc.config import Config
+from dsgc.errors import UserError, first_line
+
+
+def accelerator_of(config: Config) -> Accelerator:
+    """The device and the precision that a config asks for. Raises `UserError` where the device has no such precision.
+
+    accelerate keeps both for the whole process; they are forgotten first, so that runs with others can follow each other.
+    """
+    AcceleratorState._reset_state(reset_partial_state=True)
+    try:
+        return Accelerator(cpu=config.device == "cpu", mixed_precision=config.precision)
+    except ValueError as error:
+        raise UserError(f"precision {config.precision}: {first_line(error)}; take --precision no") from error
 
 
 def rank_and_size() -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Pre-training of the `shapes` encoder, in the place that ImageNet has in the paper.
 
 One object an image, one class label an image, and classes (`shapes.pretraining_kinds`) that do not occur in the data set.
-`python -m dsgc pretrain dsgc/weights/shapes_encoder.safetensors` makes the file that ships with the package.
+`python -m dsgc pretrain dsgc/network/shapes_encoder.safetensors` makes the file that ships with the package.
 """
 
 import contextlib

@@ -143,9 +143,10 @@ def plan(runs: Mapping[str, Config], folder: Path, jobs: int) -> list[str]:
 def make(config: Config, folder: Path, scratch: Path) -> Path:
     """Train in `scratch` and write the result to the folder."""
     from dsgc import diagnosis  # torch and timm are loaded by the process that trains
-    from dsgc.build import accelerator_of, load_networks
+    from dsgc.parallel import accelerator_of
     from dsgc.pictures import encoded
     from dsgc.record import write_json
+    from dsgc.restore import load_networks
     from dsgc.splits import open_data
     from dsgc.train import train
 

@@ -7,13 +7,13 @@ from typing import Any
 from accelerate.utils import set_seed
 
 from dsgc import checkpoint, parallel, pictures, state
-from dsgc.build import accelerator_of
 from dsgc.config import Config
 from dsgc.data.loading import train_batches
 from dsgc.errors import Stopped, UserError
 from dsgc.evaluate import evaluate
 from dsgc.faults import Progress
 from dsgc.learner import advance, begin, go_on, parts_of
+from dsgc.parallel import accelerator_of
 from dsgc.record import Log, read_config, refuse_used, run_folder, say, write_json
 from dsgc.splits import open_data
 from dsgc.stopping import Signals

@@ -45,11 +45,11 @@ from myst_nb import glue
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
 from dsgc import chapter, figures
-from dsgc.build import load_networks
 from dsgc.cam import class_activation_map, patch_labels
 from dsgc.data.palette import coloured
 from dsgc.evaluate import collate
 from dsgc.ptc import patch_token_contrast
+from dsgc.restore import load_networks
 from dsgc.train import open_data, train
 
 chapter.number_in("steps", steps, 20, 2000, whole=True)

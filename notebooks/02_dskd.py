@@ -52,13 +52,14 @@ from myst_nb import glue
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
 from dsgc import cam, chapter, dskd, figures
-from dsgc.build import build_network, load_networks
-from dsgc.checkpoint import read_weights
+from dsgc.build import build_network
 from dsgc.config import PRESETS
 from dsgc.evaluate import collate
 from dsgc.methods import preset
 from dsgc.methods.base import tag_losses
+from dsgc.restore import load_networks
 from dsgc.splits import open_data
+from dsgc.tensor_files import read_weights
 from dsgc.train import train
 
 chapter.number_in("steps", steps, 40, 2000, whole=True)

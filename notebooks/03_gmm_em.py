@@ -42,9 +42,9 @@ from myst_nb import glue
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
 from dsgc import binned, chapter, diagnosis, figures, gmm
-from dsgc.build import load_networks
 from dsgc.data.palette import coloured
 from dsgc.player import Player
+from dsgc.restore import load_networks
 from dsgc.splits import open_data
 from dsgc.train import train
 

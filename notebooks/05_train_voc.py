@@ -48,11 +48,11 @@ from myst_nb import glue
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
 from dsgc import chapter, figures, paper
-from dsgc.build import load_networks
 from dsgc.config import PRESETS
 from dsgc.data import shapes
 from dsgc.evaluate import collate, views
 from dsgc.methods import preset as find_preset
+from dsgc.restore import load_networks
 from dsgc.splits import open_data
 from dsgc.train import train
 

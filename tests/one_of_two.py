@@ -15,7 +15,8 @@ from steps import CLASSES, gradients, in_parts, uneven_batch
 
 from dsgc import parallel
 from dsgc.__main__ import main
-from dsgc.build import accelerator_of, build_network
+from dsgc.build import build_network
+from dsgc.parallel import accelerator_of
 from dsgc.record import read_config
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dsgc.build import accelerator_of
 from dsgc.methods.contract import Mean, Part, Stage, over_all
 from dsgc.objective import total_loss
+from dsgc.parallel import accelerator_of
 from dsgc.step import backward
 
 CLASSES = 6

@@ -9,13 +9,13 @@ from promises import promise
 from spoilt import binary, every, grey, labels, of_objects, shifted
 
 from dsgc import diagnosis
-from dsgc.build import load_networks
 from dsgc.data import agreement
 from dsgc.data.loading import EvalImages
 from dsgc.data.split import open_split
 from dsgc.errors import UserError
 from dsgc.evaluate import evaluate, score_run
 from dsgc.predict import TestTime, score
+from dsgc.restore import load_networks
 from dsgc.train import open_data
 
 pytestmark = promise(

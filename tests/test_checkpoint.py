@@ -8,11 +8,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dsgc import checkpoint
-from dsgc.build import build_network, load_networks
+from dsgc import checkpoint, encoder_weights
+from dsgc.build import build_network
 from dsgc.data import voc
 from dsgc.errors import UserError
 from dsgc.network import create_encoder
+from dsgc.restore import load_networks
 
 NANO = "dsgc_vit_nano_patch8"
 
@@ -34,7 +35,7 @@ def same(one, two):
 @pytest.mark.parametrize("name", ["a.safetensors", "a.pth", "a.pt"])
 def test_weights_come_back_as_they_were_saved(tmp_path, name):
     saved, fresh = encoder(seed=1), encoder(seed=2)
-    report = checkpoint.load_encoder(fresh, written(tmp_path / name, saved.state_dict()))
+    report = encoder_weights.load_encoder(fresh, written(tmp_path / name, saved.state_dict()))
     assert same(fresh.state_dict(), saved.state_dict())
     assert report == (len(saved.state_dict()), (), ())
 
@@ -43,13 +44,13 @@ def test_weights_come_back_as_they_were_saved(tmp_path, name):
 def test_weights_inside_a_training_checkpoint_are_found(tmp_path, wrapper):
     saved, fresh = encoder(seed=1), encoder(seed=2)
     path = written(tmp_path / "a.pth", {wrapper: saved.state_dict(), "epoch": 3})
-    assert checkpoint.load_encoder(fresh, path).missing == ()
+    assert encoder_weights.load_encoder(fresh, path).missing == ()
     assert same(fresh.state_dict(), saved.state_dict())
 
 
 def test_half_precision_weights_are_widened(tmp_path):
     saved, fresh = encoder(seed=1), encoder(seed=2)
-    checkpoint.load_encoder(
+    encoder_weights.load_encoder(
         fresh, written(tmp_path / "a.safetensors", {k: v.half() for k, v in saved.state_dict().items()})
     )
     assert all(value.dtype == torch.float32 for value in fresh.state_dict().values())
@@ -65,7 +66,7 @@ def test_the_position_embedding_is_resized_to_another_grid(tmp_path, name):
     state = small.state_dict()
     ramp = torch.linspace(-1, 1, grids[0])[None, :, None].expand(grids[0], -1, small.embed_dim)
     state["pos_embed"] = torch.cat([torch.full((1, 1, small.embed_dim), 9.0), ramp.reshape(1, -1, small.embed_dim)], 1)
-    report = checkpoint.load_encoder(large, written(tmp_path / "a.safetensors", state))
+    report = encoder_weights.load_encoder(large, written(tmp_path / "a.safetensors", state))
     assert report.missing == report.unexpected == ()
     assert large.pos_embed.shape == (1, 1 + grids[1] ** 2, large.embed_dim)
     assert (large.pos_embed[0, 0] == 9).all()
@@ -83,7 +84,7 @@ def test_missing_and_unexpected_keys_are_reported(tmp_path):
     state["head.weight"] = torch.zeros(3, 128)
     fresh = encoder(seed=2)
     fresh.blocks[2].attn.qkv.bias.data.fill_(3)
-    report = checkpoint.load_encoder(fresh, written(tmp_path / "a.safetensors", state))
+    report = encoder_weights.load_encoder(fresh, written(tmp_path / "a.safetensors", state))
     assert report.missing == gone
     assert report.unexpected == ("head.weight",)
     assert report.loaded == len(state) - 1
@@ -106,7 +107,7 @@ def test_a_tensor_of_another_shape_is_refused_by_name_and_nothing_is_loaded(tmp_
     before = {name: value.clone() for name, value in fresh.state_dict().items()}
     path = written(tmp_path / "a.safetensors", encoder(seed=1).state_dict() | {key: WRONG[key]})
     with pytest.raises(UserError, match=rf"a\.safetensors.*{key}.*shape"):
-        checkpoint.load_encoder(fresh, path)
+        encoder_weights.load_encoder(fresh, path)
     assert same(fresh.state_dict(), before)
 
 
@@ -114,13 +115,13 @@ def test_a_tensor_of_another_shape_is_refused_by_name_and_nothing_is_loaded(tmp_
 def test_weights_that_timm_cannot_convert_are_one_line(tmp_path, shape):
     path = written(tmp_path / "a.pth", encoder().state_dict() | {"patch_embed.proj.weight": torch.zeros(shape)})
     with pytest.raises(UserError, match=r"a\.pth") as caught:
-        checkpoint.load_encoder(encoder(), path)
+        encoder_weights.load_encoder(encoder(), path)
     assert "\n" not in str(caught.value)
 
 
 def test_weights_of_something_else_are_refused(tmp_path):
     with pytest.raises(UserError, match="none of its 1 tensors"):
-        checkpoint.load_encoder(encoder(), written(tmp_path / "a.pth", {"conv1.weight": torch.zeros(3)}))
+        encoder_weights.load_encoder(encoder(), written(tmp_path / "a.pth", {"conv1.weight": torch.zeros(3)}))
 
 
 @pytest.mark.parametrize("name", ["a.safetensors", "a.pth"])
@@ -293,7 +294,7 @@ def test_weights_that_do_not_fit_the_description_are_refused(tmp_path, networks,
 
 
 def test_the_shipped_weights_fit_the_shapes_encoder_and_are_small():
-    path = checkpoint.shipped_weights()
-    report = checkpoint.load_encoder(encoder(96), path)
+    path = encoder_weights.shipped_weights()
+    report = encoder_weights.load_encoder(encoder(96), path)
     assert report.missing == report.unexpected == () and report.loaded > 50
     assert path.stat().st_size <= 5e6

@@ -11,7 +11,7 @@ import torch
 from promises import promise
 from safetensors.torch import save_file
 
-from dsgc import checkpoint
+from dsgc import checkpoint, encoder_weights
 from dsgc.__main__ import main
 from dsgc.errors import UserError
 
@@ -81,7 +81,7 @@ def test_the_weights_are_found(name, tmp_path, tiny):
     content, said = FILES[name]
     torch.save(content, tmp_path / "w.pth")
     fresh = nano(3)
-    report = checkpoint.start_encoder(fresh, tiny(weights=str(tmp_path / "w.pth")))
+    report = encoder_weights.start_encoder(fresh, tiny(weights=str(tmp_path / "w.pth")))
     assert said in report
     for key, value in fresh.state_dict().items():
         torch.testing.assert_close(value, W[key], atol=1e-2 if "half" in name else 0, rtol=0)
@@ -101,7 +101,7 @@ def test_the_names_of_clip_are_read(prefix, tmp_path):
     found |= {"class_embedding": found["class_embedding"][0, 0], "positional_embedding": found["positional_embedding"][0]}
     words = {"transformer.resblocks.0.ln_1.weight": torch.zeros(9), "logit_scale": torch.zeros(())} if prefix else {}
     torch.save(under(prefix, found) | words, tmp_path / "w.pth")
-    assert len(checkpoint.load_encoder(fresh, tmp_path / "w.pth").unexpected) == len(words)
+    assert len(encoder_weights.load_encoder(fresh, tmp_path / "w.pth").unexpected) == len(words)
     torch.testing.assert_close(fresh.state_dict(), saved.state_dict(), atol=0, rtol=0)
 
 
@@ -114,13 +114,13 @@ def test_the_names_of_dinov2s_registers_are_read(prefix, masked, tmp_path):
     found["pos_embed"] = torch.cat([torch.ones(1, 1, 128), found["pos_embed"]], 1)
     found |= {"cls_token": found["cls_token"] - 1} | ({"mask_token": torch.zeros(1, 128)} if masked else {})
     torch.save(under(prefix, found), tmp_path / "w.pth")
-    assert checkpoint.load_encoder(fresh, tmp_path / "w.pth").missing == ()
+    assert encoder_weights.load_encoder(fresh, tmp_path / "w.pth").missing == ()
     torch.testing.assert_close(fresh.state_dict(), saved.state_dict())
 
 
 def test_safetensors_by_another_name_are_read(tmp_path):
     save_file(W, tmp_path / "pytorch_model.bin")
-    assert checkpoint.load_encoder(nano(3), tmp_path / "pytorch_model.bin") == (66, (), ())
+    assert encoder_weights.load_encoder(nano(3), tmp_path / "pytorch_model.bin") == (66, (), ())
 
 
 def test_the_weights_of_a_run_begin_another(one_step, tmp_path, arguments, capsys):
@@ -128,7 +128,7 @@ def test_the_weights_of_a_run_begin_another(one_step, tmp_path, arguments, capsy
     assert main(arguments(out=str(tmp_path / "run"), weights=str(path), steps=1, warmup_steps=0)) == 0
     assert "teacher.safetensors, under encoder.: 66 tensors loaded, 1" in capsys.readouterr().out
     fresh = nano(3)
-    checkpoint.load_encoder(fresh, path)
+    encoder_weights.load_encoder(fresh, path)
     assert torch.equal(fresh.norm.weight, checkpoint.read_weights(path)["encoder.norm.weight"])
 
 
@@ -150,4 +150,4 @@ def test_the_weights_of_a_run_begin_another(one_step, tmp_path, arguments, capsy
 def test_an_encoder_that_would_compute_something_else_is_refused(options, other, said, tmp_path):
     torch.save(nano(**other).state_dict(), tmp_path / "w.pth")
     with pytest.raises(UserError, match=re.escape(said)):
-        checkpoint.load_encoder(nano(3, **options), tmp_path / "w.pth")
+        encoder_weights.load_encoder(nano(3, **options), tmp_path / "w.pth")

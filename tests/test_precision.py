@@ -13,13 +13,14 @@ from accelerate import Accelerator
 from steps import gradients, networks_of, stage_of, step
 
 from dsgc import binned, cam, correction, gmm, objective, ptc, refine
-from dsgc.build import accelerator_of, build_network
+from dsgc.build import build_network
 from dsgc.data import shapes
 from dsgc.data.loading import Crops, train_batches
 from dsgc.data.split import open_split
 from dsgc.errors import UserError
 from dsgc.learner import parts_of
 from dsgc.methods import preset
+from dsgc.parallel import accelerator_of
 from dsgc.step import backward
 
 STAGES = ("warm-up", "expansion")

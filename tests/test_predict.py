@@ -12,7 +12,6 @@ from refusal import refused
 
 from dsgc import crf
 from dsgc.__main__ import main
-from dsgc.build import load_networks
 from dsgc.data.loading import EvalImages, Images
 from dsgc.data.palette import voc_palette
 from dsgc.data.split import open_split
@@ -20,6 +19,7 @@ from dsgc.data.voc import open_images
 from dsgc.errors import UserError
 from dsgc.evaluate import score_run
 from dsgc.predict import SERVER, TestTime, predict, probabilities, score, segmented
+from dsgc.restore import load_networks
 from dsgc.train import train
 
 TestTime.__test__ = False  # no test, though its name begins like one

@@ -13,13 +13,13 @@ from apart import log_of
 from PIL import Image
 from safetensors.torch import load_file
 
-from dsgc.build import load_networks
 from dsgc.data import shapes
 from dsgc.data.loading import EvalImages
 from dsgc.data.split import open_split
 from dsgc.evaluate import evaluate, score_run
 from dsgc.learner import learning_rate
 from dsgc.methods.dsgc import Dsgc
+from dsgc.restore import load_networks
 from dsgc.train import train
 
 ROOT = Path(__file__).resolve().parents[1]

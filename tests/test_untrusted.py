@@ -35,7 +35,7 @@ from refusal import refused, refused_by_both, tree
 from safetensors.torch import save_file
 from spoilt import about, forged, nano, newest
 
-from dsgc import checkpoint, runner
+from dsgc import checkpoint, encoder_weights, runner
 from dsgc.__main__ import main
 from dsgc.build import build_network
 from dsgc.errors import UserError
@@ -235,7 +235,7 @@ def plain(capsys):
 def test_tensors_whose_names_steer_the_terminal_are_named_without_that(tmp_path, arguments, capsys):
     path = tmp_path / "w.safetensors"
     save_file(nano() | {CLEAR: torch.zeros(1)}, path)
-    assert CLEAR in str(checkpoint.load_encoder(create_encoder("dsgc_vit_nano_patch8", 32), path)), "print would send it on"
+    assert CLEAR in str(encoder_weights.load_encoder(create_encoder("dsgc_vit_nano_patch8", 32), path)), "print would send it on"
     assert main(arguments(out=str(tmp_path / "run"), weights=str(path), steps=1, warmup_steps=0)) == 0
     assert "1 unexpected (?[2J?]0;owned?)" in plain(capsys)
 
