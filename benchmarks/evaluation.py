@@ -20,11 +20,11 @@ from measure import Cases, alternate, compared, exponent, peak_memory, report_pe
 from torch import Tensor
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from dsgc.build import build_network
 from dsgc.methods import preset
 from dsgc.metrics import ConfusionMatrix
-from dsgc.network import Network, fitted
-from dsgc.predict import TestTime, probabilities
+from dsgc.network.build import build_network
+from dsgc.network.vit import Network, fitted
+from dsgc.scoring.predict import TestTime, probabilities
 
 SIZES = {"VOC": (16, 375, 500, 21), "COCO": (16, 480, 640, 81)}  # images of a batch, height, width, classes
 LARGER = "COCO"

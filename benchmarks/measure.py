@@ -17,8 +17,8 @@ from statistics import median
 
 import torch
 
+from dsgc.experiments.provenance import provenance
 from dsgc.methods import preset
-from dsgc.provenance import provenance
 
 Cases = dict[Hashable, Callable[[], object]]
 

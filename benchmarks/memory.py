@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 
 from dsgc.config import Config
-from dsgc.learner import begin
+from dsgc.experiments.provenance import provenance
 from dsgc.methods import preset
 from dsgc.methods.contract import Part
-from dsgc.parallel import accelerator_of
-from dsgc.provenance import provenance
-from dsgc.step import backward
+from dsgc.runs.parallel import accelerator_of
+from dsgc.training.learner import begin
+from dsgc.training.step import backward
 
 GIB = 2**30
 SETTINGS = [("no", False), ("bf16", False), ("bf16", True)]  # precision, recompute

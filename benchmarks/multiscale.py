@@ -22,15 +22,16 @@ from measure import alternate, compared, peak_memory, report_peak, write
 from mixture import sklearn_per_map
 from torch import Tensor
 
-from dsgc import binned, cam, correction, dskd, gmm, refine, step
-from dsgc.build import build_network
+from dsgc import binned, cam, correction, dskd, gmm, refine
 from dsgc.config import Config
 from dsgc.methods import labels, preset
 from dsgc.methods.contract import Part, over_all
 from dsgc.methods.dsgc import Dsgc, Goals, PseudoLabels, Seen
-from dsgc.network import Network
+from dsgc.network.build import build_network
+from dsgc.network.vit import Network
 from dsgc.objective import total_loss
-from dsgc.parallel import accelerator_of
+from dsgc.runs.parallel import accelerator_of
+from dsgc.training import step
 
 SCALES = (1.0, 0.5, 1.5)
 NUMBERS_OF_TAGS = (1, 2, 1, 3)  # of the images of a batch; PASCAL VOC has 1.5 on average

@@ -21,17 +21,17 @@ import tyro
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from dsgc import train as training
+from dsgc.command.options import options_of
 from dsgc.config import Config
 from dsgc.data import shapes
 from dsgc.data.loading import train_batches
-from dsgc.learner import begin, parts_of
+from dsgc.experiments.provenance import provenance
 from dsgc.methods import preset
-from dsgc.options import options_of
-from dsgc.parallel import accelerator_of
-from dsgc.provenance import provenance
-from dsgc.splits import open_data
-from dsgc.step import backward
+from dsgc.runs.parallel import accelerator_of
+from dsgc.training import loop as training
+from dsgc.training.learner import begin, parts_of
+from dsgc.training.splits import open_data
+from dsgc.training.step import backward
 
 STAGES = ("warm-up", "expansion")
 

@@ -18,13 +18,10 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from dsgc import grids, launcher, methods, runner
-from dsgc.config import PRESETS
-from dsgc.data import shapes, shapes_coco
-from dsgc.data.split import open_split
-from dsgc.errors import Stopped, UserError, check_writable, first_line, one_line
-from dsgc.launcher import FIRST
-from dsgc.options import (
+from dsgc import methods
+from dsgc.command import launcher
+from dsgc.command.launcher import FIRST
+from dsgc.command.options import (
     EvaluateOptions,
     GridOptions,
     PredictOptions,
@@ -33,9 +30,14 @@ from dsgc.options import (
     ShapesOptions,
     options_of,
 )
+from dsgc.config import PRESETS
+from dsgc.data import shapes, shapes_coco
+from dsgc.data.split import open_split
+from dsgc.errors import Stopped, UserError, check_writable, first_line, one_line
+from dsgc.experiments import grids, runner
 
 if TYPE_CHECKING:
-    from dsgc.predict import TestTime
+    from dsgc.scoring.predict import TestTime
 
 PROGRAM = "python -m dsgc"
 
@@ -53,7 +55,7 @@ def train(arguments: Sequence[str]) -> None:
     command = f"train {name} --method {method}"
     options = _parse(options_of(base), rest, command, f"Train with the method `{method}`. {type(base.method).__doc__}")
     config = base.changed(**dataclasses.asdict(options))
-    from dsgc.train import train  # torch and timm are loaded only once the options are known to be right
+    from dsgc.training.loop import train  # torch and timm are loaded only once the options are known to be right
 
     _embedded(config.data)
     _say(f"{train(config)}: metrics.json, log.jsonl, checkpoints, pictures")
@@ -76,7 +78,7 @@ def resume(arguments: Sequence[str]) -> None:
     """resume RUN: go on with a run that was stopped, from its newest checkpoint."""
     options = dataclasses.asdict(_parse(ResumeOptions, arguments, "resume"))
     run = options.pop("run")
-    from dsgc.train import resume
+    from dsgc.training.loop import resume
 
     _say(f"{resume(run, **{name: value for name, value in options.items() if value is not None})}: ended as planned")
 
@@ -88,9 +90,9 @@ def evaluate(arguments: Sequence[str]) -> None:
         raise UserError(f"{options.out}: cannot be written; --out takes a file in a folder that exists")
     if options.out:
         check_writable(options.out.parent)
-    from dsgc.evaluate import score_run
-    from dsgc.predict import score
-    from dsgc.record import summary_line, write_json
+    from dsgc.runs.record import summary_line, write_json
+    from dsgc.scoring.evaluate import score_run
+    from dsgc.scoring.predict import score
 
     how, given = _test_time(options), (options.run, options.data, options.split)
     changes = {name: value for name in ("workers", "eval_batch") if (value := getattr(options, name)) is not None}
@@ -106,7 +108,7 @@ def predict(arguments: Sequence[str]) -> None:
     """predict RUN OUT: segment images with a run's newest checkpoint and write them as PNG."""
     options = _parse(PredictOptions, arguments, "predict")
     how = _test_time(options)
-    from dsgc.predict import TestTime, predict
+    from dsgc.scoring.predict import TestTime, predict
 
     changes = {} if options.workers is None else {"workers": options.workers}
     _say(predict(options.run, options.out, options.data, options.split, how or TestTime(), options.network, changes))
@@ -117,12 +119,12 @@ def _test_time(options: EvaluateOptions | PredictOptions) -> "TestTime | None":
     if not options.scales or not all(0 < scale <= 8 for scale in options.scales):
         raise UserError(f"scales {options.scales}: name one or more factors, greater than 0 and at most 8")
     if options.crf:
-        from dsgc.crf import available
+        from dsgc.scoring.crf import available
 
         available()
     if options.scales == (1.0,) and not options.mirror and not options.crf:
         return None
-    from dsgc.predict import TestTime
+    from dsgc.scoring.predict import TestTime
 
     return TestTime(options.scales, options.mirror, options.crf)
 
@@ -152,7 +154,7 @@ def pretrain(arguments: Sequence[str]) -> None:
         out = Path()
     else:
         raise UserError("pretrain: name the .safetensors file to write first")
-    from dsgc.pretrain import Recipe, pretrain
+    from dsgc.training.pretrain import Recipe, pretrain
 
     recipe = _parse(Recipe, arguments, "pretrain OUT", "Pre-train the encoder of the shapes preset.")
     print(f"{out}: held-out accuracy {pretrain(out, recipe):.3f}")

@@ -44,13 +44,13 @@ import torch.nn.functional as F
 from myst_nb import glue
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
-from dsgc import chapter, figures
 from dsgc.cam import class_activation_map, patch_labels
 from dsgc.data.palette import coloured
-from dsgc.evaluate import collate
 from dsgc.ptc import patch_token_contrast
-from dsgc.restore import load_networks
-from dsgc.train import open_data, train
+from dsgc.runs.restore import load_networks
+from dsgc.scoring.evaluate import collate
+from dsgc.teaching import chapter, figures
+from dsgc.training.loop import open_data, train
 
 chapter.number_in("steps", steps, 20, 2000, whole=True)
 chapter.number_in("seed", seed, 0, 2**32 - 1, whole=True)

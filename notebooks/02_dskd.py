@@ -51,16 +51,17 @@ import torch.nn.functional as F
 from myst_nb import glue
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
-from dsgc import cam, chapter, dskd, figures
-from dsgc.build import build_network
+from dsgc import cam, dskd
 from dsgc.config import PRESETS
-from dsgc.evaluate import collate
 from dsgc.methods import preset
 from dsgc.methods.base import tag_losses
-from dsgc.restore import load_networks
-from dsgc.splits import open_data
-from dsgc.tensor_files import read_weights
-from dsgc.train import train
+from dsgc.network.build import build_network
+from dsgc.network.tensor_files import read_weights
+from dsgc.runs.restore import load_networks
+from dsgc.scoring.evaluate import collate
+from dsgc.teaching import chapter, figures
+from dsgc.training.loop import train
+from dsgc.training.splits import open_data
 
 chapter.number_in("steps", steps, 40, 2000, whole=True)
 chapter.number_in("warmup", warmup, 20, steps - 16, whole=True)

@@ -41,12 +41,14 @@ import torch
 from myst_nb import glue
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
-from dsgc import binned, chapter, diagnosis, figures, gmm
+from dsgc import binned, gmm
 from dsgc.data.palette import coloured
-from dsgc.player import Player
-from dsgc.restore import load_networks
-from dsgc.splits import open_data
-from dsgc.train import train
+from dsgc.runs.restore import load_networks
+from dsgc.scoring import diagnosis
+from dsgc.teaching import chapter, figures
+from dsgc.teaching.player import Player
+from dsgc.training.loop import train
+from dsgc.training.splits import open_data
 
 chapter.number_in("steps", steps, 20, 2000, whole=True)
 chapter.number_in("seed", seed, 0, 2**32 - 1, whole=True)

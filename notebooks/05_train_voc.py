@@ -47,14 +47,15 @@ from IPython.display import display
 from myst_nb import glue
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
-from dsgc import chapter, figures, paper
 from dsgc.config import PRESETS
 from dsgc.data import shapes
-from dsgc.evaluate import collate, views
+from dsgc.experiments import paper
 from dsgc.methods import preset as find_preset
-from dsgc.restore import load_networks
-from dsgc.splits import open_data
-from dsgc.train import train
+from dsgc.runs.restore import load_networks
+from dsgc.scoring.evaluate import collate, views
+from dsgc.teaching import chapter, figures
+from dsgc.training.loop import train
+from dsgc.training.splits import open_data
 
 base = find_preset(preset)
 changes = dict(options) | {"data": data or base.data, "val_split": split, "seed": seed, "steps": steps or base.steps}
@@ -88,7 +89,7 @@ figures.samples(
 # %% [markdown]
 # ## Three runs
 #
-# `dsgc.train.train` is the loop: it takes a configuration and returns a run folder with the resolved configuration, a log
+# `dsgc.training.loop.train` is the loop: it takes a configuration and returns a run folder with the resolved configuration, a log
 # of JSON lines, checkpoints, `metrics.json` and sample pictures. The runs differ in their method: `masks`, `base` or `dsgc`.
 # What every run has, `Config` holds, so it is the same in all three; each method brings numbers of its own.
 

@@ -41,12 +41,13 @@ from IPython.display import Markdown, display
 from myst_nb import glue
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
-from dsgc import chapter, figures, paper
 from dsgc.data import shapes_coco
+from dsgc.experiments import paper
 from dsgc.methods import preset as find_preset
-from dsgc.predict import TestTime, score
-from dsgc.splits import open_data
-from dsgc.train import train
+from dsgc.scoring.predict import TestTime, score
+from dsgc.teaching import chapter, figures
+from dsgc.training.loop import train
+from dsgc.training.splits import open_data
 
 base = find_preset(preset)
 drawn = preset == "shapes" and not data

@@ -45,7 +45,9 @@ from IPython.display import Markdown, display
 from myst_nb import glue
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
-from dsgc import chapter, diagnosis, figures, grids, paper, pictures, provenance, runner, tables
+from dsgc.experiments import grids, paper, provenance, runner, tables
+from dsgc.scoring import diagnosis, pictures
+from dsgc.teaching import chapter, figures
 
 folder = chapter.results_of(scale, seeds, live, results)
 figures.style()

@@ -10,7 +10,7 @@
 # # Comparison
 #
 # Tables 4 to 6 and Figure 4 of the paper set the method beside others, and this page sets what this code measured beside
-# the paper. First the paper's own numbers are audited: they are data in `dsgc.paper`, and whatever can be added up is.
+# the paper. First the paper's own numbers are audited: they are data in `dsgc.experiments.paper`, and whatever can be added up is.
 #
 # ```{admonition} Two data sets, two scales
 # :class: warning
@@ -36,7 +36,9 @@ from IPython.display import Markdown, display
 from myst_nb import glue
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
-from dsgc import chapter, figures, grids, paper, pictures, provenance, runner, tables
+from dsgc.experiments import grids, paper, provenance, runner, tables
+from dsgc.scoring import pictures
+from dsgc.teaching import chapter, figures
 
 folder = chapter.results_of(scale, seeds, live, results)
 figures.style()
@@ -132,7 +134,7 @@ display(*map(Markdown, lines))
 #
 # mIoU in per cent as the paper prints it, and in the last columns this code's, as mean ± standard deviation over seeds.
 # The network of the scale `shapes` is a small one, not the backbone named. *Stages*: whether classification and segmentation are trained in one network and one go. The paper's ablation baseline is
-# a row of its own here, since this code measures it too. Another method is another row of `dsgc.paper`.
+# a row of its own here, since this code measures it too. Another method is another row of `dsgc.experiments.paper`.
 
 # %%
 METHODS = {paper.OURS: grids.METHOD, "baseline (PTC only)": "baseline"}  # the rows that this code measures

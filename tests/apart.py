@@ -11,14 +11,14 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from dsgc import checkpoint
 from dsgc.config import Config
-from dsgc.train import resume, train
+from dsgc.runs import checkpoint
+from dsgc.training.loop import resume, train
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {"steps": 6, "checkpoint_every": 4, "eval_every": 3, "eval_images": 2}  # what `whole` of conftest changes in `tiny`
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["apart", "dsgc.train", "pytest"])  # loaded once, in the process that the others are forked from
+context.set_forkserver_preload(["apart", "dsgc.training.loop", "pytest"])  # loaded once, in the process that the others are forked from
 
 
 def start(what):

@@ -14,11 +14,11 @@ import refusal
 import torch
 from steps import CLASSES, TAGS
 
-from dsgc.build import build_network
 from dsgc.config import Config
 from dsgc.data import shapes, shapes_coco
 from dsgc.methods import DEFAULT, preset
-from dsgc.train import train
+from dsgc.network.build import build_network
+from dsgc.training.loop import train
 
 SIZES = {"train": 12, "dev": 4, "val": 4}
 TINY = {  # a method without such a number goes without it

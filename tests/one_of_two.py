@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import save_file
 from steps import CLASSES, gradients, in_parts, uneven_batch
 
-from dsgc import parallel
 from dsgc.__main__ import main
-from dsgc.build import build_network
-from dsgc.parallel import accelerator_of
-from dsgc.record import read_config
+from dsgc.network.build import build_network
+from dsgc.runs import parallel
+from dsgc.runs.parallel import accelerator_of
+from dsgc.runs.record import read_config
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir")

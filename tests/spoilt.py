@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from dsgc import checkpoint
-from dsgc.network import create_encoder
+from dsgc.network.vit import create_encoder
+from dsgc.runs import checkpoint
 
 LISTS = "ImageSets/Segmentation"
 ORIENTATION = 0x0112  # EXIF's tag

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from dsgc.methods.contract import Mean, Part, Stage, over_all
 from dsgc.objective import total_loss
-from dsgc.parallel import accelerator_of
-from dsgc.step import backward
+from dsgc.runs.parallel import accelerator_of
+from dsgc.training.step import backward
 
 CLASSES = 6
 TAGS = torch.tensor([[1, 0, 1, 0, 0, 0], [0, 1, 0, 0, 0, 0], [0, 0, 0, 1, 1, 1]], dtype=torch.float32)

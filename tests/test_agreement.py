@@ -8,15 +8,15 @@ import torch
 from promises import promise
 from spoilt import binary, every, grey, labels, of_objects, shifted
 
-from dsgc import diagnosis
 from dsgc.data import agreement
 from dsgc.data.loading import EvalImages
 from dsgc.data.split import open_split
 from dsgc.errors import UserError
-from dsgc.evaluate import evaluate, score_run
-from dsgc.predict import TestTime, score
-from dsgc.restore import load_networks
-from dsgc.train import open_data
+from dsgc.runs.restore import load_networks
+from dsgc.scoring import diagnosis
+from dsgc.scoring.evaluate import evaluate, score_run
+from dsgc.scoring.predict import TestTime, score
+from dsgc.training.loop import open_data
 
 pytestmark = promise(
     "Bad input",

@@ -9,9 +9,9 @@ from promises import promise
 from refusal import refused, refused_by_both
 from spoilt import newest
 
-from dsgc.evaluate import score_run
-from dsgc.predict import TestTime, predict
-from dsgc.train import resume
+from dsgc.scoring.evaluate import score_run
+from dsgc.scoring.predict import TestTime, predict
+from dsgc.training.loop import resume
 
 pytestmark = promise(
     "Bad input",

@@ -13,7 +13,7 @@ from refusal import refused, tree
 from dsgc.__main__ import COMMANDS as NAMES
 from dsgc.__main__ import main
 from dsgc.data import shapes
-from dsgc.train import train
+from dsgc.training.loop import train
 
 pytestmark = promise("Bad input", "A command that makes no sense ends in one line and exit code 2; `--debug` shows the traceback above it.")
 

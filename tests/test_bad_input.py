@@ -10,7 +10,7 @@ from promises import promise
 from refusal import refused, refused_by_both
 from spoilt import cut, every, grey
 
-from dsgc.train import train
+from dsgc.training.loop import train
 
 pytestmark = promise(
     "Bad input",

@@ -9,12 +9,12 @@ import torch
 from promises import promise
 from refusal import refused, refused_by_both, tree
 
-import dsgc.pretrain
+import dsgc.training.pretrain
 from dsgc.__main__ import main
 from dsgc.data import shapes, shapes_coco
-from dsgc.predict import TestTime, predict
-from dsgc.pretrain import Recipe, pretrain
-from dsgc.train import train
+from dsgc.scoring.predict import TestTime, predict
+from dsgc.training.loop import train
+from dsgc.training.pretrain import Recipe, pretrain
 
 pytestmark = promise("Bad input", "Where nothing can be written one line says so; nothing is half-written, and what is there stays.")
 
@@ -26,8 +26,8 @@ RECIPE = ["--images", "3", "--steps", "1", "--batch", "1", "--kinds", "2"]
 @pytest.fixture
 def writers(one_step, arguments, tiny, monkeypatch):
     """Each command that writes, but for `grid`: as words and as the function behind it, both for a place to write to."""
-    monkeypatch.setattr(dsgc.pretrain, "HELD_OUT", 1)
-    monkeypatch.setattr(dsgc.pretrain, "_images", lambda _: (torch.zeros(3, 3, 128, 128, dtype=torch.uint8), torch.arange(3) % 2))
+    monkeypatch.setattr(dsgc.training.pretrain, "HELD_OUT", 1)
+    monkeypatch.setattr(dsgc.training.pretrain, "_images", lambda _: (torch.zeros(3, 3, 128, 128, dtype=torch.uint8), torch.arange(3) % 2))
     sizes = [word for name, count in SMALL.items() for word in (f"--{name}", str(count))]
     recipe, ending = Recipe(images=3, steps=1, batch=1, kinds=2), ".safetensors"
     return {

@@ -13,10 +13,11 @@ import pytest
 import torch
 
 import dsgc
-from dsgc import chapter, grids
 from dsgc.data import shapes
 from dsgc.errors import UserError
-from dsgc.player import Player
+from dsgc.experiments import grids
+from dsgc.teaching import chapter
+from dsgc.teaching.player import Player
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = {path.stem: jupytext.read(path) for path in sorted((ROOT / "notebooks").glob("0[1-4]_*.py"))}

@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dsgc import checkpoint, encoder_weights
-from dsgc.build import build_network
 from dsgc.data import voc
 from dsgc.errors import UserError
-from dsgc.network import create_encoder
-from dsgc.restore import load_networks
+from dsgc.network.build import build_network
+from dsgc.network.vit import create_encoder, encoder_weights
+from dsgc.runs import checkpoint
+from dsgc.runs.restore import load_networks
 
 NANO = "dsgc_vit_nano_patch8"
 

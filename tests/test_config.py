@@ -155,7 +155,7 @@ def test_help_says_of_every_default_whether_it_is_the_papers(name, method, capsy
 @pytest.mark.parametrize("words", [["--method", "base"], ["--method=base"], ["--seed", "3", "--method", "base"]], ids=" ".join)
 def test_the_method_is_named_anywhere_behind_the_preset(words, monkeypatch, capsys):
     trained = []
-    monkeypatch.setattr("dsgc.train.train", trained.append)
+    monkeypatch.setattr("dsgc.training.loop.train", trained.append)
     monkeypatch.setattr("dsgc.__main__._embedded", lambda data: None)
     assert main(["train", "shapes", *words, "--lambda1", "0.3"]) == 0
     assert trained == [preset("shapes", "base").changed(lambda1=0.3, seed=3 if "--seed" in words else 0)]

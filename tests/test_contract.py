@@ -8,12 +8,13 @@ import torch.nn.functional as F
 from apart import log_of
 from steps import CLASSES, counted, gradients, in_parts, networks_of, stage_of, step, uneven_batch
 
-from dsgc import checkpoint, correction, methods
+from dsgc import correction, methods
 from dsgc.cam import IGNORE
 from dsgc.methods.contract import Mean, over_all
-from dsgc.network import fitted
+from dsgc.network.vit import fitted
 from dsgc.objective import segmentation_loss
-from dsgc.train import train
+from dsgc.runs import checkpoint
+from dsgc.training.loop import train
 
 KINDS = {
     **{name: {"method": name} for name in methods.MODULES},

@@ -7,8 +7,9 @@ import crosslinks
 import pytest
 import tested
 
-from dsgc import cam, gmm, network
+from dsgc import cam, gmm
 from dsgc.methods.dsgc import Dsgc
+from dsgc.network.vit import vit as network
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE = '''

@@ -13,7 +13,7 @@ from refusal import tree
 
 from dsgc.__main__ import main
 from dsgc.data import shapes_coco
-from dsgc.train import train
+from dsgc.training.loop import train
 
 SMALL = {"steps": 6, "checkpoint_every": 2, "eval_every": 3, "eval_images": 3}
 SAME = "The same seed gives the same run to the bit on one machine, in one process or another, with loading processes or without."

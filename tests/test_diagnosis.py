@@ -8,14 +8,14 @@ import torch
 from sklearn.metrics import roc_auc_score
 from steps import TAGS
 
-from dsgc import diagnosis
 from dsgc.cam import IGNORE
 from dsgc.correction import RULES
 from dsgc.data.loading import EvalImages
 from dsgc.data.split import open_split
 from dsgc.errors import UserError
 from dsgc.methods.dsgc import Dsgc
-from dsgc.network import fitted
+from dsgc.network.vit import fitted
+from dsgc.scoring import diagnosis
 
 SIZE = 64  # of an image's label: 128 pixels at every second one
 # Labels and thresholds under which every rule applies somewhere.

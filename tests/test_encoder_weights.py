@@ -11,9 +11,10 @@ import torch
 from promises import promise
 from safetensors.torch import save_file
 
-from dsgc import checkpoint, encoder_weights
 from dsgc.__main__ import main
 from dsgc.errors import UserError
+from dsgc.network.vit import encoder_weights
+from dsgc.runs import checkpoint
 
 pytestmark = promise("Bad input", "Weights are found wherever a file has them, and the line says where they were taken from.")
 

@@ -14,8 +14,8 @@ from dsgc.__main__ import main
 from dsgc.data.names import distinct_ids
 from dsgc.data.split import open_images, open_split
 from dsgc.errors import UserError
-from dsgc.predict import TestTime, predict
-from dsgc.train import open_data
+from dsgc.scoring.predict import TestTime, predict
+from dsgc.training.loop import open_data
 
 SUBJECT = "Bad input"
 SPLITS = {"train": "train2014", "valid": "val2014"}

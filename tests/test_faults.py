@@ -15,13 +15,13 @@ from promises import promise
 from refusal import lines_of, refused
 from safetensors.torch import load_file
 
-import dsgc.learner
-from dsgc import checkpoint
+import dsgc.training.learner
 from dsgc.__main__ import main
 from dsgc.data.loading import DEATHS, Crops
 from dsgc.errors import UserError
-from dsgc.faults import PATIENCE
-from dsgc.train import resume, train
+from dsgc.runs import checkpoint
+from dsgc.training.faults import PATIENCE
+from dsgc.training.loop import resume, train
 
 SUBJECT = "Faults during training"
 
@@ -54,7 +54,7 @@ def test_a_loading_process_that_dies_changes_nothing(moment, tiny, at_call, tmp_
 
     marker = tmp_path / "died"
     if moment == "amid a step":
-        at_call(dsgc.learner, "backward", 1, kill_all)  # the first five batches are under way by now, of six
+        at_call(dsgc.training.learner, "backward", 1, kill_all)  # the first five batches are under way by now, of six
     else:
         monkeypatch.setattr(Crops, "__getitem__", once)
     config = tiny(out=str(tmp_path / "run"), workers=2, **SMALL)
@@ -87,7 +87,7 @@ def test_loading_processes_that_always_die(tiny, arguments, tmp_path, monkeypatc
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_image_that_disappears(workers, shapes_copy, at_call, tmp_path, arguments, whole, capsys, monkeypatch):
     run, images, aside = tmp_path / "run", shapes_copy / "JPEGImages", tmp_path / "aside"
-    at_call(dsgc.learner, "backward", 2, lambda: images.rename(aside))
+    at_call(dsgc.training.learner, "backward", 2, lambda: images.rename(aside))
     words = arguments(out=str(run), data=str(shapes_copy), **SMALL | {"workers": workers})
     refused(words, capsys, f"{images}/", "No such file", "steps are kept", f"`python -m dsgc resume {run}` goes on")
     kept = checkpoint.checkpoints(run)
@@ -115,7 +115,7 @@ def spoil(monkeypatch):
     """`spoil(steps, how)`: what the gradients and losses of some steps, counted from 0, are made to be."""
 
     def prepare(steps, how):
-        genuine, count = dsgc.learner.backward, []
+        genuine, count = dsgc.training.learner.backward, []
 
         def backward(*given):
             made = genuine(*given)
@@ -124,7 +124,7 @@ def spoil(monkeypatch):
             count.append(1)
             return made
 
-        monkeypatch.setattr(dsgc.learner, "backward", backward)
+        monkeypatch.setattr(dsgc.training.learner, "backward", backward)
 
     return prepare
 
@@ -195,7 +195,7 @@ def test_a_step_for_which_there_is_no_memory(at_call, arguments, tmp_path, capsy
     def no_memory():
         raise torch.OutOfMemoryError("tried to allocate 20.00 GiB")
 
-    at_call(dsgc.learner, "backward", 6, no_memory)
+    at_call(dsgc.training.learner, "backward", 6, no_memory)
     run = tmp_path / "run"
     refused(arguments(out=str(run), **SMALL), capsys, str(run), "no memory left on cpu in step 6", "--accumulate", "--recompute")
     assert checkpoint.load(run).step == 4
@@ -231,7 +231,7 @@ def test_a_disk_that_is_full_when_the_log_is_written(config, monkeypatch, whole)
         genuine(descriptor)
 
     with monkeypatch.context() as patch:
-        patch.setattr("dsgc.record.os.fsync", fsync)
+        patch.setattr("dsgc.runs.record.os.fsync", fsync)
         with pytest.raises(UserError, match=r"log\.jsonl: cannot be written \(No space left on device\); make room and go on"):
             train(config)
     assert outcome(resume(Path(config.out))) == whole

@@ -11,10 +11,12 @@ from steps import TAGS
 
 matplotlib.use("agg")
 
-from dsgc import diagnosis, figures, tables  # noqa: E402
 from dsgc.data.palette import voc_palette  # noqa: E402
-from dsgc.evaluate import views  # noqa: E402
-from dsgc.train import train  # noqa: E402
+from dsgc.experiments import tables  # noqa: E402
+from dsgc.scoring import diagnosis  # noqa: E402
+from dsgc.scoring.evaluate import views  # noqa: E402
+from dsgc.teaching import figures  # noqa: E402
+from dsgc.training.loop import train  # noqa: E402
 
 VALUES = pd.DataFrame.from_dict({"base": [50.0, 60.0], "better": [55.0, 64.0], "worse": [48.0, 59.0]}, orient="index")
 

@@ -5,10 +5,10 @@ from functools import cache
 import pytest
 from refusal import tree
 
-from dsgc import grids, paper, runner
 from dsgc.__main__ import main
 from dsgc.config import PRESETS
 from dsgc.errors import UserError
+from dsgc.experiments import grids, paper, runner
 from dsgc.methods import preset
 
 ALL = tuple(grids.GRIDS)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from promises import promise
 from torch import nn
 
-from dsgc import cam, correction, crf, dskd, gmm, metrics, objective, ptc, refine
+from dsgc import cam, correction, dskd, gmm, metrics, objective, ptc, refine
+from dsgc.scoring import crf
 
 pytestmark = promise(
     "Odd numbers",

@@ -12,15 +12,16 @@ import torch
 from apart import log_of
 from refusal import refused
 
-from dsgc import checkpoint, dskd, methods
+from dsgc import dskd, methods
 from dsgc.__main__ import _parse, main, options_of
 from dsgc.config import PRESETS
 from dsgc.errors import UserError
 from dsgc.methods import configured, find, preset, register
 from dsgc.methods.contract import Mean, Method, Stage
-from dsgc.record import read_config
+from dsgc.runs import checkpoint
+from dsgc.runs.record import read_config
 from dsgc.settings import Settings, choice, paper, published
-from dsgc.train import resume, train
+from dsgc.training.loop import resume, train
 
 BUILT_IN = ("base", "dsgc", "masks")
 BOTH = [(name, method) for name in PRESETS for method in BUILT_IN]

@@ -9,7 +9,7 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from dsgc.errors import UserError
-from dsgc.network import Decoder, Network, Projector, create_encoder
+from dsgc.network.vit import Decoder, Network, Projector, create_encoder
 
 # name: (image size, patch, prefix tokens)
 ENCODERS = {

@@ -18,8 +18,8 @@ from dsgc.data.images import read_rgb
 from dsgc.data.loading import Crops, EvalImages
 from dsgc.data.split import open_split
 from dsgc.errors import UserError
-from dsgc.evaluate import views
 from dsgc.methods import find
+from dsgc.scoring.evaluate import views
 
 pytestmark = promise(
     "Bad input",

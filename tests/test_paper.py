@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dsgc import paper
+from dsgc.experiments import paper
 from dsgc.methods import preset
 
 CELLS = [cell for table in paper.TABLES.values() for cell in table.cells()]

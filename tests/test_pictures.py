@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dsgc import pictures
 from dsgc.data.loading import EvalImages
 from dsgc.data.palette import coloured
 from dsgc.data.split import open_split
-from dsgc.evaluate import collate, views
+from dsgc.scoring import pictures
+from dsgc.scoring.evaluate import collate, views
 
 
 @pytest.fixture(scope="module")

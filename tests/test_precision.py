@@ -13,15 +13,15 @@ from accelerate import Accelerator
 from steps import gradients, networks_of, stage_of, step
 
 from dsgc import binned, cam, correction, gmm, objective, ptc, refine
-from dsgc.build import build_network
 from dsgc.data import shapes
 from dsgc.data.loading import Crops, train_batches
 from dsgc.data.split import open_split
 from dsgc.errors import UserError
-from dsgc.learner import parts_of
 from dsgc.methods import preset
-from dsgc.parallel import accelerator_of
-from dsgc.step import backward
+from dsgc.network.build import build_network
+from dsgc.runs.parallel import accelerator_of
+from dsgc.training.learner import parts_of
+from dsgc.training.step import backward
 
 STAGES = ("warm-up", "expansion")
 LOSS = 0.005  # a loss in bfloat16 differs from the one in float32 by less than this share of it; measured 0.0015

@@ -10,17 +10,17 @@ import torch
 from PIL import Image
 from refusal import refused
 
-from dsgc import crf
 from dsgc.__main__ import main
 from dsgc.data.loading import EvalImages, Images
 from dsgc.data.palette import voc_palette
 from dsgc.data.split import open_split
 from dsgc.data.voc import open_images
 from dsgc.errors import UserError
-from dsgc.evaluate import score_run
-from dsgc.predict import SERVER, TestTime, predict, probabilities, score, segmented
-from dsgc.restore import load_networks
-from dsgc.train import train
+from dsgc.runs.restore import load_networks
+from dsgc.scoring import crf
+from dsgc.scoring.evaluate import score_run
+from dsgc.scoring.predict import SERVER, TestTime, predict, probabilities, score, segmented
+from dsgc.training.loop import train
 
 TestTime.__test__ = False  # no test, though its name begins like one
 
@@ -185,7 +185,7 @@ def test_processes_share_the_images_out_and_none_comes_twice(network, shapes_fol
     dataset = EvalImages(open_split(shapes_folder, "val"))
     names = []
     for number in range(3):
-        monkeypatch.setattr("dsgc.predict.parallel.rank_and_size", lambda number=number: (number, 3))
+        monkeypatch.setattr("dsgc.scoring.predict.parallel.rank_and_size", lambda number=number: (number, 3))
         part = [name for name, _ in segmented(network, dataset, TestTime(), workers=0, device="cpu")]
         assert abs(len(part) - len(dataset) / 3) < 1
         names += part

@@ -11,10 +11,10 @@ from PIL import Image
 from promises import promise
 from refusal import lines_of, refused, refused_by_both
 
-from dsgc import crf
 from dsgc.__main__ import main
 from dsgc.errors import UserError
-from dsgc.predict import SERVER, TestTime, predict
+from dsgc.scoring import crf
+from dsgc.scoring.predict import SERVER, TestTime, predict
 
 TestTime.__test__ = False  # no test, though its name begins like one
 
@@ -41,11 +41,12 @@ def ctrl_c():
     raise KeyboardInterrupt
 
 
+SEGMENTS = "dsgc.scoring.predict.probabilities"
 FAULTS = {  # what is called at the third image, what happens then, and words of the line
-    "no memory": ("dsgc.predict.probabilities", no_memory, ["val_00002 (128 x 128): cannot be segmented, memory ran out", "smaller"]),
-    "no memory on the card": ("dsgc.predict.probabilities", no_memory_on_the_card, ["val_00002 (128 x 128)", "memory ran out", "smaller"]),
-    "no room": ("dsgc.predict.rename", no_room, ["cannot be written (No space left on device)", "make room"]),
-    "Ctrl-C": ("dsgc.predict.probabilities", ctrl_c, ["interrupted"]),
+    "no memory": (SEGMENTS, no_memory, ["val_00002 (128 x 128): cannot be segmented, memory ran out", "smaller"]),
+    "no memory on the card": (SEGMENTS, no_memory_on_the_card, ["val_00002 (128 x 128)", "memory ran out", "smaller"]),
+    "no room": ("dsgc.scoring.predict.rename", no_room, ["cannot be written (No space left on device)", "make room"]),
+    "Ctrl-C": (SEGMENTS, ctrl_c, ["interrupted"]),
 }
 
 
@@ -58,7 +59,7 @@ def test_what_is_done_stays_and_the_same_command_goes_on(fault, run, shapes_copy
     genuine, named = picture.read_bytes(), [str(picture), "not a readable image"]
     if fault in FAULTS:
         name, what, named = FAULTS[fault]
-        at_call(sys.modules["dsgc.predict"], name.rsplit(".")[-1], 4 if fault == "no room" else 3, what)
+        at_call(sys.modules["dsgc.scoring.predict"], name.rsplit(".")[-1], 4 if fault == "no room" else 3, what)
     else:
         picture.write_text("no image")
     assert main(words) == (130 if fault == "Ctrl-C" else 2)
@@ -90,7 +91,7 @@ def test_a_part_whose_mark_is_damaged_is_left_alone(mark, run, tmp_path, capsys)
 
 
 def test_memory_that_runs_out_in_an_evaluation_names_the_images(run, capsys, monkeypatch):
-    monkeypatch.setattr("dsgc.evaluate.views", lambda *_: no_memory())
+    monkeypatch.setattr("dsgc.scoring.evaluate.views", lambda *_: no_memory())
     refused(["evaluate", run], capsys, "val_00000 (128 x 128) and 3 more: cannot be evaluated, memory ran out", "--eval-batch")
     refused(["evaluate", run, "--eval-batch", "1"], capsys, "val_00000 (128 x 128): cannot be evaluated", "smaller")
     refused(["evaluate", run, "--workers", "-1"], capsys, "workers -1")

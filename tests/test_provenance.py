@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from dsgc import provenance
+from dsgc.experiments import provenance
 
 
 def changed_code(monkeypatch, tmp_path, file, old, new, method="dsgc"):

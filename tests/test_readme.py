@@ -9,11 +9,11 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-import dsgc.crf
-import dsgc.evaluate
-import dsgc.predict
-import dsgc.pretrain
-import dsgc.train
+import dsgc.scoring.crf
+import dsgc.scoring.evaluate
+import dsgc.scoring.predict
+import dsgc.training.loop
+import dsgc.training.pretrain
 from dsgc import __main__ as command_line
 from dsgc.config import PRESETS, Config
 from dsgc.data import shapes
@@ -83,7 +83,7 @@ def test_train_commands_reach_the_training_loop(arguments, tmp_path, monkeypatch
     """Parsed for real; the loop is replaced by a look at the configuration that it is given."""
     seen: list[Config] = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(dsgc.train, "train", lambda config: seen.append(config) or Path(config.out))
+    monkeypatch.setattr(dsgc.training.loop, "train", lambda config: seen.append(config) or Path(config.out))
     monkeypatch.setattr(shapes, "write", lambda out, **_: out)
     if "--help" in arguments:
         with pytest.raises(SystemExit) as stop:
@@ -100,7 +100,7 @@ def test_train_commands_reach_the_training_loop(arguments, tmp_path, monkeypatch
 @pytest.mark.parametrize("arguments", package_commands("resume"), ids=" ".join)
 def test_resume_commands_reach_the_training_loop(arguments, monkeypatch):
     seen = []
-    monkeypatch.setattr(dsgc.train, "resume", lambda run, **changes: seen.append((run, changes)) or Path(run))
+    monkeypatch.setattr(dsgc.training.loop, "resume", lambda run, **changes: seen.append((run, changes)) or Path(run))
     assert command_line.main(arguments) == 0
     assert [(str(run), changes) for run, changes in seen] == [(arguments[1], {})]
 
@@ -108,8 +108,8 @@ def test_resume_commands_reach_the_training_loop(arguments, monkeypatch):
 @pytest.mark.parametrize("arguments", package_commands("evaluate"), ids=" ".join)
 def test_evaluate_commands_reach_the_scores(arguments, monkeypatch):
     seen = []
-    monkeypatch.setattr(dsgc.crf, "available", lambda: None)  # an optional package
-    for module, name in ((dsgc.evaluate, "score_run"), (dsgc.predict, "score")):
+    monkeypatch.setattr(dsgc.scoring.crf, "available", lambda: None)  # an optional package
+    for module, name in ((dsgc.scoring.evaluate, "score_run"), (dsgc.scoring.predict, "score")):
         monkeypatch.setattr(module, name, lambda *given: seen.append(given) or {"images": 0})
     assert command_line.main(arguments) == 0
     assert str(seen[0][0]) == arguments[1]
@@ -118,8 +118,8 @@ def test_evaluate_commands_reach_the_scores(arguments, monkeypatch):
 @pytest.mark.parametrize("arguments", package_commands("predict"), ids=" ".join)
 def test_predict_commands_reach_the_prediction(arguments, monkeypatch):
     seen = []
-    monkeypatch.setattr(dsgc.crf, "available", lambda: None)
-    monkeypatch.setattr(dsgc.predict, "predict", lambda *given: seen.append(given) or given[1])
+    monkeypatch.setattr(dsgc.scoring.crf, "available", lambda: None)
+    monkeypatch.setattr(dsgc.scoring.predict, "predict", lambda *given: seen.append(given) or given[1])
     assert command_line.main(arguments) == 0
     assert [str(path) for path in seen[0][:2]] == arguments[1:3]
 
@@ -127,7 +127,7 @@ def test_predict_commands_reach_the_prediction(arguments, monkeypatch):
 @pytest.mark.parametrize("arguments", package_commands("pretrain"), ids=" ".join)
 def test_pretrain_commands_reach_the_pretraining(arguments, monkeypatch):
     seen = []
-    monkeypatch.setattr(dsgc.pretrain, "pretrain", lambda out, recipe: seen.append(out) or 1.0)
+    monkeypatch.setattr(dsgc.training.pretrain, "pretrain", lambda out, recipe: seen.append(out) or 1.0)
     assert command_line.main(arguments) == 0
     assert seen == [Path(arguments[1])]
 

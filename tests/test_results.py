@@ -7,11 +7,11 @@ from pathlib import Path
 import jupytext
 import pytest
 
-from dsgc import grids, runner, tables
 from dsgc.config import PRESETS
 from dsgc.correction import RULES
 from dsgc.errors import UserError
-from dsgc.pictures import decoded
+from dsgc.experiments import grids, runner, tables
+from dsgc.scoring.pictures import decoded
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted(grids.RESULTS.glob("*/*.json"))

@@ -20,14 +20,15 @@ from refusal import refused, tree
 from safetensors.torch import load, load_file, save_file
 from steps import CLASSES
 
-import dsgc.learner
-import dsgc.train
-from dsgc import checkpoint, pictures, record, state
-from dsgc.build import build_network
+import dsgc.training.learner
+import dsgc.training.loop
 from dsgc.data import shapes
 from dsgc.errors import UserError
-from dsgc.learner import optimiser
-from dsgc.train import resume, train
+from dsgc.network.build import build_network
+from dsgc.runs import checkpoint, record, state
+from dsgc.scoring import pictures
+from dsgc.training.learner import optimiser
+from dsgc.training.loop import resume, train
 
 SMALL = {"steps": 6, "checkpoint_every": 2, "keep_checkpoints": 2, "eval_every": 2, "eval_images": 3, "log_every": 3}
 
@@ -171,9 +172,9 @@ def test_twenty_kills_at_random_moments_change_nothing(tiny, arguments, tmp_path
 # kills at chosen moments
 
 SAVE, WRITTEN, TAKE_AWAY = (checkpoint, "save_file"), (checkpoint, "to_disk"), (checkpoint.shutil, "rmtree")
-EVALUATE, LINE, DRAW = (dsgc.train, "evaluate"), (record.Log, "_write"), (pictures, "write")
+EVALUATE, LINE, DRAW = (dsgc.training.loop, "evaluate"), (record.Log, "_write"), (pictures, "write")
 MOMENTS = {  # a checkpoint: 3 calls of SAVE, 5 of WRITTEN before it has its name and 1 after
-    "before the first step": (dsgc.learner, "backward", 1, "before"),
+    "before the first step": (dsgc.training.learner, "backward", 1, "before"),
     "in the first checkpoint": (*SAVE, 1, "amid"),
     "before the first checkpoint has its name": (*WRITTEN, 5, "after"),
     "in the teacher's weights": (*SAVE, 4, "amid"),

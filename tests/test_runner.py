@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-import dsgc.train
-from dsgc import provenance, runner
+import dsgc.training.loop
 from dsgc.correction import RULES
 from dsgc.data import shapes
 from dsgc.errors import UserError
-from dsgc.pictures import decoded
+from dsgc.experiments import provenance, runner
+from dsgc.scoring.pictures import decoded
 
 ROOT = Path(__file__).resolve().parents[1]
 LONG = {"steps": 20_000}  # minutes: such a run is killed long before
@@ -358,7 +358,7 @@ def test_the_same_command_makes_only_what_lacks(apart, monkeypatch):
 GRID = """
 import json, subprocess, sys
 from pathlib import Path
-from dsgc import runner
+from dsgc.experiments import runner
 from dsgc.methods import configured
 
 class Passed(subprocess.Popen):
@@ -422,9 +422,9 @@ def test_a_plan_for_more_jobs_than_runs_takes_as_long_as_one(made, tmp_path):
 
 
 def test_a_result_is_of_the_code_that_was_loaded_though_files_changed_while_it_trained(tiny, tmp_path, monkeypatch):
-    order, genuine, train = [], runner.provenance, dsgc.train.train
+    order, genuine, train = [], runner.provenance, dsgc.training.loop.train
     monkeypatch.setattr(runner, "provenance", lambda *given: order.append("provenance") or genuine(*given))
-    monkeypatch.setattr(dsgc.train, "train", lambda config: order.append("train") or train(config))
+    monkeypatch.setattr(dsgc.training.loop, "train", lambda config: order.append("train") or train(config))
     runner.make(tiny(pictures=0), tmp_path / "results", tmp_path)
     assert order == ["provenance", "train"]
 

@@ -12,10 +12,10 @@ from apart import log_of
 from safetensors.torch import load_file
 from steps import gradients, in_parts, uneven_batch
 
-from dsgc import parallel
 from dsgc.errors import UserError
-from dsgc.evaluate import score_run
-from dsgc.train import train
+from dsgc.runs import parallel
+from dsgc.scoring.evaluate import score_run
+from dsgc.training.loop import train
 
 ROOT = Path(__file__).resolve().parents[1]
 CASES = {

@@ -11,25 +11,26 @@ from apart import ROOT, SMALL, command, outcome
 from promises import promise
 from refusal import lines_of
 
-import dsgc.learner
-import dsgc.train
-from dsgc import checkpoint, pictures
+import dsgc.training.learner
+import dsgc.training.loop
 from dsgc.__main__ import main
 from dsgc.data import loading
 from dsgc.errors import Stopped
-from dsgc.train import resume, train
+from dsgc.runs import checkpoint
+from dsgc.scoring import pictures
+from dsgc.training.loop import resume, train
 
 SUBJECT = "Faults during training"
 LONG = SMALL | {"steps": 400, "warmup_steps": 200, "checkpoint_every": 1000, "eval_every": 0}
 ASKED = pytest.mark.parametrize(("asked", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
 MOMENTS = {  # what is called when the signal comes, at which of its calls, and the steps that are done then
-    "amid the first step": (dsgc.learner, "backward", 1, 1),
-    "amid a step": (dsgc.learner, "backward", 3, 3),
-    "amid the last step": (dsgc.learner, "backward", 6, 6),
+    "amid the first step": (dsgc.training.learner, "backward", 1, 1),
+    "amid a step": (dsgc.training.learner, "backward", 3, 3),
+    "amid the last step": (dsgc.training.learner, "backward", 6, 6),
     "while an image is read": (loading.Crops, "__getitem__", 6, 2),
     "while a checkpoint is written": (checkpoint, "save_file", 2, 5),
-    "in an evaluation": (dsgc.train, "evaluate", 1, 3),
-    "in the last evaluation": (dsgc.train, "evaluate", 2, 6),
+    "in an evaluation": (dsgc.training.loop, "evaluate", 1, 3),
+    "in the last evaluation": (dsgc.training.loop, "evaluate", 2, 6),
     "while pictures are drawn": (pictures, "write", 1, 6),
 }
 
@@ -68,20 +69,20 @@ def test_it_finishes_its_step_and_goes_on(moment, asked, code, asking, arguments
 
 def test_a_run_in_the_background_of_a_script_ignores_ctrl_c(asking, arguments, tmp_path):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asking(dsgc.learner, "backward", 3, signal.SIGINT)
+    asking(dsgc.training.learner, "backward", 3, signal.SIGINT)
     assert main(arguments(out=str(tmp_path / "run"), **SMALL)) == 0
 
 
 def test_ctrl_c_and_then_sigterm_as_a_launcher_sends_it_still_finish_the_step(asking, arguments, tmp_path):
-    asking(dsgc.learner, "backward", 3, signal.SIGINT)
+    asking(dsgc.training.learner, "backward", 3, signal.SIGINT)
     for _ in range(2):
-        asking(dsgc.learner, "backward", 3, signal.SIGTERM)
+        asking(dsgc.training.learner, "backward", 3, signal.SIGTERM)
     run = tmp_path / "run"
     assert main(arguments(out=str(run), **SMALL)) in (130, 143) and checkpoint.load(run).step == 3
 
 
 def test_the_log_of_a_run_that_stopped_between_two_lines_has_one_more(asking, tiny, tmp_path):
-    asking(dsgc.learner, "backward", 2, signal.SIGTERM)
+    asking(dsgc.training.learner, "backward", 2, signal.SIGTERM)
     config = tiny(out=str(tmp_path / "run"), **SMALL | {"log_every": 3, "eval_every": 0, "warmup_steps": 3})
     with pytest.raises(Stopped):
         train(config)
@@ -89,14 +90,14 @@ def test_the_log_of_a_run_that_stopped_between_two_lines_has_one_more(asking, ti
 
 
 def test_stopping_is_no_failure_that_a_loop_over_runs_would_pass_by(asking, tiny, tmp_path):
-    asking(dsgc.learner, "backward", 1, signal.SIGINT)
+    asking(dsgc.training.learner, "backward", 1, signal.SIGINT)
     with pytest.raises(KeyboardInterrupt) as caught:
         train(tiny(out=str(tmp_path / "run"), **SMALL))
     assert not isinstance(caught.value, Exception) and caught.value.code == 130
 
 
 def test_ctrl_c_before_a_run_has_begun_is_one_line(asking, arguments, tmp_path, capsys):
-    asking(dsgc.train, "open_data", 1, signal.SIGINT)
+    asking(dsgc.training.loop, "open_data", 1, signal.SIGINT)
     assert main(arguments(out=str(tmp_path / "run"), **SMALL)) == 130
     assert capsys.readouterr().err == "dsgc: interrupted\n" and not (tmp_path / "run").exists()
 
@@ -128,7 +129,7 @@ def test_a_process_whose_whole_group_is_asked_stops_with_what_it_has_done(asked,
 
 
 def test_a_second_ctrl_c_does_not_wait_for_the_step(arguments, tmp_path):
-    slow = "import time, dsgc.learner; dsgc.learner.backward = lambda *given: time.sleep(600)"
+    slow = "import time, dsgc.training.learner; dsgc.training.learner.backward = lambda *given: time.sleep(600)"
     slow += "; import sys, dsgc.__main__; sys.exit(dsgc.__main__.main())"
     run = tmp_path / "run"
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TQDM_DISABLE": "1"}

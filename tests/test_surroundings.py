@@ -12,11 +12,11 @@ import pytest
 from promises import promise
 from refusal import refused, tree
 
-from dsgc import checkpoint, disk
 from dsgc.__main__ import main
 from dsgc.errors import UserError
-from dsgc.record import write_json
-from dsgc.train import resume, train
+from dsgc.runs import checkpoint, disk
+from dsgc.runs.record import write_json
+from dsgc.training.loop import resume, train
 
 SUBJECT = "Faults during training"
 

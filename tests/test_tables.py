@@ -11,10 +11,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from dsgc import correction, diagnosis, grids, paper, tables
+from dsgc import correction
 from dsgc.errors import UserError
+from dsgc.experiments import grids, paper, tables
+from dsgc.experiments.runner import Result
 from dsgc.methods import find
-from dsgc.runner import Result
+from dsgc.scoring import diagnosis
 
 
 def result(seg, student=None, per_class=None, method="dsgc"):

@@ -9,9 +9,10 @@ import sys
 import pytest
 from promises import promise
 
-from dsgc import launcher, record
 from dsgc.__main__ import COMMANDS, main
+from dsgc.command import launcher
 from dsgc.data import coco, shapes_coco
+from dsgc.runs import record
 
 pytestmark = promise("Bad input", "Where terminal, home folder or launcher are odd, a command works, or says in one line why not.")
 

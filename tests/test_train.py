@@ -16,11 +16,11 @@ from safetensors.torch import load_file
 from dsgc.data import shapes
 from dsgc.data.loading import EvalImages
 from dsgc.data.split import open_split
-from dsgc.evaluate import evaluate, score_run
-from dsgc.learner import learning_rate
 from dsgc.methods.dsgc import Dsgc
-from dsgc.restore import load_networks
-from dsgc.train import train
+from dsgc.runs.restore import load_networks
+from dsgc.scoring.evaluate import evaluate, score_run
+from dsgc.training.learner import learning_rate
+from dsgc.training.loop import train
 
 ROOT = Path(__file__).resolve().parents[1]
 SCORES = ("seg", "cam", "pseudo_initial", "pseudo")

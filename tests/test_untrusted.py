@@ -35,15 +35,16 @@ from refusal import refused, refused_by_both, tree
 from safetensors.torch import save_file
 from spoilt import about, forged, nano, newest
 
-from dsgc import checkpoint, encoder_weights, runner
 from dsgc.__main__ import main
-from dsgc.build import build_network
 from dsgc.errors import UserError
-from dsgc.evaluate import score_run
-from dsgc.network import create_encoder
-from dsgc.predict import TestTime, predict
-from dsgc.record import read_config
-from dsgc.train import resume, train
+from dsgc.experiments import runner
+from dsgc.network.build import build_network
+from dsgc.network.vit import create_encoder, encoder_weights
+from dsgc.runs import checkpoint
+from dsgc.runs.record import read_config
+from dsgc.scoring.evaluate import score_run
+from dsgc.scoring.predict import TestTime, predict
+from dsgc.training.loop import resume, train
 
 TestTime.__test__ = False  # no test, though its name begins like one
 

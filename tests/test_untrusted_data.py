@@ -36,11 +36,12 @@ from promises import promise
 from refusal import refused, refused_by_both, tree
 from spoilt import every, write
 
-from dsgc import grids, pictures, runner
 from dsgc.__main__ import main
 from dsgc.data.split import open_split
 from dsgc.errors import UserError
-from dsgc.train import train
+from dsgc.experiments import grids, runner
+from dsgc.scoring import pictures
+from dsgc.training.loop import train
 
 # annotations
 

@@ -1,1 +1,1 @@
-"""Data sets in the VOC layout: reading, writing and augmenting them. Knows no network."""
+"""Data sets: layouts, lists, pictures and masks on disk, and batches of them. Imports `errors`; knows no network."""

@@ -14,7 +14,7 @@ from dsgc.errors import UserError
 from dsgc.methods import labels, register
 from dsgc.methods.contract import Mean, Method, Networks, Part, Stage, State, Views
 from dsgc.methods.labels import Initial
-from dsgc.network import Network, Output, fitted
+from dsgc.network.vit import Network, Output, fitted
 from dsgc.settings import choice, paper
 
 

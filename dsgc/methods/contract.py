@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsgc.network import Network, Output, fitted
+from dsgc.network.vit import Network, Output, fitted
 from dsgc.settings import Settings
 
 Networks = Mapping[str, Network]

@@ -15,7 +15,7 @@ from dsgc.methods import labels, register
 from dsgc.methods.base import Base, tag_losses
 from dsgc.methods.contract import Examined, Mean, Networks, Part, Stage, State, Views
 from dsgc.methods.labels import nearest
-from dsgc.network import Network, Output, fitted
+from dsgc.network.vit import Network, Output, fitted
 from dsgc.settings import choice, paper
 
 

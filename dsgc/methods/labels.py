@@ -10,7 +10,7 @@ from torch import Tensor
 from dsgc import cam, objective, refine
 from dsgc.cam import IGNORE
 from dsgc.methods.contract import Mean
-from dsgc.network import Network
+from dsgc.network.vit import Network
 
 
 class Initial(NamedTuple):

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from dsgc.methods import register
 from dsgc.methods.contract import Mean, Method, Networks, Part, Stage, State
 from dsgc.methods.labels import segmentation
-from dsgc.network import Output
+from dsgc.network.vit import Output
 from dsgc.settings import choice
 
 

@@ -12,9 +12,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from dsgc import parallel
 from dsgc.methods.contract import Method, Networks, Part, Stage, State, over_all
 from dsgc.objective import total_loss
+from dsgc.runs import parallel
 
 
 class Step(NamedTuple):

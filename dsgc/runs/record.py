@@ -16,10 +16,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dsgc.config import Config
-from dsgc.disk import rename, where_known
 from dsgc.errors import UserError, first_line, printable, resuming, writable
 from dsgc.methods import configured
-from dsgc.step import Step
+from dsgc.runs.disk import rename, where_known
 
 
 def refuse_used(out: str) -> Path:
@@ -137,7 +136,8 @@ class Log:
         self,
         step: int,
         stage: str,
-        made: Step,
+        losses: dict[str, Tensor],
+        watched: dict[str, Tensor],
         facts: dict[str, float],
         *,
         sound: bool = True,
@@ -147,7 +147,7 @@ class Log:
         the last line. A step that is not `sound` was skipped: it is counted, and left out of the means."""
         self.skipped += not sound
         if sound:
-            self.waiting.append((made.losses, {name: value for name, value in made.watched.items() if value.ndim == 0}))
+            self.waiting.append((losses, {name: value for name, value in watched.items() if value.ndim == 0}))
         self.bar.update()
         steps, due = self.config.steps, (self.config.log_every, self.config.checkpoint_every)  # so that none waits when a run goes on
         last = last or step + 1 == steps or stage != self.config.method.stage(step + 1, steps).name

@@ -9,8 +9,8 @@ from types import FrameType
 
 import torch
 
-from dsgc import parallel
 from dsgc.errors import Stopped
+from dsgc.runs import parallel
 
 ASKED = (signal.SIGINT, signal.SIGTERM)
 SAID = b"\ndsgc: stopping after this step; press Ctrl-C again to stop without it\n"

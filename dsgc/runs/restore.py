@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from dsgc import checkpoint
-from dsgc.build import build_network
 from dsgc.errors import UserError
-from dsgc.network import Network
+from dsgc.network.build import build_network
+from dsgc.network.vit import Network
+from dsgc.runs import checkpoint
 
 
 def load_networks(run: Path) -> tuple[dict[str, Network], checkpoint.Checkpoint]:

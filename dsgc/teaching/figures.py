@@ -17,10 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from dsgc import diagnosis, tables
 from dsgc.data.palette import coloured, voc_palette
+from dsgc.experiments import tables
 from dsgc.methods.contract import Views
-from dsgc.record import read_config
+from dsgc.runs.record import read_config
+from dsgc.scoring import diagnosis
 
 LOSSES = {
     "cls": "$L_{cls}$, tags",

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from dsgc.config import Config
 from dsgc.data.split import Split
-from dsgc.disk import rename, to_disk
 from dsgc.errors import UserError, first_line, resuming
 from dsgc.methods import configured
-from dsgc.tensor_files import not_finite, read_weights, refuse_not_finite
+from dsgc.network.tensor_files import not_finite, read_weights, refuse_not_finite
+from dsgc.runs.disk import rename, to_disk
 
 STATE = "state"  # name of the file that holds what is no network's weights
 

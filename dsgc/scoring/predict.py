@@ -14,19 +14,20 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from dsgc import crf, parallel
 from dsgc.data import agreement, voc
 from dsgc.data.loading import EvalImages, Images, eval_batches
 from dsgc.data.palette import voc_palette
 from dsgc.data.split import named, open_images
-from dsgc.disk import rename
 from dsgc.errors import UserError, check_writable, enough_memory
-from dsgc.evaluate import SMALLER, open_run, summary
 from dsgc.metrics import ConfusionMatrix
-from dsgc.network import Network, fitted
-from dsgc.parallel import accelerator_of
-from dsgc.record import note, progress, write_json
-from dsgc.restore import load_networks
+from dsgc.network.vit import Network, fitted
+from dsgc.runs import parallel
+from dsgc.runs.disk import rename
+from dsgc.runs.parallel import accelerator_of
+from dsgc.runs.record import note, progress, write_json
+from dsgc.runs.restore import load_networks
+from dsgc.scoring import crf
+from dsgc.scoring.evaluate import SMALLER, open_run, summary
 
 SERVER = Path("results/VOC2012/Segmentation")  # below it, in comp6_SPLIT_cls, the VOC test server looks for the PNGs
 UNFINISHED = "unfinished.json"  # beside PNGs that are not all yet; says what they are of

@@ -9,8 +9,8 @@ from types import TracebackType
 import torch
 
 from dsgc.errors import Stopped, UserError, out_of_memory, resuming
-from dsgc.learner import not_finite
-from dsgc.step import Step
+from dsgc.training.learner import not_finite
+from dsgc.training.step import Step
 
 PATIENCE = 10  # steps in a row without a finite loss, after which a run ends
 

@@ -3,9 +3,9 @@
 
 
 from dsgc.config import Config
-from dsgc.encoder_weights import start_encoder
 from dsgc.errors import UserError, first_line
-from dsgc.network import Network, create_encoder
+from dsgc.network.encoder_weights import start_encoder
+from dsgc.network.vit import Network, create_encoder
 
 
 def build_network(config: Config, num_classes: int) -> tuple[Network, str]:

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dsgc.data import shapes
-from dsgc.disk import rename
 from dsgc.errors import UserError, check_writable, first_line
-from dsgc.network import create_encoder
+from dsgc.network.vit import create_encoder
+from dsgc.runs.disk import rename
 
 ENCODER, CROP = "dsgc_vit_nano_patch8", 96  # pixels
 HELD_OUT = 500  # images on which accuracy is told

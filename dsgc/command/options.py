@@ -8,9 +8,9 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional
 
-from dsgc import grids
 from dsgc.config import Config
 from dsgc.data import shapes, shapes_coco
+from dsgc.experiments import grids
 from dsgc.settings import type_hints
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from dsgc import methods, paper
+from dsgc import methods
 from dsgc.config import PRESETS, Config
+from dsgc.experiments import paper
 
-RESULTS = Path(__file__).parents[1] / "results"  # those that the repository holds
+RESULTS = Path(__file__).parents[2] / "results"  # those that the repository holds
 SEEDS = (0, 1, 2)
 PICTURES = 6  # validation images kept from the runs of the first grid under the first seed, for Fig. 2 to 4
 METHOD = "+ DSKD + GC"

@@ -27,8 +27,8 @@ from tqdm import tqdm
 
 from dsgc.config import Config
 from dsgc.errors import UserError, check_writable, printable
+from dsgc.experiments.provenance import code_version, provenance
 from dsgc.methods import configured
-from dsgc.provenance import code_version, provenance
 
 MACHINE = ("data", "out", "workers", "accumulate", "recompute", "keep_checkpoints")  # fields that say where and how, and change no score
 
@@ -142,13 +142,13 @@ def plan(runs: Mapping[str, Config], folder: Path, jobs: int) -> list[str]:
 
 def make(config: Config, folder: Path, scratch: Path) -> Path:
     """Train in `scratch` and write the result to the folder."""
-    from dsgc import diagnosis  # torch and timm are loaded by the process that trains
-    from dsgc.parallel import accelerator_of
-    from dsgc.pictures import encoded
-    from dsgc.record import write_json
-    from dsgc.restore import load_networks
-    from dsgc.splits import open_data
-    from dsgc.train import train
+    from dsgc.runs.parallel import accelerator_of
+    from dsgc.runs.record import write_json
+    from dsgc.runs.restore import load_networks
+    from dsgc.scoring import diagnosis  # torch and timm are loaded by the process that trains
+    from dsgc.scoring.pictures import encoded
+    from dsgc.training.loop import train
+    from dsgc.training.splits import open_data
 
     begun, about = time.monotonic(), provenance(config, 0)  # of the code that was loaded: files may change while it trains
     run = train(dataclasses.replace(config, out=str(scratch / "run")))
@@ -240,7 +240,7 @@ def _make_apart(config: Config, folder: Path, scratch: Path, place: dict[str, st
     """`make` in a process of its own, killed once `stop` is set; returns what went wrong, on one line, if it did."""
     scratch.mkdir()
     process = subprocess.Popen(
-        [sys.executable, "-m", "dsgc.runner", str(folder), str(scratch)],
+        [sys.executable, "-m", "dsgc.experiments.runner", str(folder), str(scratch)],
         env=os.environ | {"TQDM_DISABLE": "1"} | place,
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=(scratch / "stderr").open("w"), text=True,
     )  # fmt: skip

@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from dsgc import grids, paper, runner
 from dsgc.correction import RULES
-from dsgc.diagnosis import STATES
 from dsgc.errors import UserError
+from dsgc.experiments import grids, paper, runner
+from dsgc.experiments.runner import Result
 from dsgc.methods import configured
-from dsgc.runner import Result
+from dsgc.scoring.diagnosis import STATES
 
 CONFIDENCE = 0.95
 HELD, REVERSED, OPEN = "as in the paper", "the other way round", "cannot be told apart"

@@ -10,16 +10,16 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from dsgc import checkpoint, parallel, state
-from dsgc.build import build_network
 from dsgc.config import Config
 from dsgc.data.loading import TrainBatch
 from dsgc.data.split import Split
 from dsgc.errors import UserError
 from dsgc.methods.contract import Part, Stage
-from dsgc.network import Network
-from dsgc.restore import load_weights
-from dsgc.step import Step, backward
+from dsgc.network.build import build_network
+from dsgc.network.vit import Network
+from dsgc.runs import checkpoint, parallel, state
+from dsgc.runs.restore import load_weights
+from dsgc.training.step import Step, backward
 
 
 class Learner(NamedTuple):

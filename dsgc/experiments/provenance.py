@@ -14,8 +14,8 @@ from pathlib import Path
 from dsgc.config import Config
 from dsgc.methods import DEFAULT, MODULES
 
-PACKAGE = Path(__file__).parent
-ENTRIES = ("train", "diagnosis")  # the modules that make a result, beside its method; what they import makes it too
+PACKAGE = Path(__file__).parents[1]
+ENTRIES = ("training.loop", "scoring.diagnosis")  # the modules that make a result, beside its method; what they import makes it too
 
 
 @cache

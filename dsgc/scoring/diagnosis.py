@@ -17,10 +17,10 @@ from dsgc.config import Config
 from dsgc.data import agreement
 from dsgc.data.loading import EvalImages, eval_batches
 from dsgc.errors import UserError
-from dsgc.evaluate import collate
 from dsgc.methods.contract import Examined
 from dsgc.methods.labels import nearest
-from dsgc.network import Network, Output, fitted
+from dsgc.network.vit import Network, Output, fitted
+from dsgc.scoring.evaluate import collate
 
 BINS = 50  # of a detector's values in [0, 1]
 DETECTORS = ("noise probability", "1 - confidence")  # what is asked whether a label is wrong

@@ -13,8 +13,8 @@ from dsgc.config import Config
 from dsgc.data.loading import EvalImages
 from dsgc.data.palette import coloured, voc_palette
 from dsgc.errors import enough_memory
-from dsgc.evaluate import SMALLER, collate, views
-from dsgc.network import Network
+from dsgc.network.vit import Network
+from dsgc.scoring.evaluate import SMALLER, collate, views
 
 RAMP = np.array([[0, 0, 4], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]], float)  # dark to bright
 

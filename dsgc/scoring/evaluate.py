@@ -8,7 +8,6 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from dsgc import parallel
 from dsgc.cam import IGNORE
 from dsgc.config import Config
 from dsgc.data import agreement
@@ -17,10 +16,11 @@ from dsgc.data.split import named, open_split
 from dsgc.errors import UserError, enough_memory
 from dsgc.methods.contract import Views
 from dsgc.metrics import ConfusionMatrix
-from dsgc.network import Network
-from dsgc.parallel import accelerator_of
-from dsgc.record import note
-from dsgc.restore import load_networks
+from dsgc.network.vit import Network
+from dsgc.runs import parallel
+from dsgc.runs.parallel import accelerator_of
+from dsgc.runs.record import note
+from dsgc.runs.restore import load_networks
 
 SMALLER = "make the picture smaller, or use a machine with more memory"  # where memory runs out
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dsgc.config import Config
 from dsgc.errors import UserError, first_line
-from dsgc.tensor_files import read_weights, refuse_not_finite
+from dsgc.network.tensor_files import read_weights, refuse_not_finite
 
 MADE_WITH = "give all weights of this encoder, or choose the encoder that these were made with"
 WRAPPERS = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")  # of torch.compile and others, at any place

@@ -6,17 +6,18 @@ from typing import Any
 
 from accelerate.utils import set_seed
 
-from dsgc import checkpoint, parallel, pictures, state
 from dsgc.config import Config
 from dsgc.data.loading import train_batches
 from dsgc.errors import Stopped, UserError
-from dsgc.evaluate import evaluate
-from dsgc.faults import Progress
-from dsgc.learner import advance, begin, go_on, parts_of
-from dsgc.parallel import accelerator_of
-from dsgc.record import Log, read_config, refuse_used, run_folder, say, write_json
-from dsgc.splits import open_data
-from dsgc.stopping import Signals
+from dsgc.runs import checkpoint, parallel, state
+from dsgc.runs.parallel import accelerator_of
+from dsgc.runs.record import Log, read_config, refuse_used, run_folder, say, write_json
+from dsgc.scoring import pictures
+from dsgc.scoring.evaluate import evaluate
+from dsgc.training.faults import Progress
+from dsgc.training.learner import advance, begin, go_on, parts_of
+from dsgc.training.splits import open_data
+from dsgc.training.stopping import Signals
 
 
 def train(config: Config) -> Path:
@@ -87,7 +88,7 @@ def _run(config: Config, saved: checkpoint.Checkpoint | None) -> Path:
             with progress.stepping(device):
                 made, stage, facts, sound = advance(learner, parts, step, config, accelerator)
             asked = signals.received()  # to stop; the same in every process
-            log.step(step, stage.name, made, facts, sound=sound, last=bool(asked))
+            log.step(step, stage.name, made.losses, made.watched, facts, sound=sound, last=bool(asked))
             progress.count(made, sound, log.say)
             if asked or progress.done % config.checkpoint_every == 0 or progress.done == config.steps:
                 progress.save()

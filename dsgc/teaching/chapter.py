@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from dsgc import grids
 from dsgc.config import PRESETS, Config
 from dsgc.data import shapes
 from dsgc.data.loading import EvalImages, EvalItem
 from dsgc.data.split import open_split
 from dsgc.errors import UserError
+from dsgc.experiments import grids
 from dsgc.methods import preset
 
 

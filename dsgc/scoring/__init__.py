@@ -1,0 +1,1 @@
+"""How networks are scored: predictions, scores, pictures, and what a correction did to a label. Imports `runs` and below."""
