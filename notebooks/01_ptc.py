@@ -30,7 +30,6 @@ ptc_high = 0.4  # beta_h of Eq. 3, in [0, 1], above ptc_low
 image = 30  # that is looked at, 0 to 199
 
 # %% tags=["hide-input"]
-import dataclasses
 import json
 import tempfile
 import time
@@ -46,11 +45,13 @@ from myst_nb import glue
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
 from dsgc.cam import class_activation_map, patch_labels
 from dsgc.data.palette import coloured
-from dsgc.ptc import patch_token_contrast
+from dsgc.methods import preset
+from dsgc.ptc import patch_token_contrast, pull_and_push
 from dsgc.runs.restore import load_networks
 from dsgc.scoring.evaluate import collate
 from dsgc.teaching import chapter, figures
-from dsgc.training.loop import open_data, train
+from dsgc.training.loop import train
+from dsgc.training.splits import open_data
 
 chapter.number_in("steps", steps, 20, 2000, whole=True)
 chapter.number_in("seed", seed, 0, 2**32 - 1, whole=True)
@@ -66,20 +67,21 @@ begun = time.monotonic()
 # ## The problem: tokens become alike
 #
 # Two networks are trained on the tags of the embedded data set, with the package's own loop and for a few steps
-# only. They start from the same weights and see the same images in the same order. One learns from the tags alone
-# ($\lambda_1=0$ in Eq. 23), the other has patch token contrast as well.
+# only. They start from the same weights and see the same images in the same order. The method is the paper's baseline:
+# one network, no correction. One run learns from the tags alone ($\lambda_1=0$ in Eq. 23), the other has patch token
+# contrast as well.
 
 # %% tags=["nbval-ignore-output"]
-config = dataclasses.replace(
-    chapter.embedded_data(), steps=steps, warmup_steps=steps, seed=seed, distillation=False, correction=False,
-    ptc_low=ptc_low, ptc_high=ptc_high, eval_every=0, log_every=10,
-)  # fmt: skip
+chapter.embedded_data()
+config = preset("shapes", "base").changed(
+    steps=steps, warmup_steps=steps, seed=seed, ptc_low=ptc_low, ptc_high=ptc_high, eval_every=0, log_every=10
+)
 scratch = tempfile.TemporaryDirectory()
 runs = {
-    name: train(dataclasses.replace(config, lambda1=weight, out=str(Path(scratch.name) / name)))
+    name: train(config.changed(lambda1=weight, out=str(Path(scratch.name) / name)))
     for name, weight in {"tags only": 0.0, "with PTC": lambda1}.items()
 }
-networks = {name: load_networks(run)[0]["teacher"] for name, run in runs.items()}
+networks = {name: load_networks(run)[0]["network"] for name, run in runs.items()}
 
 
 # %% [markdown]
@@ -261,7 +263,7 @@ network = networks["with PTC"]
 with torch.no_grad():
     output = network(shown[None])
     weight = network.aux_classifier.weight
-    auxiliary = class_activation_map(output.middle, weight, subtract_minimum=config.subtract_minimum)
+    auxiliary = class_activation_map(output.middle, weight, subtract_minimum=config.method.subtract_minimum)
 patches = patch_labels(auxiliary, item.tags[None], ptc_low, ptc_high)[0]
 figure, axes = plt.subplots(1, 4, figsize=(9.6, 2.8), layout="constrained")
 axes[0].imshow(shown.permute(1, 2, 0))
@@ -393,10 +395,11 @@ figure
 # $$
 #
 # and the pairs of different labels are all pairs less those of one label. One sum of vectors a label is enough, so
-# time and memory grow with the number of patches, not with its square.
+# time and memory grow with the number of patches, not with its square. The package gives the two means of Eq. 4 by
+# themselves, for training weighs each by its number of pairs where a batch comes in parts; the loss is their sum.
 
 # %%
-chapter.source(patch_token_contrast)
+chapter.source(patch_token_contrast, pull_and_push)
 
 # %% [markdown]
 # ## The same picture with the loss switched on
@@ -412,7 +415,7 @@ draw_cosines(list(networks))
 # %% tags=["nbval-ignore-output"]
 cam_miou = {}
 for name, run in runs.items():
-    cam_miou[name] = 100 * json.loads((run / "metrics.json").read_text())["teacher"]["cam"]["miou"]
+    cam_miou[name] = 100 * json.loads((run / "metrics.json").read_text())["network"]["cam"]["miou"]
     same, other = cosines[name][-1]
     print(f"{name}: last block, cosine of same labels {same:.2f}, of different labels {other:.2f}; CAM {cam_miou[name]:.1f} % mIoU")
 glue("other_without", float(cosines["tags only"][-1, 1]), display=False)
@@ -501,7 +504,7 @@ assert spread["two labels"] > 0.99 and spread["by class"] < 0
 
 # %% [markdown]
 # **4. Open-ended.** The labels come from block $m$ and act on the last block. Run this notebook with another
-# `aux_block` (add it to `dataclasses.replace` above) and with other thresholds. When $m$ is early, the labels are
+# `aux_block` (add it to `changed` above) and with other thresholds. When $m$ is early, the labels are
 # poor; when it is late, they are smooth already. Which of the two hurts more on this data, and would you expect the
 # same on photographs?
 #

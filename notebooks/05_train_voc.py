@@ -53,7 +53,7 @@ from dsgc.experiments import paper
 from dsgc.methods import preset as find_preset
 from dsgc.runs.restore import load_networks
 from dsgc.scoring.evaluate import collate, views
-from dsgc.teaching import chapter, figures
+from dsgc.teaching import chapter, figures, panels
 from dsgc.training.loop import train
 from dsgc.training.splits import open_data
 
@@ -79,7 +79,7 @@ print(f"{len(classes)} classes: {', '.join(classes)}")
 # %% mystnb={"image": {"alt": "Six validation images, each with its tags as title, above their true masks."}} tags=["hide-input"]
 figures.style()
 items = [found.val[i] for i in range(min(6, len(found.val)))]
-figures.samples(
+panels.samples(
     [item.image.permute(1, 2, 0).numpy() for item in items],
     [item.mask.numpy() for item in items],
     [", ".join(np.array(classes)[item.tags.numpy() > 0]) for item in items],
@@ -196,7 +196,7 @@ shown = [item for item in items if item.image.shape == items[0].image.shape][:4]
 images, tags, masks = collate(shown, "cpu")
 seen = views(networks["teacher"], images, tags, saved.config)
 pixels = np.stack([item.image.permute(1, 2, 0).numpy() for item in shown])
-figures.view_grid(pixels, masks.numpy(), seen, classes)
+panels.view_grid(pixels, masks.numpy(), seen, classes)
 
 # %% [markdown]
 # ## What the correction changed

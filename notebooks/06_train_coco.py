@@ -45,7 +45,7 @@ from dsgc.data import shapes_coco
 from dsgc.experiments import paper
 from dsgc.methods import preset as find_preset
 from dsgc.scoring.predict import TestTime, score
-from dsgc.teaching import chapter, figures
+from dsgc.teaching import chapter, figures, panels
 from dsgc.training.loop import train
 from dsgc.training.splits import open_data
 
@@ -93,7 +93,7 @@ assert set(np.flatnonzero(found.val[0].tags.numpy())) == named
 # %% mystnb={"image": {"alt": "Six validation images, among them a grey one and one with a crowd region, each with its tags as title, above its mask."}} tags=["hide-input"]
 wanted = [0, 1, 2, 3, 24, 39]  # the last two: a crowd region and a grey picture in the drawn set
 items = [found.val[i] for i in wanted if i < len(found.val)]
-figures.samples(
+panels.samples(
     [item.image.permute(1, 2, 0).numpy() for item in items],
     [item.mask.numpy() for item in items],
     [", ".join(np.array(classes)[item.tags.numpy() > 0]) for item in items],

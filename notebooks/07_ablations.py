@@ -47,7 +47,7 @@ from myst_nb import glue
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
 from dsgc.experiments import grids, paper, provenance, runner, tables
 from dsgc.scoring import diagnosis, pictures
-from dsgc.teaching import chapter, figures
+from dsgc.teaching import chapter, figures, panels
 
 folder = chapter.results_of(scale, seeds, live, results)
 figures.style()
@@ -138,7 +138,7 @@ def kept(row, kind):
 # %% mystnb={"image": {"alt": "Six images, and below each the pseudo label of the baseline, with DSKD, with DSKD and GC, with GC alone, and the truth."}} tags=["hide-input"]
 rows = {"image": images} | {row: kept(row, "pseudo") for row in grids.GRIDS["modules"]} | {"truth": truth}
 kinds = {row: "image" if row == "image" else "labels" for row in rows}
-figures.save(figures.image_grid(rows, kinds, classes), out, "figure2")
+figures.save(panels.image_grid(rows, kinds, classes), out, "figure2")
 
 # %% [markdown]
 # ## Figure 3: class activation maps
@@ -148,7 +148,7 @@ figures.save(figures.image_grid(rows, kinds, classes), out, "figure2")
 # %% mystnb={"image": {"alt": "The same six images, and below each the strongest class activation map of the four runs, from dark to bright."}} tags=["hide-input"]
 rows = {"image": images} | {row: kept(row, "cam") for row in grids.GRIDS["modules"]}
 kinds = {row: "image" if row == "image" else "map" for row in rows}
-figures.save(figures.image_grid(rows, kinds), out, "figure3")
+figures.save(panels.image_grid(rows, kinds), out, "figure3")
 
 # %% [markdown]
 # ## Table 2: the noise thresholds

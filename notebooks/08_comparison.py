@@ -38,7 +38,7 @@ from myst_nb import glue
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
 from dsgc.experiments import grids, paper, provenance, runner, tables
 from dsgc.scoring import pictures
-from dsgc.teaching import chapter, figures
+from dsgc.teaching import chapter, figures, panels
 
 folder = chapter.results_of(scale, seeds, live, results)
 figures.style()
@@ -202,7 +202,7 @@ rows = {
     "truth": [item.mask.numpy() for item in items],
 } | predictions
 kinds = {row: "image" if row == "image" else "labels" for row in rows}
-figures.save(figures.image_grid(rows, kinds, classes), out, "figure4")
+figures.save(panels.image_grid(rows, kinds, classes), out, "figure4")
 
 # %% [markdown]
 # ## Made anew

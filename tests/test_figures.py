@@ -15,7 +15,7 @@ from dsgc.data.palette import voc_palette  # noqa: E402
 from dsgc.experiments import tables  # noqa: E402
 from dsgc.scoring import diagnosis  # noqa: E402
 from dsgc.scoring.evaluate import views  # noqa: E402
-from dsgc.teaching import figures  # noqa: E402
+from dsgc.teaching import figures, panels  # noqa: E402
 from dsgc.training.loop import train  # noqa: E402
 
 VALUES = pd.DataFrame.from_dict({"base": [50.0, 60.0], "better": [55.0, 64.0], "worse": [48.0, 59.0]}, orient="index")
@@ -56,7 +56,7 @@ def test_detectors_draw_reliability_and_precision_over_recall():
 def test_an_image_grid_has_a_row_for_each_title_and_colours_labels_as_voc_does():
     labels = np.array([[0, 1], [2, 255]])
     rows = {"image": [np.zeros((2, 2, 3), np.uint8)] * 2, "cam": [np.full((2, 2), 51, np.uint8)] * 2, "mask": [labels] * 2}
-    figure = figures.image_grid(rows, {"image": "image", "cam": "map", "mask": "labels"}, ["cat", "dog"])
+    figure = panels.image_grid(rows, {"image": "image", "cam": "map", "mask": "labels"}, ["cat", "dog"])
     drawn = [axis for axis in figure.axes if axis.images]
     assert [axis.get_ylabel() for axis in drawn][::2] == ["image", "cam", "mask"] and len(drawn) == 6
     np.testing.assert_allclose(drawn[2].images[0].get_array(), 0.2)
@@ -87,7 +87,7 @@ def test_a_grid_of_views_has_a_column_for_whatever_the_method_draws(pair, images
     view = views(pair[0].eval(), images, TAGS, config)
     pixels = (images.permute(0, 2, 3, 1) * 255).byte().numpy()
     masks = torch.arange(3)[:, None, None].expand(3, 32, 32).numpy()
-    figure = figures.view_grid(pixels, masks, view, classes)
+    figure = panels.view_grid(pixels, masks, view, classes)
     grid = [axis for axis in figure.axes if axis.images and axis.get_label() != "<colorbar>"]
     columns = ["image", *titles, "truth"]
     assert len(grid) == 3 * len(columns) and [axis.get_title() for axis in grid[: len(columns)]] == columns

@@ -1,4 +1,4 @@
-"""Every figure of the book that more than one notebook draws; the only module that knows matplotlib and seaborn.
+"""Curves, bars and heat maps that more than one notebook draws; this module and `panels` alone know matplotlib and seaborn.
 
 Figures have a white ground, so that they stay legible on a dark page, and colours that colour-blind readers can tell
 apart; masks use VOC's palette.
@@ -6,7 +6,7 @@ apart; masks use VOC's palette.
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -17,9 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from dsgc.data.palette import coloured, voc_palette
 from dsgc.experiments import tables
-from dsgc.methods.contract import Views
 from dsgc.runs.record import read_config
 from dsgc.scoring import diagnosis
 
@@ -90,7 +88,7 @@ def losses_by_stage(run: Path, warmup_steps: int) -> Figure:
         axis.set(title=LOSSES[name], xlabel="step", xlim=(0, losses.step.max()))
     axes[0, 0].set_ylabel("loss")
     axes[0, 0].text(0.97, 0.95, "warm-up shaded", transform=axes[0, 0].transAxes, ha="right", va="top", fontsize=8, color="0.35")
-    return _closed(figure)
+    return closed(figure)
 
 
 def projection_entropy(run: Path, outputs: int) -> Figure:
@@ -103,7 +101,7 @@ def projection_entropy(run: Path, outputs: int) -> Figure:
         axis.axhline(level, color="0.4", ls="--", lw=1)
         axis.text(points[0][0], level, label, va="bottom", fontsize=8, color="0.35")
     axis.set(xlabel="step", ylabel="entropy, nats", ylim=(-0.4, np.log(outputs) + 0.9))
-    return _closed(figure)
+    return closed(figure)
 
 
 def learning_curve(run: Path, warmup_steps: int, reference: Mapping[int, float] | None = None) -> Figure:
@@ -125,7 +123,7 @@ def learning_curve(run: Path, warmup_steps: int, reference: Mapping[int, float] 
         axis.set_title("this run")
         axes[0, 1].plot(list(reference), list(reference.values()), marker="o")
         axes[0, 1].set(title="ToCo's log: PASCAL VOC, ViT-B", xlabel="step", xticks=np.linspace(0, max(reference), 5))
-    return _closed(figure)
+    return closed(figure)
 
 
 def per_class(runs: Mapping[str, Path], score: str = "seg") -> Figure:
@@ -165,7 +163,7 @@ def gains(
     if printed:
         handles.append(Line2D([], [], marker="D", ls="", mfc="none", mec=colours[3], mew=1.8, ms=8, label="the paper"))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=9, frameon=False)
-    return _closed(figure)
+    return closed(figure)
 
 
 def detectors(counts: Mapping[str, Mapping[int, np.ndarray]]) -> Figure:
@@ -194,30 +192,7 @@ def detectors(counts: Mapping[str, Mapping[int, np.ndarray]]) -> Figure:
     for axis in (left, right):
         axis.set(xlim=(0, 1), ylim=(0, 1))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9, frameon=False)
-    return _closed(figure)
-
-
-def image_grid(rows: Mapping[str, Sequence[np.ndarray]], kinds: Mapping[str, str], classes: Sequence[str] = ()) -> Figure:
-    """Pictures by row, one column an image; another method is another row.
-
-    rows: by title, (H, W, 3) images, (H, W) maps in 0..255 or (H, W) labels; kinds: of each title "image", "map" or "labels".
-    """
-    columns = len(next(iter(rows.values())))
-    size = (1.5 * columns + 1.2, 1.5 * len(rows) + 0.5)
-    figure, axes = plt.subplots(len(rows), columns, figsize=size, layout="constrained", squeeze=False)
-    for axis_row, (title, pictures) in zip(axes, rows.items(), strict=True):
-        for axis, picture in zip(axis_row, pictures, strict=True):
-            if kinds[title] == "map":
-                heat = axis.imshow(picture / 255, cmap="inferno", vmin=0, vmax=1)
-            else:
-                axis.imshow(coloured(picture) if kinds[title] == "labels" else picture)
-        axis_row[0].set_ylabel(title, fontsize=10)
-    _bare(axes)
-    if "map" in kinds.values():
-        figure.colorbar(heat, ax=axes, location="bottom", shrink=0.4, aspect=30, pad=0.02, label="activation")
-    if classes:
-        _class_legend(figure, classes)
-    return _closed(figure)
+    return closed(figure)
 
 
 def class_heat(table: pd.DataFrame, title: str) -> Figure:
@@ -238,7 +213,7 @@ def class_heat(table: pd.DataFrame, title: str) -> Figure:
     axis.set(title=title, xlabel="", ylabel="")
     axis.tick_params(axis="x", rotation=45)
     axis.tick_params(axis="y", rotation=0)
-    return _closed(figure)
+    return closed(figure)
 
 
 def save(figure: Figure, folder: Path, name: str) -> Figure:
@@ -250,74 +225,7 @@ def save(figure: Figure, folder: Path, name: str) -> Figure:
     return figure
 
 
-def samples(images: Sequence[np.ndarray], masks: Sequence[np.ndarray], tags: Sequence[str], classes: Sequence[str]) -> Figure:
-    """Images with their tags above their masks: what training sees, and what only evaluation sees."""
-    figure, axes = plt.subplots(2, len(images), figsize=(1.9 * len(images), 4.3), layout="constrained", squeeze=False)
-    for column, (image, mask, tag) in enumerate(zip(images, masks, tags, strict=True)):
-        axes[0, column].imshow(image)
-        axes[0, column].set_title(tag, fontsize=9)
-        axes[1, column].imshow(coloured(mask))
-    _bare(axes)
-    _class_legend(figure, classes)
-    return _closed(figure)
-
-
-TITLES = {
-    "cam": "CAM",
-    "region": "uncertain region",
-    "noise": "noise probability",
-    "initial": "pseudo label",
-    "pseudo": "pseudo label",
-    "corrected": "corrected",
-    "prediction": "prediction",
-}
-MAPS = {"cam": "inferno", "region": "gray", "noise": "viridis"}  # colour maps; the CAM lies over the image
-
-
-def view_grid(images: np.ndarray, masks: np.ndarray, views: Views, classes: Sequence[str]) -> Figure:
-    """Row by row what a network makes of an image: whatever its method draws, the image before it and the truth after.
-
-    images (B, H, W, 3) uint8; masks (B, H, W); views of the same images.
-    """
-    titles = ["image", *(TITLES.get(name, name) for name in views.drawn), "truth"]
-    figure, axes = plt.subplots(
-        len(images), len(titles), figsize=(1.55 * len(titles), 1.62 * len(images) + 0.6), layout="constrained", squeeze=False
-    )
-    for i, row in enumerate(axes):
-        row[0].imshow(images[i])
-        for axis, (name, maps) in zip(row[1:], views.drawn.items(), strict=False):
-            if not maps.is_floating_point():
-                axis.imshow(coloured(maps[i]))
-                continue
-            if name == "cam":
-                axis.imshow(images[i])
-            shown = axis.imshow(maps[i], cmap=MAPS.get(name, "viridis"), vmin=0, vmax=1, alpha=0.75 if name == "cam" else 1)
-            if i == 0 and name != "region":
-                column = axes[:, [*views.drawn].index(name) + 1]
-                figure.colorbar(shown, ax=column, location="bottom", shrink=0.9, aspect=12, pad=0.01)
-        row[-1].imshow(coloured(masks[i]))
-    for axis, title in zip(axes[0], titles, strict=True):
-        axis.set_title(title, fontsize=9)
-    _bare(axes)
-    _class_legend(figure, classes)
-    return _closed(figure)
-
-
-def _closed(figure: Figure) -> Figure:
+def closed(figure: Figure) -> Figure:
     """Taken out of pyplot's hands, so that a notebook shows it once: as the value of the cell."""
     plt.close(figure)
     return figure
-
-
-def _bare(axes: np.ndarray) -> None:
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-        axis.grid(False)
-
-
-def _class_legend(figure: Figure, classes: Sequence[str]) -> None:
-    palette = voc_palette() / 255
-    names = ["background", *classes, "ignored (255)"]
-    values = [*range(len(classes) + 1), 255]
-    handles = [Patch(facecolor=palette[v], edgecolor="0.4", label=n) for n, v in zip(names, values, strict=True)]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(8, len(handles)), fontsize=8, frameon=False)

@@ -1,0 +1,102 @@
+"""Pictures side by side: images, maps and labels, as more than one notebook shows them."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from dsgc.data.palette import coloured, voc_palette
+from dsgc.methods.contract import Views
+from dsgc.teaching.figures import closed
+
+
+def image_grid(rows: Mapping[str, Sequence[np.ndarray]], kinds: Mapping[str, str], classes: Sequence[str] = ()) -> Figure:
+    """Pictures by row, one column an image; another method is another row.
+
+    rows: by title, (H, W, 3) images, (H, W) maps in 0..255 or (H, W) labels; kinds: of each title "image", "map" or "labels".
+    """
+    columns = len(next(iter(rows.values())))
+    size = (1.5 * columns + 1.2, 1.5 * len(rows) + 0.5)
+    figure, axes = plt.subplots(len(rows), columns, figsize=size, layout="constrained", squeeze=False)
+    for axis_row, (title, pictures) in zip(axes, rows.items(), strict=True):
+        for axis, picture in zip(axis_row, pictures, strict=True):
+            if kinds[title] == "map":
+                heat = axis.imshow(picture / 255, cmap="inferno", vmin=0, vmax=1)
+            else:
+                axis.imshow(coloured(picture) if kinds[title] == "labels" else picture)
+        axis_row[0].set_ylabel(title, fontsize=10)
+    _bare(axes)
+    if "map" in kinds.values():
+        figure.colorbar(heat, ax=axes, location="bottom", shrink=0.4, aspect=30, pad=0.02, label="activation")
+    if classes:
+        _class_legend(figure, classes)
+    return closed(figure)
+
+
+def samples(images: Sequence[np.ndarray], masks: Sequence[np.ndarray], tags: Sequence[str], classes: Sequence[str]) -> Figure:
+    """Images with their tags above their masks: what training sees, and what only evaluation sees."""
+    figure, axes = plt.subplots(2, len(images), figsize=(1.9 * len(images), 4.3), layout="constrained", squeeze=False)
+    for column, (image, mask, tag) in enumerate(zip(images, masks, tags, strict=True)):
+        axes[0, column].imshow(image)
+        axes[0, column].set_title(tag, fontsize=9)
+        axes[1, column].imshow(coloured(mask))
+    _bare(axes)
+    _class_legend(figure, classes)
+    return closed(figure)
+
+
+TITLES = {
+    "cam": "CAM",
+    "region": "uncertain region",
+    "noise": "noise probability",
+    "initial": "pseudo label",
+    "pseudo": "pseudo label",
+    "corrected": "corrected",
+    "prediction": "prediction",
+}
+MAPS = {"cam": "inferno", "region": "gray", "noise": "viridis"}  # colour maps; the CAM lies over the image
+
+
+def view_grid(images: np.ndarray, masks: np.ndarray, views: Views, classes: Sequence[str]) -> Figure:
+    """Row by row what a network makes of an image: whatever its method draws, the image before it and the truth after.
+
+    images (B, H, W, 3) uint8; masks (B, H, W); views of the same images.
+    """
+    titles = ["image", *(TITLES.get(name, name) for name in views.drawn), "truth"]
+    figure, axes = plt.subplots(
+        len(images), len(titles), figsize=(1.55 * len(titles), 1.62 * len(images) + 0.6), layout="constrained", squeeze=False
+    )
+    for i, row in enumerate(axes):
+        row[0].imshow(images[i])
+        for axis, (name, maps) in zip(row[1:], views.drawn.items(), strict=False):
+            if not maps.is_floating_point():
+                axis.imshow(coloured(maps[i]))
+                continue
+            if name == "cam":
+                axis.imshow(images[i])
+            shown = axis.imshow(maps[i], cmap=MAPS.get(name, "viridis"), vmin=0, vmax=1, alpha=0.75 if name == "cam" else 1)
+            if i == 0 and name != "region":
+                column = axes[:, [*views.drawn].index(name) + 1]
+                figure.colorbar(shown, ax=column, location="bottom", shrink=0.9, aspect=12, pad=0.01)
+        row[-1].imshow(coloured(masks[i]))
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=9)
+    _bare(axes)
+    _class_legend(figure, classes)
+    return closed(figure)
+
+
+def _bare(axes: np.ndarray) -> None:
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.grid(False)
+
+
+def _class_legend(figure: Figure, classes: Sequence[str]) -> None:
+    palette = voc_palette() / 255
+    names = ["background", *classes, "ignored (255)"]
+    values = [*range(len(classes) + 1), 255]
+    handles = [Patch(facecolor=palette[v], edgecolor="0.4", label=n) for n, v in zip(names, values, strict=True)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(8, len(handles)), fontsize=8, frameon=False)
