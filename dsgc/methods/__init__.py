@@ -15,6 +15,10 @@ DEFAULT = "dsgc"
 _registered: dict[str, "type[Method]"] = {}
 
 
+class UnknownMethodError(UserError):
+    """A configuration that names no method, as those of earlier versions, or one that is not known here."""
+
+
 def register(method: "type[Method]") -> "type[Method]":
     """Make a class known by its name, so that runs of it can be read again. To be used as a decorator."""
     _registered[method.name] = method
@@ -29,7 +33,7 @@ def names() -> list[str]:
 def find(name: str) -> "type[Method]":
     """The class of a method. Raises `UserError` for a name that is none."""
     if name not in names():
-        raise UserError(f"method {name!r}: unknown; there are {', '.join(names())}")
+        raise UnknownMethodError(f"method {name!r}: unknown; there are {', '.join(names())}")
     if name not in _registered:
         import_module(f"dsgc.methods.{MODULES[name]}")
     return _registered[name]
@@ -46,7 +50,7 @@ def preset(name: str, method: str = DEFAULT) -> Config:
 def configured(values: Mapping[str, Any]) -> Config:
     """A configuration from what `Config.flat` gave, perhaps by way of JSON. Raises `UserError` if it names no method."""
     if "method" not in values:
-        raise UserError("its config names no method: an earlier version wrote it; read it with that version, or train anew")
+        raise UnknownMethodError("its config names no method: an earlier version wrote it; read it with that version, or train anew")
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     method = find(values.pop("method"))
     theirs = {name: values.pop(name) for name in method.names() if name in values}

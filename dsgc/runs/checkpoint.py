@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dsgc.config import Config
 from dsgc.data.split import Split
 from dsgc.errors import UserError, first_line, resuming
-from dsgc.methods import configured
+from dsgc.methods import UnknownMethodError, configured
 from dsgc.network.tensor_files import not_finite, read_weights, refuse_not_finite
 from dsgc.runs.disk import rename, to_disk
 
@@ -105,10 +105,14 @@ def load(run: Path, say: Callable[[str], None] = lambda line: print(line, file=s
     for folder in reversed(found[1:]):
         try:
             return read(folder)
+        except UnknownMethodError:  # so it is with the others
+            raise
         except UserError as error:
             say(f"{error}; the checkpoint before it is used")
     try:
         return read(found[0])
+    except UnknownMethodError:
+        raise
     except UserError as error:
         raise UserError(f"{error}; no sound checkpoint is left here: bring one back from a copy, or train anew") from error
 
@@ -125,6 +129,8 @@ def read(folder: Path) -> Checkpoint:
             raise ValueError("its classes are no list of names")
         if files.keys() != {f"{name}.safetensors" for name in (*config.method.networks, STATE)}:
             raise ValueError(f"its files are {', '.join(files) or 'none'}")
+    except UnknownMethodError as error:
+        raise UnknownMethodError(f"{folder / 'about.json'}: {error}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(f"{folder / 'about.json'}: not a checkpoint's description ({first_line(error)})") from error
     tensors = {}

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from dsgc.config import Config
 from dsgc.errors import UserError, first_line, printable, resuming, writable
-from dsgc.methods import configured
+from dsgc.methods import UnknownMethodError, configured
 from dsgc.runs.disk import rename, where_known
 
 
@@ -63,6 +63,8 @@ def read_config(run: Path) -> Config:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         return configured(values)
+    except UnknownMethodError as error:
+        raise UnknownMethodError(f"{path}: {error}") from error
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{path}: missing; give a run folder that `python -m dsgc train` began") from error
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
