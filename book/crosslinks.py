@@ -154,10 +154,6 @@ def polish(app, page, template, context, doctree):
 
 
 def setup(app: Sphinx) -> dict:
-    from dsgc import methods, settings  # found by way of the path above
-
-    for name in methods.names():
-        settings.type_hints(methods.find(name))  # read now: autodoc writes a base's annotations into its subclasses, as text
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-process-docstring", docstring)
     app.connect("autodoc-process-signature", signature)

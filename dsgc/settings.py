@@ -7,7 +7,6 @@ import dataclasses
 import sys
 import typing
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, ClassVar, Literal, Self
 
 from dsgc.errors import UserError
@@ -43,9 +42,8 @@ class Settings:
     ORDERED: ClassVar[tuple[tuple[str, str], ...]] = ()  # pairs of fields with 0 <= first <= second <= 1
 
     def __post_init__(self) -> None:
-        hints = type_hints(type(self))
         for field in dataclasses.fields(self):
-            _check_type(field, getattr(self, field.name), hints[field.name])
+            _check_type(field, getattr(self, field.name), field.type)
         for low, high in self.ORDERED:
             if not 0 <= getattr(self, low) <= getattr(self, high) <= 1:
                 raise UserError(
@@ -76,12 +74,6 @@ class Settings:
     def replaced(self, **values: Any) -> Self:
         """With other values of some fields."""
         return dataclasses.replace(self, **values)
-
-
-@cache
-def type_hints(settings: type) -> dict[str, Any]:
-    """The types of a dataclass's fields."""
-    return typing.get_type_hints(settings)
 
 
 def _check_type(field: dataclasses.Field, value: Any, hint: Any) -> None:

@@ -10,8 +10,9 @@ from safetensors.torch import save_file
 
 from dsgc.data import voc
 from dsgc.errors import UserError
+from dsgc.network import encoder_weights
 from dsgc.network.build import build_network
-from dsgc.network.vit import create_encoder, encoder_weights
+from dsgc.network.vit import create_encoder
 from dsgc.runs import checkpoint
 from dsgc.runs.restore import load_networks
 

@@ -9,7 +9,7 @@ import tested
 
 from dsgc import cam, gmm
 from dsgc.methods.dsgc import Dsgc
-from dsgc.network.vit import vit as network
+from dsgc.network import vit as network
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE = '''
@@ -109,11 +109,6 @@ def test_fields_are_explained_by_their_own_text_or_the_comment_behind_them():
     assert field(Dsgc, "tau")[0].startswith("A choice. ")
 
 
-def is_empty(module):
-    """Whether a package's own module only says that it is one."""
-    return module.endswith("__init__") and "def " not in ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text()
-
-
 @pytest.mark.parametrize(
     ("page", "modules"),
     [
@@ -122,7 +117,7 @@ def is_empty(module):
     ],
 )
 def test_every_module_is_on_its_page(page, modules):
-    modules = {name.removesuffix(".__init__") for name in modules if not name.endswith("__main__") and not is_empty(name)}
+    modules = {name.removesuffix(".__init__") for name in modules if name not in ("dsgc.__init__", "dsgc.__main__")}  # floors too
     text = (ROOT / f"book/{page}.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\.\. automodule:: (\S+)$", text, flags=re.MULTILINE)
     assert sorted(listed) == sorted(modules)

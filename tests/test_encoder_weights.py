@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from dsgc.__main__ import main
 from dsgc.errors import UserError
-from dsgc.network.vit import encoder_weights
+from dsgc.network import encoder_weights
 from dsgc.runs import checkpoint
 
 pytestmark = promise("Bad input", "Weights are found wherever a file has them, and the line says where they were taken from.")

@@ -223,7 +223,7 @@ def test_it_trains_is_kept_scored_and_resumed_as_any_other(tagged, registry, arg
     assert [checkpoint.read(path).state["memory.steps"].item() for path in checkpoint.checkpoints(run)] == [1, 2, 3, 4]
     assert read_config(run).method == Tagged(strength=3.0)
     metrics = json.loads((run / "metrics.json").read_text())
-    assert metrics.keys() == {"network", "images"} and metrics["network"].keys() == {"seg"}
+    assert metrics.keys() == {"network", "images", "list", "masks"} and metrics["network"].keys() == {"seg"}
     assert main(["evaluate", str(run), "--out", str(tmp_path / "scores.json")]) == 0
     assert json.loads((tmp_path / "scores.json").read_text()) == metrics
     (run / "metrics.json").unlink()  # as if it had been stopped just before its end

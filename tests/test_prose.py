@@ -68,7 +68,7 @@ def knows(owner: Any, name: str) -> bool:
 
 def test_names_are_found_and_missing_ones_are_missed():
     assert find("methods.dsgc.Dsgc.tau") == "tau" and callable(find("dsgc.gmm.fit"))
-    assert knows(find("gmm.fit"), "x") and knows(find("network.Network"), "patch_classifier")
+    assert knows(find("gmm.fit"), "x") and knows(find("network.vit.Network"), "patch_classifier")
     assert not knows(find("gmm.fit"), "tau")
     for wrong in ("gmm.nothing", "config.Config.nothing"):
         with pytest.raises((AttributeError, ImportError)):

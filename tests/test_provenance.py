@@ -24,18 +24,18 @@ def changed_code(monkeypatch, tmp_path, file, old, new, method="dsgc"):
 @pytest.mark.parametrize(
     ("file", "old", "new", "differs"),
     [
-        ("learner.py", "gradient_clip or math.inf", "gradient_clip or 2 * math.inf", True),  # reached through train
+        ("training/learner.py", "gradient_clip or math.inf", "gradient_clip or 2 * math.inf", True),  # reached through train
         ("dskd.py", "1 - momentum", "1 - momentum + 0", True),  # reached through method
         ("data/transforms.py", "range(10)", "range(11)", True),
         ("metrics.py", "nanmean()", "nanmean() + 0", True),
-        ("diagnosis.py", "BINS = 50", "BINS = 51", True),  # a result has its counts
-        ("pictures.py", "* 255)", "* 254)", True),  # and its samples
-        ("step.py", "# scalars by name", "# by name", False),
+        ("scoring/diagnosis.py", "BINS = 50", "BINS = 51", True),  # a result has its counts
+        ("scoring/pictures.py", "* 255)", "* 254)", True),  # and its samples
+        ("training/step.py", "# scalars by name", "# by name", False),
         ("ptc.py", "Eq. (4), whose", "Eq. (4), of which the", False),
-        ("figures.py", "def style", "def look", False),
-        ("paper.py", "74.8", "74.9", False),
-        ("runner.py", "jobs < 1", "jobs <= 0", False),
-        ("grids.py", "SEEDS = (0, 1, 2)", "SEEDS = (0, 1)", False),
+        ("teaching/figures.py", "def style", "def look", False),
+        ("experiments/paper.py", "74.8", "74.9", False),
+        ("experiments/runner.py", "jobs < 1", "jobs <= 0", False),
+        ("experiments/grids.py", "SEEDS = (0, 1, 2)", "SEEDS = (0, 1)", False),
     ],
 )
 def test_code_version_changes_with_what_a_run_depends_on_and_with_nothing_else(monkeypatch, tmp_path, file, old, new, differs):
@@ -52,7 +52,7 @@ def test_code_version_changes_with_what_a_run_depends_on_and_with_nothing_else(m
         ("methods/labels.py", "side // stride", "side // stride + 1", {"base", "dsgc", "masks"}),
         ("methods/contract.py", ".clamp_min(1)  #", ".clamp_min(2)  #", {"base", "dsgc", "masks"}),
         ("binned.py", "BINS = 2048", "BINS = 2047", {"dsgc"}),
-        ("step.py", ".double()", ".float()", {"base", "dsgc", "masks"}),
+        ("training/step.py", ".double()", ".float()", {"base", "dsgc", "masks"}),
     ],
 )
 @pytest.mark.parametrize("method", ["base", "dsgc", "masks"])

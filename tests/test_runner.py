@@ -84,7 +84,7 @@ def test_without_pseudo_labels_there_is_nothing_to_count(tiny, tmp_path):
     config = tiny("masks", pictures=0)
     runner.make(config, tmp_path / "results", tmp_path)
     state, result = runner.look_up(config, tmp_path / "results")
-    assert state == "done" and result.counts == {} and result.samples == {} and result.scores.keys() == {"network", "images"}
+    assert state == "done" and result.counts == {} and result.samples == {} and result.scores.keys() == {"network", "images", "list", "masks"}
 
 
 def test_where_a_run_takes_place_does_not_matter_but_what_it_does(made, tiny):
@@ -473,5 +473,5 @@ def test_an_error_on_the_way_ends_the_processes_and_leaves_nothing(made, tmp_pat
 
 
 def test_torch_is_loaded_only_by_the_processes_that_train():
-    code = "import sys; from dsgc import __main__, grids, runner; sys.exit('torch' in sys.modules)"
+    code = "import sys; from dsgc import __main__; from dsgc.experiments import grids, runner; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)}).returncode == 0

@@ -38,8 +38,9 @@ from spoilt import about, forged, nano, newest
 from dsgc.__main__ import main
 from dsgc.errors import UserError
 from dsgc.experiments import runner
+from dsgc.network import encoder_weights
 from dsgc.network.build import build_network
-from dsgc.network.vit import create_encoder, encoder_weights
+from dsgc.network.vit import create_encoder
 from dsgc.runs import checkpoint
 from dsgc.runs.record import read_config
 from dsgc.scoring.evaluate import score_run

@@ -11,19 +11,17 @@ from tyro.conf import Positional
 from dsgc.config import Config
 from dsgc.data import shapes, shapes_coco
 from dsgc.experiments import grids
-from dsgc.settings import type_hints
 
 
 def options_of(config: Config) -> type:
     """A dataclass with all fields of a run and of its method, whose defaults are `config`'s and whose help says where each is from."""
     fields = []
     for owner in (config, config.method):
-        hints = type_hints(type(owner))
         for field in dataclasses.fields(owner):
             if field.name == "method":
                 continue
             text = f"[{owner.source_of(field.name)}] {field.metadata['text']}"
-            hint = Annotated[hints[field.name], tyro.conf.FlagConversionOff, tyro.conf.arg(help=text)]
+            hint = Annotated[field.type, tyro.conf.FlagConversionOff, tyro.conf.arg(help=text)]
             fields.append((field.name, hint, getattr(owner, field.name)))
     return dataclasses.make_dataclass("Options", fields, frozen=True)
 

@@ -1,7 +1,9 @@
 """Where a result comes from: a digest of the code that made it, commit, date, duration, machine, versions."""
 
 import ast
+import contextlib
 import hashlib
+import inspect
 import json
 import os
 import platform
@@ -12,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from dsgc.config import Config
-from dsgc.methods import DEFAULT, MODULES
+from dsgc.methods import DEFAULT, MODULES, find
 
 PACKAGE = Path(__file__).parents[1]
 ENTRIES = ("training.loop", "scoring.diagnosis")  # the modules that make a result, beside its method; what they import makes it too
@@ -20,7 +22,8 @@ ENTRIES = ("training.loop", "scoring.diagnosis")  # the modules that make a resu
 
 @cache
 def code_version(method: str) -> str:
-    """A digest of the modules that a result of a method depends on; comments and docstrings do not count."""
+    """A digest of the modules that a result of a method depends on; comments and docstrings do not count, but for a method that
+    stands outside the package: of that its source counts as it is, if it has any."""
     waiting, trees = [*ENTRIES, f"methods.{MODULES.get(method, DEFAULT)}"], {}
     while waiting:
         name = waiting.pop()
@@ -36,6 +39,9 @@ def code_version(method: str) -> str:
             if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node, clean=False) is not None:
                 node.body[0].value.value = ""
     text = json.dumps({name: ast.dump(trees[name]) for name in sorted(trees)})
+    if method not in MODULES:
+        with contextlib.suppress(OSError, TypeError):
+            text += inspect.getsource(find(method))
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
