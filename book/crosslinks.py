@@ -24,7 +24,8 @@ from sphinx.ext.napoleon.docstring import GoogleDocstring
 from tested import tests_by_function
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "benchmarks")]  # what the reference documents
+TESTS = [ROOT / "tests", *sorted(path for path in (ROOT / "tests").iterdir() if path.is_dir())]
+sys.path[:0] = map(str, [ROOT, *TESTS, ROOT / "benchmarks"])  # what the reference documents
 
 EQUATION = re.compile(r"Eq\. \(?(\d+)(?:\)|-\d+)?")
 QUOTED = re.compile(r"(?<![`:\w])`([^`\n]+)`(?!`)")

@@ -58,7 +58,7 @@ def calls_of(path: Path) -> dict[str, set[str]]:
 def tests_by_function(folder: Path) -> dict[str, list[str]]:
     """For each full name `dsgc.room.function` the tests `test_file.test_name` that mention it, the room's own file first."""
     found = defaultdict(list)
-    for path in sorted(folder.glob("test_*.py")):
+    for path in sorted(folder.rglob("test_*.py")):
         for test, names in calls_of(path).items():
             for name in names:
                 if name.startswith("dsgc."):

@@ -98,7 +98,7 @@ def test_debug_shows_where_in_the_code_a_mistake_was_found(tmp_path, monkeypatch
 
 
 def process(words, cwd):
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2]), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [sys.executable, "-m", "dsgc", *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 WORKFLOW = yaml.safe_load((ROOT / ".github/workflows/book.yml").read_text(encoding="utf-8"))
 JOBS = WORKFLOW["jobs"]
 FROM_MAIN = "github.ref == 'refs/heads/main' && github.event_name == 'push'"

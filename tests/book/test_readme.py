@@ -19,7 +19,7 @@ from dsgc.config import PRESETS, Config
 from dsgc.data import shapes
 from dsgc.data.split import open_split
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 

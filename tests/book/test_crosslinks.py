@@ -11,7 +11,7 @@ from dsgc import cam, gmm
 from dsgc.methods.dsgc import Dsgc
 from dsgc.network import vit as network
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = '''
 import dsgc.gmm
 from dsgc import cam as maps
@@ -113,7 +113,7 @@ def test_fields_are_explained_by_their_own_text_or_the_comment_behind_them():
     ("page", "modules"),
     [
         ("reference", {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "dsgc").rglob("*.py")}),
-        ("tests", {path.stem for path in (ROOT / "tests").glob("test_*.py")} | {"oracles", "catalogue", "promises"}),
+        ("tests", {path.stem for path in (ROOT / "tests").rglob("test_*.py")} | {"oracles", "catalogue", "promises"}),
     ],
 )
 def test_every_module_is_on_its_page(page, modules):

@@ -13,7 +13,7 @@ from dsgc.errors import UserError
 from dsgc.experiments import grids, runner, tables
 from dsgc.scoring.pictures import decoded
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(grids.RESULTS.glob("*/*.json"))
 SCALES = grids.scales(grids.RESULTS)
 

@@ -22,7 +22,7 @@ from dsgc.scoring.evaluate import evaluate, score_run
 from dsgc.training.learner import learning_rate
 from dsgc.training.loop import train
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SCORES = ("seg", "cam", "pseudo_initial", "pseudo")
 
 

@@ -11,7 +11,7 @@ import pytest
 from dsgc import methods
 from dsgc.config import PRESETS, Config
 
-PAGE = (Path(__file__).resolve().parents[1] / "book/choices.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[2] / "book/choices.md").read_text(encoding="utf-8")
 METHODS = {name: methods.find(name) for name in methods.MODULES}
 OWNERS = {"every run": Config.names()} | {name: method.names() for name, method in METHODS.items()}  # the fields of each
 FIELDS = list(dict.fromkeys(name for names in OWNERS.values() for name in names if name != "method"))

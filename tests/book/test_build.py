@@ -8,7 +8,7 @@ import nbformat
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SPEC = importlib.util.spec_from_file_location("book_build", ROOT / "book/build.py")
 build = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(build)

@@ -150,7 +150,7 @@ def test_a_device_without_bfloat16_is_one_line(config, monkeypatch):
 def test_accelerate_launches_the_same_program(arguments, tmp_path):
     """The launcher of the README's commands; groups of two processes are in `test_step`."""
     words = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "-m", "dsgc"]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
     done = subprocess.run(
         [*words, *arguments(out=str(tmp_path / "run"), precision="bf16")], cwd=tmp_path, env=environment, capture_output=True,
         text=True, timeout=300,

@@ -17,7 +17,7 @@ from dsgc.runs import parallel
 from dsgc.scoring.evaluate import score_run
 from dsgc.training.loop import train
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CASES = {
     "warm-up": ("warm-up", {}),
     "warm-up without student": ("warm-up", {"distillation": False}),

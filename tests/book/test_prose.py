@@ -14,7 +14,7 @@ import yaml
 from pybtex.database import parse_file, parse_string
 from test_readme import README, bash_lines, targets
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in [*ROOT.glob("book/*.md"), *ROOT.glob("notebooks/*.py")]}
 ROLE = re.compile(r"\{py:\w+\}`(?:[^`<]*<)?([\w.]+)>?`")
 LITERAL = re.compile(r"(?<!\})`([^`]+)`")

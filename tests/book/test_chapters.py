@@ -19,7 +19,7 @@ from dsgc.experiments import grids
 from dsgc.teaching import chapter
 from dsgc.teaching.player import Player
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = {path.stem: jupytext.read(path) for path in sorted((ROOT / "notebooks").glob("0[1-4]_*.py"))}
 EQUATIONS = {"01_ptc": range(1, 6), "02_dskd": range(6, 11), "03_gmm_em": range(11, 18), "04_gc_rules": range(18, 22)}
 WRONG = {
@@ -109,7 +109,8 @@ def test_table_leads_from_each_equation_to_its_function(name):
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_table_leads_to_a_test_that_uses_the_function_s_room(name):
     for _, function, (file, test) in rows_of_links(name):
-        tree = ast.parse((ROOT / "tests" / f"{file}.py").read_text())
+        (path,) = (ROOT / "tests").rglob(f"{file}.py")
+        tree = ast.parse(path.read_text(encoding="utf-8"))
         assert test in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
         assert function.split(".")[1] == file.removeprefix("test_")
 

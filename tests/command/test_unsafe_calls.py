@@ -8,7 +8,7 @@ from promises import promise
 
 FOLDERS = ("dsgc", "book", "tests", "benchmarks", "notebooks")
 FILES = sorted([*ROOT.glob("*.py"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))])
-ATTACKS = {f"tests/{name}.py" for name in ("attacks", "test_untrusted", "test_untrusted_data")}  # which show that attacks work
+ATTACKS = {f"tests/{name}.py" for name in ("attacks", "command/test_untrusted", "command/test_untrusted_data")}  # attacks at work
 
 NEVER = {  # whole modules too: what lies below a name is meant with it
     "builtins": "runs text",
@@ -57,10 +57,10 @@ PROCESSES = {f"subprocess.{name}" for name in ("run", "Popen", "call", "check_ca
 ALLOWED = {
     ("dsgc/data/annotation.py", "xml.etree.ElementTree.fromstring"),  # behind a look for document types
     ("dsgc/network/tensor_files.py", "torch.serialization.safe_globals"),  # an empty class of its own in the place of each
-    ("tests/test_results.py", "exec"),  # a cell of a notebook of this repository
-    ("tests/test_chapters.py", "exec"),
-    ("tests/test_framework.py", "xml.etree.ElementTree.fromstring"),  # a figure of the book
-    ("tests/test_shapes.py", "xml.etree.ElementTree.parse"),
+    ("tests/experiments/test_results.py", "exec"),  # a cell of a notebook of this repository
+    ("tests/book/test_chapters.py", "exec"),
+    ("tests/book/test_framework.py", "xml.etree.ElementTree.fromstring"),  # a figure of the book
+    ("tests/data/test_shapes.py", "xml.etree.ElementTree.parse"),
 }
 
 

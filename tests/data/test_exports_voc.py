@@ -15,7 +15,7 @@ from dsgc.data.palette import voc_palette
 from dsgc.data.split import open_split
 from dsgc.errors import UserError
 
-PAGE = (Path(__file__).parents[1] / "book/reliability.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "book/reliability.md").read_text(encoding="utf-8")
 KINDS = ("melon", "brick", "star", "ring", "cross", "moon")
 
 
