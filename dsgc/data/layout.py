@@ -99,7 +99,9 @@ def _refuse_undivided(root: Path, names: set[str]) -> None:
 
 
 def _refuse_unknown(root: Path, names: set[str]) -> None:
-    shown = (", ".join(sorted(names)[:8]) + (" ..." if len(names) > 8 else "")) or ("nothing" if root.is_dir() else "no such folder")
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; give a data set in the VOC layout or in COCO's, {instead(root)}")
+    shown = (", ".join(sorted(names)[:8]) + (" ..." if len(names) > 8 else "")) or "nothing"
     raise UserError(
         f"{root}: neither VOC's layout (JPEGImages, Annotations, ImageSets) nor COCO's (annotations/instances_SPLIT.json and "
         f"images in SPLIT, or SPLIT/_annotations.coco.json); found there: {shown}; {instead(root)}"

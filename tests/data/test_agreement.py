@@ -62,7 +62,7 @@ def test_nor_learnt_from(spoilt, shapes_folder, tiny, tmp_path):
         shutil.copy(path, root / "SegmentationClass")
     open_data(tiny(data=str(root)))
     with pytest.raises(UserError, match=rf"train\.txt: .*{said}"):
-        open_data(tiny(data=str(root), supervision="masks"))
+        open_data(tiny("masks", data=str(root)))
 
 
 @pytest.mark.parametrize("name", SAYS)

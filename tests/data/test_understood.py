@@ -81,7 +81,7 @@ def test_where_there_is_no_list_that_of_labelme_or_cvat_serves(tmp_path):
 def test_training_and_evaluation_say_what_they_make_of_the_classes(shapes_copy, tmp_path, arguments, capsys):
     path = shapes_copy / "classes.txt"
     path.write_text("_background_\n" + path.read_text())
-    assert main(arguments(data=str(shapes_copy), out=str(tmp_path / "run"), steps=1, warmup_steps=0, supervision="masks")) == 0
+    assert main(arguments("masks", data=str(shapes_copy), out=str(tmp_path / "run"), steps=1)) == 0
     said = capsys.readouterr()
     assert "'_background_' is label 0; 'melon' is label 1" in said.out + said.err
     assert f"masks of {shapes_copy / 'SegmentationClass'}" in said.out + said.err
@@ -90,7 +90,7 @@ def test_training_and_evaluation_say_what_they_make_of_the_classes(shapes_copy, 
     assert "'_background_' is label 0" in said.err and "of ImageSets/Segmentation/train.txt, masks of SegmentationClass: " in said.err
     scores = json.loads(said.out)
     assert (scores["list"], scores["masks"]) == ("ImageSets/Segmentation/train.txt", "SegmentationClass")
-    assert list(scores["teacher"]["seg"]["per_class"]) == ["background", *path.read_text().split()[1:]]
+    assert list(scores["network"]["seg"]["per_class"]) == ["background", *path.read_text().split()[1:]]
     assert main(["evaluate", str(tmp_path / "run"), "--mirror"]) == 0
     assert json.loads(capsys.readouterr().out)["list"] == "ImageSets/Segmentation/val.txt"
 

@@ -225,10 +225,11 @@ def test_either_network_can_predict(run, shapes_folder, tmp_path, capsys):
                 assert (np.asarray(image) == expected[path.stem]).all()
 
 
-@pytest.mark.parametrize("changes", [{"distillation": False}, {"supervision": "masks"}])
-def test_a_student_that_a_run_does_not_have_is_one_line(tiny, tmp_path, capsys, changes):
-    alone = train(tiny(out=str(tmp_path / "run"), steps=1, warmup_steps=0, pictures=0, **changes))
+@pytest.mark.parametrize(("method", "changes", "network"), [("dsgc", {"distillation": False}, "teacher"), ("masks", {}, "network")])
+def test_a_student_that_a_run_does_not_have_is_one_line(tiny, tmp_path, capsys, method, changes, network):
+    start = {} if method == "masks" else {"warmup_steps": 0}
+    alone = train(tiny(method, out=str(tmp_path / "run"), steps=1, pictures=0, **start, **changes))
     refused(["predict", alone, tmp_path / "out", "--split", "val", "--network", "student"], capsys, "has no student", "--network")
     assert not (tmp_path / "out").exists() and score(alone, None, None, TestTime()).keys() == {
-        "teacher", "images", "list", "masks", "test_time",
+        network, "images", "list", "masks", "test_time",
     }  # fmt: skip

@@ -91,7 +91,7 @@ def test_momentum_belongs_to_the_expansion(finished, tiny):
 
 def test_metrics_have_every_score_of_both_networks(finished):
     metrics = json.loads((finished[0] / "metrics.json").read_text())
-    assert metrics["images"] == 4 and metrics.keys() == {"teacher", "student", "images"}
+    assert metrics["images"] == 4 and metrics.keys() == {"teacher", "student", "images", "list", "masks"}
     for network in ("teacher", "student"):
         assert tuple(metrics[network]) == SCORES
         for score in SCORES:
@@ -219,7 +219,7 @@ def test_what_has_no_student_trains_one_network(name, tiny, tmp_path):
         json.loads((run / "metrics.json").read_text()),
         [line for line in log_of(run) if "losses" in line][-1],
     )
-    assert metrics.keys() == {network, "images"} and tuple(metrics[network]) == scores
+    assert metrics.keys() == {network, "images", "list", "masks"} and tuple(metrics[network]) == scores
     assert network == "teacher" if isinstance(config.method, Dsgc) else network == "network"
     assert last["losses"].keys() == {"all", *terms}
     files = {path.name for path in (run / "checkpoints/step_000004").glob("*.safetensors")}
