@@ -32,7 +32,7 @@ class Config(Settings):
     crop_size: int = paper(448, "side of a training crop, pixels; a multiple of the encoder's patch")
     crop_scale: tuple[float, float] = paper((0.32, 1.0), "area of a crop as a share of the image")
     crop_ratio: tuple[float, float] = paper((3 / 4, 4 / 3), "width over height of a crop")
-    random_flip: bool = choice(True, "mirror every second crop before either network sees it")
+    random_flip: bool = choice(True, "mirror every second crop before a network sees it")
 
     # network
     encoder: str = choice("vit_base_patch16_224.orig_in21k_ft_in1k", "a timm vision transformer; the paper says ViT-B")
@@ -46,7 +46,7 @@ class Config(Settings):
     # optimisation
     steps: int = paper(20_000, "training iterations", coco=80_000)
     batch_size: int = choice(4, "images a step, over all processes")
-    lr: float = paper(6e-5, "base learning rate of the teacher")
+    lr: float = paper(6e-5, "base learning rate")
     head_lr_factor: float = choice(10.0, "learning rate of everything after the encoder, relative to the base")
     weight_decay: float = choice(0.01, "AdamW weight decay")
     lr_ramp_steps: int = choice(1_500, "iterations over which the learning rate rises linearly before the cosine")
