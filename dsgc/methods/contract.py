@@ -32,6 +32,7 @@ class Stage(NamedTuple):
     name: str
     weights: dict[str, float]  # of the losses; one that is not here is not computed
     learning: tuple[str, ...]  # the networks that take gradients
+    progress: float = 0.0  # for a method whose goals change as the run goes on: where the step stands, in [0, 1]
 
 
 class Mean(NamedTuple):
