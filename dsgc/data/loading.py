@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from dsgc.data import agreement
 from dsgc.data.images import Pictures
 from dsgc.data.processes import LostError, loaded
 from dsgc.data.split import Split
@@ -82,6 +83,13 @@ class EvalImages(Dataset):
     def __init__(self, folder: Split):
         self.folder = folder
         self.tags = folder.tags()  # (N, C)
+        self.agrees = False  # whether masks and tags were compared
+
+    def check_masks(self) -> None:
+        """See once that the masks say what the tags say, however often the images are scored. Raises `UserError` as `agreement.check`."""
+        if not self.agrees:
+            agreement.check(self.folder, self.tags)
+            self.agrees = True
 
     def __len__(self) -> int:
         return len(self.folder.ids)

@@ -14,7 +14,6 @@ from torch import Tensor
 from dsgc import correction
 from dsgc.cam import IGNORE
 from dsgc.config import Config
-from dsgc.data import agreement
 from dsgc.data.loading import EvalImages, eval_batches
 from dsgc.errors import UserError
 from dsgc.methods.contract import Examined
@@ -76,7 +75,7 @@ def count(network: Network, dataset: EvalImages, config: Config, device: torch.d
     """
     if not config.method.corrects:
         return {}
-    agreement.check(dataset.folder, dataset.tags)
+    dataset.check_masks()
     detectors = torch.zeros(len(DETECTORS), BINS, 2, dtype=torch.int64, device=device)
     by_rule = torch.zeros(len(correction.RULES), 3, 3, dtype=torch.int64, device=device)
     was_training = network.training

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from dsgc.cam import IGNORE
 from dsgc.config import Config
-from dsgc.data import agreement
 from dsgc.data.loading import EvalImages, EvalItem, eval_batches
 from dsgc.data.split import named, open_split
 from dsgc.errors import UserError, enough_memory
@@ -51,7 +50,7 @@ def evaluate(
     Raises:
         UserError: an image or a mask cannot be read, or the masks of the split do not say what its tags say.
     """
-    agreement.check(dataset.folder, dataset.tags)
+    dataset.check_masks()
     classes = dataset.folder.classes
     method, seen, share = config.method, 0, parallel.rank_and_size()
     matrices = {name: {score: ConfusionMatrix(len(classes) + 1, device=device) for score in method.scores} for name in networks}

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from dsgc.data import agreement, voc
+from dsgc.data import voc
 from dsgc.data.loading import EvalImages, Images, eval_batches
 from dsgc.data.palette import voc_palette
 from dsgc.data.split import named, open_images
@@ -180,7 +180,7 @@ def score(
     """
     networks, dataset, config, accelerator = open_run(run, data, split, changes)
     folder, scores = dataset.folder, {}
-    agreement.check(folder, dataset.tags)
+    dataset.check_masks()
     for network in names or networks:
         matrix = ConfusionMatrix(len(folder.classes) + 1, device=accelerator.device)
         seen = torch.zeros((), dtype=torch.int64, device=accelerator.device)

@@ -46,7 +46,7 @@ def open_data(config: Config) -> Data:
     val = EvalImages(held_out)
     for index in range(min(config.eval_images or len(val), len(val))):  # a damaged one shows now, not after a night of training
         val[index]
-    agreement.check(held_out, val.tags)
+    val.check_masks()
     if crops.masks:
         agreement.check(folder, crops.tags)
     return Data(crops, val, folder)
