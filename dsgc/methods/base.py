@@ -84,7 +84,7 @@ class Base(Method):
     ) -> dict[str, Mean]:
         found = {"cls": Mean(tag_losses(seen, part.tags), len(part.tags))}
         if "ptc" in stage.weights:
-            found["ptc"] = Mean(ptc.pull_and_push(seen.tokens, goals.patch_labels), ptc.pairs(goals.patch_labels))
+            found["ptc"] = contrast(seen.tokens, goals.patch_labels)
         if "seg" in stage.weights:
             found["seg"] = self.segmentation(networks[self.networks[0]], seen.tokens.flip(-1), goals.labels.labels)
         return found
@@ -135,6 +135,11 @@ class Base(Method):
         head = labels.segmented(network, output.tokens, size)
         scored = {"seg": head, "cam": labels.by_threshold(full, background), "pseudo": made}
         return Views(scored, {"cam": full.amax(1), "pseudo": made, "prediction": head})
+
+
+def contrast(tokens: Tensor, patch_labels: Tensor) -> Mean:
+    """Eq. 4 of tokens (B, D, h, w) under patch labels (B, h, w): the two means, over the pairs of either kind."""
+    return Mean(ptc.pull_and_push(tokens, patch_labels), ptc.pairs(patch_labels))
 
 
 def tag_losses(output: Output, tags: Tensor) -> Tensor:

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsgc import binned, cam, correction, dskd, gmm, objective, ptc
+from dsgc import binned, cam, correction, dskd, gmm, objective
 from dsgc.cam import IGNORE
 from dsgc.errors import UserError
 from dsgc.methods import labels, register
-from dsgc.methods.base import Base, tag_losses
+from dsgc.methods.base import Base, contrast, tag_losses
 from dsgc.methods.contract import Examined, Mean, Networks, Part, Stage, State, Views
 from dsgc.methods.labels import nearest
 from dsgc.network.vit import Network, Output, fitted
@@ -154,7 +154,7 @@ class Dsgc(Base):
             value = dskd.flip_similarity_loss(seen.teacher.middle, following.middle, axis=self.similarity_axis)
             found["sim"] = Mean(value, images)
         if "ptc" in stage.weights:
-            found["ptc"] = Mean(ptc.pull_and_push(seen.teacher.tokens, goals.patch_labels), ptc.pairs(goals.patch_labels))
+            found["ptc"] = contrast(seen.teacher.tokens, goals.patch_labels)
         tokens = seen.teacher.tokens.flip(-1)  # (B, D, h, w), back in the unmirrored frame
         if "punc" in stage.weights:
             inside = goals.region[goals.region][None, None]  # (1, 1, R), all true
