@@ -25,8 +25,8 @@ from torch import Tensor
 from dsgc import binned, cam, correction, dskd, gmm, refine
 from dsgc.config import Config
 from dsgc.methods import labels, preset
-from dsgc.methods.contract import Part, over_all
-from dsgc.methods.dsgc import Dsgc, Goals, PseudoLabels, Seen
+from dsgc.methods.contract import Examined, Part, over_all
+from dsgc.methods.dsgc import Dsgc, Goals, Seen
 from dsgc.network.build import build_network
 from dsgc.network.vit import Network
 from dsgc.objective import total_loss
@@ -80,7 +80,7 @@ class Setting:
             region = dskd.uncertain_region(cam.tagged(on_grid, tags), method.roi_low, method.roi_high)
             rows = [slice(row, row + 1) for row in range(len(images))]
             made = [method.pseudo_labels(images[row], activation[row], tags[row], features[row]) for row in rows]
-            pseudo = PseudoLabels(*(torch.cat(parts) for parts in zip(*made, strict=True)))
+            pseudo = Examined(*(torch.cat(parts) for parts in zip(*made, strict=True)))
             goals = Goals(patch_labels, following, region, student.project(following.tokens), pseudo)
         means = method.losses(self.networks, Seen(seen, None), goals, self.part, self.stage, self.memory)
         found = over_all(means, {name: torch.as_tensor(mean.over) for name, mean in means.items()})

@@ -38,10 +38,12 @@ class Config(Settings):
     encoder: str = choice("vit_base_patch16_224.orig_in21k_ft_in1k", "a timm vision transformer; the paper says ViT-B")
     weights: str = choice("hub", "encoder weights: `hub`, `none`, `shipped` (for the shapes encoder) or a .safetensors / .pth file")
     aux_block: int = choice(10, "m of Eq. 2, the block of the middle tokens, from 1")
-    tag_pool: float = choice(0.0, "Eq. 8 on tokens: mean over this share of the highest logits; 0 for the maximum, 1 for the mean")
+    tag_pool: float = choice(0.0, "Eq. 8 on tokens: mean over this share of the highest; 0 for the maximum, 1 for the mean")
+    tag_pool_of: Literal["logits", "tokens"] = choice("tokens", "the highest of each channel of the tokens (ToCo), or of a class's logits")
     decoder_channels: int = choice(512, "width of the LargeFOV decoder")
     decoder_dilation: int = choice(5, "dilation of its 3 x 3 convolutions, patches")
     projector: tuple[int, int, int] = choice((2048, 256, 1024), "projector: hidden width, bottleneck, outputs")
+    projector_gain: bool = choice(False, "learn the gain of the projector's weight-normalised layer; else it is 1")
 
     # optimisation
     steps: int = paper(20_000, "training iterations", coco=80_000)
@@ -121,6 +123,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "encoder": "dsgc_vit_nano_patch8",
         "weights": "shipped",
         "aux_block": 3,
+        "tag_pool_of": "logits",
         "decoder_channels": 128,
         "decoder_dilation": 2,
         "projector": (256, 64, 256),

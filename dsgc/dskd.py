@@ -101,26 +101,52 @@ def uncertain_region_loss(
 ) -> Tensor:
     """Cross-entropy from the student's softmax to the teacher's log-softmax, averaged over the uncertain region.
 
-    Eq. (10). The student's side is the target and takes no gradient: after warm-up it only follows by EMA. With both
+    Eq. (10), over the regions of a batch as one (`exchange_losses` and `region_means` give it by image). With both
     temperatures 1 and no centre this is the paper's formula as printed; DINO's centring and sharpening of the target
     keep the projections from collapsing to one output.
 
     Args:
         student, teacher: projected tokens (B, K, h, w).
         region: (B, h, w) bool, from `uncertain_region`.
-        centre: (K,) subtracted from the student's outputs, or None.
-        student_temperature, teacher_temperature: > 0; a lower one sharpens.
+        centre, student_temperature, teacher_temperature: as in `exchange_losses`.
     Returns:
         A scalar >= 0, in nats; 0 with zero gradient when the region is empty.
     Source: the paper, Eq. 10; Caron et al. 2021 for centring and temperatures.
+    """
+    losses = exchange_losses(
+        student, teacher, centre=centre, student_temperature=student_temperature, teacher_temperature=teacher_temperature
+    )
+    return torch.where(region, losses, 0).sum() / region.sum().to(losses.dtype).clamp_min(1)
+
+
+def exchange_losses(
+    student: Tensor, teacher: Tensor, *, centre: Tensor | None, student_temperature: float, teacher_temperature: float
+) -> Tensor:
+    """What Eq. 10 averages: at each token the cross-entropy from the student's softmax to the teacher's log-softmax.
+
+    The student's side is the target and takes no gradient: after warm-up it only follows by EMA.
+
+    Args:
+        student, teacher: projected tokens (B, K, h, w).
+        centre: (K,) subtracted from the student's outputs, or None.
+        student_temperature, teacher_temperature: > 0; a lower one sharpens.
+    Returns:
+        (B, h, w) >= 0, in nats.
     """
     student = student.detach().float()
     if centre is not None:
         student = student - centre[:, None, None]
     target = (student / student_temperature).softmax(1)
     log_prediction = (teacher.float() / teacher_temperature).log_softmax(1)
-    cross_entropy = -(target * log_prediction).sum(1)  # (B, h, w)
-    return torch.where(region, cross_entropy, 0).sum() / region.sum().to(cross_entropy.dtype).clamp_min(1)
+    return -(target * log_prediction).sum(1)
+
+
+def region_means(losses: Tensor, region: Tensor) -> Tensor:
+    """The mean of losses (R,), those of the places of a region (B, h, w) in their order, in each image that has some: (I,)."""
+    image = region.nonzero()[:, 0]  # (R,)
+    counts = region.flatten(1).sum(1)
+    sums = losses.new_zeros(len(region)).index_add(0, image, losses)
+    return (sums / counts.to(losses.dtype).clamp_min(1))[counts > 0]
 
 
 @torch.no_grad()

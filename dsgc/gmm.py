@@ -1,7 +1,7 @@
 """A two-component Gaussian mixture in one dimension, fitted by EM to every map of a batch at once (Eq. 11-17)."""
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -81,12 +81,14 @@ def fit(
     max_iter: int = 100,
     tolerance: float = 1e-4,
     variance_floor: float = 1e-6,
+    start: Literal["moments", "kmeans"] = "moments",
 ) -> Mixture:
     """Fit each row of x by expectation-maximisation, all rows at once, each until its own convergence.
 
-    The start is symmetric about the mean of the values: means one standard deviation to either side, the common
-    variance, weights 1/2. A variance below the floor is set to the floor; that is the constrained maximum, so the
-    likelihood still never falls. A row whose variance is at most the floor (constant, one pixel, empty mask) has no second
+    The start "moments" is symmetric about the mean of the values: means one standard deviation to either side, the common
+    variance, weights 1/2. The start "kmeans" goes from there to two groups (`two_means`), and takes theirs. A variance below
+    the floor is set to the floor; that is the constrained maximum, so the likelihood still never falls. A row whose variance is
+    at most the floor (constant, one pixel, empty mask) has no second
     component: its weights are (0, 1) and its noise probability is 0.
 
     Args:
@@ -95,6 +97,7 @@ def fit(
         max_iter: limit of EM iterations.
         tolerance: a row has converged when an iteration raises its mean log-likelihood by less than this (nats).
         variance_floor: least variance of a component.
+        start: where EM begins.
     Returns:
         A `Mixture`; row b depends on row b of x alone.
     Raises:
@@ -115,11 +118,18 @@ def fit(
     variance = spread.clamp_min(variance_floor)[:, None].expand(-1, 2).clone()
     weight = torch.where(single[:, None], x.new_tensor([0.0, 1.0]), x.new_tensor([0.5, 0.5]))
     mean = torch.where(single[:, None], centre[:, None], mean)
+    tiny = torch.finfo(x.dtype).tiny
+    if start == "kmeans":
+        groups = two_means(x, counts, mean)  # (B, 2, N)
+        mass = groups.sum(-1).clamp_min(tiny)
+        grouped = update_mean(x, groups, mass)
+        moving = ~single[:, None]
+        variance = torch.where(moving, update_variance(x, groups, mass, grouped).clamp_min(variance_floor), variance)
+        mean, weight = torch.where(moving, grouped, mean), torch.where(moving, update_weight(mass, count), weight)
 
     likelihood = x.new_full((len(x),), -torch.inf)
     n_iter = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     converged = single.clone()
-    tiny = torch.finfo(x.dtype).tiny
     for _ in range(max_iter):
         posterior, evidence = e_step(x, mean, variance, weight)
         now = (evidence * counts).sum(1) / count
@@ -144,6 +154,28 @@ def fit(
     ascending = mean.argsort(dim=1, stable=True)
     ordered = (t.gather(1, ascending) for t in (mean, variance, weight))
     return Mixture(*ordered, likelihood, n_iter, converged)
+
+
+def two_means(x: Tensor, counts: Tensor, mean: Tensor) -> Tensor:
+    """Lloyd's iteration from two means (B, 2): which of the values (B, N) that count belong to which group, (B, 2, N) in {0, 1}.
+
+    On a line two groups are a threshold halfway between their means. Source: Lloyd 1982; scikit-learn starts EM from such groups.
+    """
+    for _ in range(100):
+        upper = (x > mean.mean(1, keepdim=True)).to(x.dtype)
+        groups = torch.stack([1 - upper, upper], 1) * counts[:, None]
+        mass = groups.sum(-1)
+        moved = torch.where(mass > 0, update_mean(x, groups, mass.clamp_min(1)), mean)
+        if torch.equal(moved, mean):
+            break
+        mean = moved
+    return groups
+
+
+def gap(mixture: Mixture) -> Tensor:
+    """How far apart the two means lie, in pooled standard deviations: (B,) >= 0; 0 where there is no second component."""
+    mean, variance, weight, *_ = mixture
+    return torch.where(weight.amin(1) > 0, (mean[:, 1] - mean[:, 0]) / (weight * variance).sum(1).sqrt(), 0)
 
 
 @torch.no_grad()

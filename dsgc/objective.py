@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Stage = Literal["warm-up", "expansion"]
+Average = Literal["balanced", "pixels", "none"]
 
 
 def labelled(labels: Tensor) -> Tensor:
@@ -15,28 +16,32 @@ def labelled(labels: Tensor) -> Tensor:
     return torch.stack([(labels == 0).sum(), ((labels != 0) & (labels != 255)).sum()]).double()
 
 
-def segmentation_loss(logits: Tensor, labels: Tensor, *, balanced: bool = False) -> Tensor:
+def segmentation_loss(logits: Tensor, labels: Tensor, *, average: Average = "pixels") -> Tensor:
     """Pixel-wise cross-entropy of the decoder's prediction with the pseudo label; label 255 takes no part.
 
-    Eq. (22), averaged over the labelled pixels of the batch.
+    Eq. (22), whose C classes count the background.
 
     Args:
         logits: (B, K, H, W), K classes with background first.
         labels: (B, H, W) int64, 0..K-1 or 255.
-        balanced: half the mean over background pixels plus half the mean over foreground pixels (as ToCo does), so that
-            the usual excess of background does not drown the objects.
+        average: "pixels" takes the mean over the labelled pixels of the batch; "balanced" half the mean over background pixels
+            plus half the mean over foreground pixels (as ToCo does), so that the usual excess of background does not drown the
+            objects; "none", as printed, the sum over an image's pixels, averaged over images.
     Returns:
         A scalar >= 0, in nats; 0 with zero gradient where no pixel is labelled.
     Source: the paper, Eq. 22; Ru et al. 2023 for the balanced form.
     """
-    return segmentation_means(logits, labels, balanced=balanced)[0].sum()
+    return segmentation_means(logits, labels, average=average)[0].sum()
 
 
-def segmentation_means(logits: Tensor, labels: Tensor, *, balanced: bool) -> tuple[Tensor, Tensor]:
-    """The means whose sum is `segmentation_loss`, and how many pixels each is over: (T,) each, T = 2 if balanced, else 1."""
+def segmentation_means(logits: Tensor, labels: Tensor, *, average: Average) -> tuple[Tensor, Tensor]:
+    """The means whose sum is `segmentation_loss`, and how many pixels, or images, each is over: (T,) each, T = 2 if balanced, else 1."""
     loss = F.cross_entropy(logits.float(), labels, ignore_index=255, reduction="none")  # (B, H, W), 0 at 255
     count = labelled(labels)
-    if not balanced:
+    if average == "none":
+        images = count.new_full((1,), len(labels))
+        return loss.sum()[None] / max(len(labels), 1), images
+    if average == "pixels":
         count = count.sum(0, keepdim=True)
         return loss.sum()[None] / count.to(loss.dtype).clamp_min(1), count
     parts = torch.stack([labels == 0, (labels != 0) & (labels != 255)])

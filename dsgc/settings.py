@@ -1,4 +1,6 @@
-"""Numbers with a source: frozen dataclasses whose every field says whether its value is the paper's, a peer's, or a choice.
+"""Numbers with a source: frozen dataclasses whose every field says how its value stands to what is printed.
+
+A value is the paper's, a peer's, a choice where the paper leaves it open, or departs from what the paper states.
 
 What every run has is such a dataclass (`dsgc.config.Config`), and so is each method (`dsgc.methods`).
 """
@@ -11,7 +13,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from dsgc.errors import UserError
 
-Source = Literal["paper", "published", "choice"]
+Source = Literal["paper", "published", "choice", "departs"]
 LARGEST = 1e15  # of a number that is not whole
 
 
@@ -19,6 +21,12 @@ def paper(default: Any, text: str, coco: Any = None) -> Any:
     """A field whose default the paper states; `coco` is the value that it states for COCO, where that is another."""
     stated = (default,) if coco is None else (default, coco)
     return dataclasses.field(default=default, metadata={"source": "paper", "text": text, "stated": stated})
+
+
+def departs(default: Any, text: str, *, stated: Any, where: str) -> Any:
+    """A field whose default is not what the paper states, `stated`, at the place `where`; `book/choices.md` says why, and what it does."""
+    metadata = {"source": "departs", "text": f"{text}; {where} has {stated}", "stated": (stated,), "where": where}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def published(default: Any, text: str, origin: str, coco: Any = None) -> Any:
@@ -66,10 +74,15 @@ class Settings:
         return [field.name for field in dataclasses.fields(cls)]
 
     def source_of(self, name: str) -> Source:
-        """Where the value of a field comes from; one that was changed from what is stated is a choice."""
+        """How the value that a field has now stands to what is printed; a peer's that was changed is a choice."""
         field = next(field for field in dataclasses.fields(self) if field.name == name)
-        stated = field.metadata.get("stated", ())
-        return field.metadata["source"] if getattr(self, name) in stated else "choice"
+        source = field.metadata["source"]
+        if source == "choice":
+            return "choice"
+        as_stated = getattr(self, name) in field.metadata["stated"]
+        if source == "published":
+            return "published" if as_stated else "choice"
+        return "paper" if as_stated else "departs"
 
     def replaced(self, **values: Any) -> Self:
         """With other values of some fields."""

@@ -240,14 +240,16 @@ def correct(labels, noise, similarity, high, low, tau):
 # objective and metrics: (22)-(24)
 
 
-def segmentation_loss(logits, labels, balanced=False):
+def segmentation_loss(logits, labels, average="pixels"):
     """(22)."""
     terms = {True: [], False: []}  # by "is background"
     for image, label in zip(logits, labels, strict=True):
         for y, x in places(label):
             if label[y][x] != IGNORE:
                 terms[label[y][x] == 0].append(-math.log(softmax(vector(image, y, x))[label[y][x]]))
-    return (mean(terms[True]) + mean(terms[False])) / 2 if balanced else mean(terms[True] + terms[False])
+    if average == "none":
+        return sum(terms[True] + terms[False]) / len(labels)
+    return (mean(terms[True]) + mean(terms[False])) / 2 if average == "balanced" else mean(terms[True] + terms[False])
 
 
 def total_loss(cls, ptc, sim, punc, seg, lambdas):

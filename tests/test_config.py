@@ -35,6 +35,9 @@ PAPER = {  # paper/digest.md, "Settings the paper states"
     "roi_high": 0.7,
     "theta_high": 0.85,
     "theta_low": 0.25,
+    "similarity_axis": "channels",  # Eq. 7 divides by the number of channels
+    "punc_mean": "image",  # Eq. 10 is written for one image
+    "mixture_pixels": "all",  # Eq. 16: N is "the total number of pixels"
 }
 
 
@@ -73,7 +76,7 @@ def test_nothing_else_is_called_the_papers():
 @pytest.mark.parametrize(("owner", "name"), ALL)
 def test_every_field_says_what_it_is_and_where_it_comes_from(owner, name):
     metadata = FIELDS[owner][name].metadata
-    assert metadata["source"] in ("paper", "published", "choice")
+    assert metadata["source"] in ("paper", "published", "choice", "departs")
     assert len(metadata["text"]) > 5
 
 
@@ -96,10 +99,10 @@ def test_without_a_name_the_method_is_the_papers():
     assert preset("voc") == preset("voc", "dsgc")
 
 
-def test_a_preset_that_changes_a_paper_value_makes_it_a_choice():
+def test_a_preset_that_changes_a_value_of_the_paper_departs_from_it():
     shapes, voc = preset("shapes"), preset("voc")
-    assert shapes.source_of("crop_size") == "choice" != voc.source_of("crop_size")
-    assert shapes.source_of("warmup_steps") == "choice" != voc.source_of("warmup_steps")
+    assert shapes.source_of("crop_size") == "departs" and voc.source_of("crop_size") == "paper"
+    assert shapes.source_of("warmup_steps") == "departs" and voc.source_of("warmup_steps") == "paper"
     assert shapes.source_of("lambda1") == "paper"
     assert voc.source_of("seed") == "choice"
 
@@ -115,7 +118,7 @@ def test_configs_cannot_be_changed_in_place(method):
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.steps = 3
     with pytest.raises(dataclasses.FrozenInstanceError):
-        config.method.balanced_segmentation = False
+        config.method.subtract_minimum = False
 
 
 @pytest.mark.parametrize(("name", "method"), BOTH)
@@ -188,6 +191,14 @@ BAD = {
     "tag_pool": ["median", 1.5, -0.1],
     "mixture_pixels": ["some"],
     "mixture_grid": ["hexagonal"],
+    "mixture_gap": [-1.0],
+    "em_iterations": [-1, 2.5],
+    "variance_floor": [0.0],
+    "correction_rounds": [0],
+    "correction_from": [-0.1],
+    "correction_until": [1.1],
+    "tag_pool_of": ["patches"],
+    "segmentation_average": ["median"],
     "random_flip": [1],
     "projector": [(1, 2), [1, 2, 3], (1.5, 2, 3)],
     "refine_dilations": [()],

@@ -125,7 +125,7 @@ class GridOptions:
     """Make the runs behind the ablation tables. What is there already is not made again; a run that was stopped is."""
 
     names: Positional[tuple[str, ...]] = ()
-    """modules, thresholds, weights, choices, precision; all if none is named"""
+    """modules, thresholds, weights, choices, readings, precision; all if none is named"""
     scale: str = "shapes"
     """preset on which the runs are based"""
     seeds: tuple[int, ...] = grids.SEEDS

@@ -15,7 +15,7 @@ from dsgc.methods import labels, register
 from dsgc.methods.contract import Mean, Method, Networks, Part, Stage, State, Views
 from dsgc.methods.labels import Initial
 from dsgc.network.vit import Network, Output, fitted
-from dsgc.settings import choice, paper
+from dsgc.settings import choice, departs, paper
 
 
 class Goals(NamedTuple):
@@ -44,11 +44,16 @@ class Base(Method):
     lambda4: float = paper(0.1, "weight of L_seg")
     ptc_low: float = choice(0.25, "beta_l of Eq. 3")
     ptc_high: float = choice(0.7, "beta_h of Eq. 3")
-    ptc_classes: bool = choice(True, "label patches by class in Eq. 3; otherwise foreground and background only, as printed")
-    balanced_segmentation: bool = choice(True, "Eq. 22 as half background mean plus half foreground mean")
+    ptc_classes: bool = departs(True, "label patches by class; else foreground and background only", stated=False, where="Eq. 3")
+    segmentation_average: objective.Average = departs(
+        "balanced",
+        "loss of the decoder: half the background's mean plus half the foreground's, the mean over all, or a sum over an image",
+        stated="none",
+        where="Eq. 22",
+    )
 
     # pseudo labels
-    subtract_minimum: bool = choice(True, "take each CAM's minimum off before Eq. 1 divides by the maximum")
+    subtract_minimum: bool = departs(True, "take each CAM's minimum off before it is divided", stated=False, where="Eq. 1")
     label_low: float = choice(0.25, "pseudo label: background below this confidence")
     label_high: float = choice(0.7, "pseudo label: the strongest class above this confidence, 255 between")
     label_stride: int = choice(2, "pixels of the image to one pixel of the pseudo label")
@@ -121,7 +126,7 @@ class Base(Method):
 
     def segmentation(self, network: Network, tokens: Tensor, made: Tensor) -> Mean:
         """Eq. 22 of the decoder's prediction from tokens (B, D, h, w), with a pseudo label (B, H', W')."""
-        return labels.segmentation(network, tokens, made, balanced=self.balanced_segmentation)
+        return labels.segmentation(network, tokens, made, average=self.segmentation_average)
 
     # evaluation
 

@@ -8,24 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsgc import binned, cam, correction, dskd, gmm, objective
+from dsgc import cam, dskd, objective
 from dsgc.cam import IGNORE
 from dsgc.errors import UserError
 from dsgc.methods import labels, register
 from dsgc.methods.base import Base, contrast, tag_losses
 from dsgc.methods.contract import Examined, Mean, Networks, Part, Stage, State, Views
+from dsgc.methods.gaussian import GaussianCorrection
 from dsgc.methods.labels import nearest
 from dsgc.network.vit import Network, Output, fitted
-from dsgc.settings import choice, paper
-
-
-class PseudoLabels(NamedTuple):
-    """What supervises the decoder, and how it came about. H' x W' is the image divided by `label_stride`."""
-
-    confidence: Tensor  # (B, H', W') strongest tagged activation after refinement, in [0, 1]
-    initial: Tensor  # (B, H', W') int64, before correction
-    noise: Tensor  # (B, h, w) or (B, H', W'): noise probability on the mixture's grid, 0 where it is not fitted
-    corrected: Tensor  # (B, H', W') int64; the initial label where correction is off
+from dsgc.settings import choice, departs, paper
 
 
 class Seen(NamedTuple):
@@ -42,12 +34,12 @@ class Goals(NamedTuple):
     student: Output | None  # of the images as they are, where it is needed and does not learn
     region: Tensor | None  # (B, h, w) bool, of Eq. 9; for L_PUNC
     projected: Tensor | None  # (B, K, h, w) the student's projections; for L_PUNC
-    labels: PseudoLabels | None  # for L_seg
+    labels: Examined | None  # for L_seg
 
 
 @register
 @dataclass(frozen=True)
-class Dsgc(Base):
+class Dsgc(GaussianCorrection, Base):
     """The baseline, a student that the teacher pulls along, and a correction of the label that the teacher learns."""
 
     name: ClassVar = "dsgc"
@@ -64,34 +56,34 @@ class Dsgc(Base):
     ema_momentum: float = paper(0.996, "momentum of Eq. 6 after warm-up, raised to 1 along a cosine")
     lambda2: float = paper(0.5, "weight of L_sim")
     lambda3: float = paper(0.1, "weight of L_PUNC")
-    similarity_axis: Literal["channels", "tokens"] = choice("channels", "vectors compared in Eq. 7; channels as printed")
+    ema_weighs: Literal["student", "teacher"] = choice("student", "whose weights the momentum multiplies in Eq. 6")
+    similarity_axis: Literal["channels", "tokens"] = paper("channels", "vectors compared in Eq. 7")
     similarity_after_warmup: bool = choice(False, "keep L_sim after warm-up")
     roi_low: float = paper(0.2, "l_th of Eq. 9")
     roi_high: float = paper(0.7, "h_th of Eq. 9")
-    student_temperature: float = choice(0.04, "temperature of the target side of Eq. 10")
-    teacher_temperature: float = choice(0.1, "temperature of the learning side of Eq. 10")
-    centre_momentum: float = choice(0.9, "EMA of the centre taken off the target of Eq. 10; 1 for no centring")
+    punc_tokens: Literal["last", "middle"] = choice("last", "tokens that Eq. 10 projects")
+    punc_mean: Literal["image", "batch"] = paper("image", "Eq. 10 as a mean of each image's region, or of all regions as one")
+    student_temperature: float = departs(0.04, "temperature of the target side", stated=1.0, where="Eq. 10")
+    teacher_temperature: float = departs(0.1, "temperature of the learning side", stated=1.0, where="Eq. 10")
+    centre_momentum: float = departs(0.9, "EMA of the centre taken off the target, 1 for no centring", stated=1.0, where="Eq. 10")
     label_network: Literal["teacher", "student", "both"] = choice("teacher", "whose CAM makes the pseudo label; both is their mean")
 
-    # Gaussian correction
+    # Gaussian correction: `GaussianCorrection` has its numbers
     correction: bool = choice(True, "GC; without it the initial pseudo label is used")
-    theta_high: float = paper(0.85, "theta_h: noise probability above which a pixel is in R_h")
-    theta_low: float = paper(0.25, "theta_l: noise probability above which a pixel is in R_u")
-    tau: float = choice(0.5, "cosine similarity below which two neighbours differ")
-    mixture_pixels: Literal["all", "positive", "foreground"] = choice(
-        "foreground", "what the mixture is fitted to: all pixels (as printed), those with a positive CAM, or those labelled foreground"
-    )
-    mixture_grid: Literal["patch", "pixel"] = choice("pixel", "grid on which mixture and rules work; pixels are the label's")
+    correction_from: float = choice(0.0, "share of the run after which labels are corrected")
+    correction_until: float = choice(1.0, "share of the run up to which labels are corrected")
 
-    POSITIVE: ClassVar = (*Base.POSITIVE, "student_lr", "student_temperature", "teacher_temperature")
-    NOT_NEGATIVE: ClassVar = (*Base.NOT_NEGATIVE, "lambda2", "lambda3")
+    POSITIVE: ClassVar = (
+        *Base.POSITIVE, *GaussianCorrection.POSITIVE, "student_lr", "student_temperature", "teacher_temperature",
+    )  # fmt: skip
+    NOT_NEGATIVE: ClassVar = (*Base.NOT_NEGATIVE, *GaussianCorrection.NOT_NEGATIVE, "lambda2", "lambda3")
     SHARES: ClassVar = ("ema_momentum", "centre_momentum")
-    ORDERED: ClassVar = (*Base.ORDERED, ("roi_low", "roi_high"), ("theta_low", "theta_high"))
+    ORDERED: ClassVar = (
+        *Base.ORDERED, *GaussianCorrection.ORDERED, ("roi_low", "roi_high"), ("correction_from", "correction_until"),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not -1 <= self.tau <= 1:
-            raise UserError(f"tau {self.tau}: a cosine, must be in [-1, 1]")
         if self.label_network != "teacher" and not self.distillation:
             raise UserError(f"label_network {self.label_network}: must be teacher where distillation is off; there is no student")
 
@@ -108,7 +100,7 @@ class Dsgc(Base):
         weights = objective.stage_weights(
             name, self.lambda1, lambda2, lambda3, self.lambda4, similarity_after_warmup=self.similarity_after_warmup
         )
-        return Stage(name, weights, self.networks if name == "warm-up" else ("teacher",))
+        return Stage(name, weights, self.networks if name == "warm-up" else ("teacher",), progress=step / steps)
 
     def memory(self, networks: Networks) -> dict[str, Tensor]:
         """The centre (K,) of Eq. 10."""
@@ -132,15 +124,16 @@ class Dsgc(Base):
         if {"punc", "seg"} & weights.keys():
             maps = self.cam(teacher, seen.teacher).flip(-1)  # back in the unmirrored frame
         if "punc" in weights:
-            projected = networks["student"].project(following.tokens)
+            projected = networks["student"].project(self.exchanged(following))
             region = dskd.uncertain_region(cam.tagged(maps, part.tags), self.roi_low, self.roi_high)
         if "seg" in weights:
-            features = seen.teacher.tokens.flip(-1).float()
+            features = self.features(teacher, seen.teacher).flip(-1)
             if self.label_network != "teacher":
                 theirs = self.cam(networks["student"], following)
                 maps = theirs if self.label_network == "student" else (maps + theirs) / 2
-                features = following.tokens.float()
-            made = self.pseudo_labels(part.images, maps, part.tags, features)
+                features = self.features(networks["student"], following)
+            correct = self.correction_from <= stage.progress <= self.correction_until
+            made = self.pseudo_labels(part.images, maps, part.tags, features, correct=correct)
         return Goals(patch_labels, following, region, projected, made)
 
     def losses(
@@ -155,19 +148,10 @@ class Dsgc(Base):
             found["sim"] = Mean(value, images)
         if "ptc" in stage.weights:
             found["ptc"] = contrast(seen.teacher.tokens, goals.patch_labels)
-        tokens = seen.teacher.tokens.flip(-1)  # (B, D, h, w), back in the unmirrored frame
         if "punc" in stage.weights:
-            inside = goals.region[goals.region][None, None]  # (1, 1, R), all true
-            value = dskd.uncertain_region_loss(
-                _within(goals.region, goals.projected),
-                teacher.project(_within(goals.region, tokens)),
-                inside,
-                centre=memory["centre"] if self.centre_momentum < 1 else None,
-                student_temperature=self.student_temperature,
-                teacher_temperature=self.teacher_temperature,
-            )
-            found["punc"] = Mean(value, inside.sum())
+            found["punc"] = self.exchange(teacher, self.exchanged(seen.teacher).flip(-1), goals, memory)
         if "seg" in stage.weights:
+            tokens = seen.teacher.tokens.flip(-1)  # (B, D, h, w), back in the unmirrored frame
             found["seg"] = self.segmentation(teacher, tokens, goals.labels.corrected)
         return found
 
@@ -192,11 +176,16 @@ class Dsgc(Base):
     def follow(
         self, networks: Networks, watched: Mapping[str, Tensor], memory: State, step: int, steps: int, *, sound: bool
     ) -> dict[str, float]:
-        """After the warm-up: Eq. 6, with a momentum that rises to 1 at the last step, and the centre of Eq. 10."""
+        """After the warm-up: Eq. 6, with a momentum that rises to 1 at the last step, and the centre of Eq. 10.
+
+        The momentum in the log is the weight of the student's own past.
+        """
         if not self.distillation or step < self.warmup_steps:
             return {"momentum": 0.0}
         progress = (step - self.warmup_steps) / max(steps - self.warmup_steps, 1)
         momentum = dskd.momentum_at(progress, self.ema_momentum)
+        if self.ema_weighs == "teacher":
+            momentum = 1 - momentum
         if sound:
             dskd.ema_update(networks["student"], networks["teacher"], momentum)
             if "projected" in watched and self.centre_momentum < 1:
@@ -205,32 +194,42 @@ class Dsgc(Base):
 
     # its parts
 
-    @torch.no_grad()
-    def pseudo_labels(self, images: Tensor, maps: Tensor, tags: Tensor, tokens: Tensor) -> PseudoLabels:
-        """CAM -> refinement -> initial label -> mixture -> corrected label.
+    def exchanged(self, output: Output) -> Tensor:
+        """The tokens (B, D, h, w) that Eq. 10 projects."""
+        return output.tokens if self.punc_tokens == "last" else output.middle
 
-        images (B, 3, H, W); maps (B, C, h, w) in [0, 1]; tags (B, C); tokens (B, D, h, w), the features of Eq. 18.
+    def exchange(self, teacher: Network, tokens: Tensor, goals: Goals, memory: State) -> Mean:
+        """Eq. 10 of the teacher's tokens (B, D, h, w); what lies outside the region needs no work."""
+        losses = dskd.exchange_losses(
+            _within(goals.region, goals.projected),
+            teacher.project(_within(goals.region, tokens)),
+            centre=memory["centre"] if self.centre_momentum < 1 else None,
+            student_temperature=self.student_temperature,
+            teacher_temperature=self.teacher_temperature,
+        ).flatten()  # (R,)
+        if self.punc_mean == "image":
+            losses = dskd.region_means(losses, goals.region)  # (I,) of the images that have a region
+        return Mean(losses.sum() / max(len(losses), 1), len(losses))
+
+    def features(self, network: Network, output: Output) -> Tensor:
+        """F of Eq. 18: (B, D, h, w), float32."""
+        if self.correction_features == "projected":
+            return network.project(output.tokens).float()
+        return (output.tokens if self.correction_features == "last" else output.middle).float()
+
+    @torch.no_grad()
+    def pseudo_labels(self, images: Tensor, maps: Tensor, tags: Tensor, features: Tensor, *, correct: bool = True) -> Examined:
+        """CAM -> refinement -> initial label -> mixture -> corrected label, the last two where the method corrects and `correct` is true.
+
+        images (B, 3, H, W); maps (B, C, h, w) in [0, 1]; tags (B, C); features (B, D, h, w) of Eq. 18.
         """
-        confidence, initial = self.initial_label(images, maps, tags)
-        if not self.correction:
-            return PseudoLabels(confidence, initial, torch.zeros_like(confidence), initial)
+        initial = self.initial_label(images, maps, tags)
+        confidence, first = initial.confidence, initial.labels
+        if not (self.correction and correct):
+            return Examined(confidence, first, torch.zeros_like(confidence), first, torch.zeros_like(first))
         with torch.autocast(images.device.type, enabled=False):  # float32, for its products too
-            on_patches, size = self.mixture_grid == "patch", confidence.shape[-2:]
-            grid = tokens.shape[-2:] if on_patches else size
-            x = F.adaptive_avg_pool2d(confidence[:, None], grid)[:, 0] if on_patches else confidence
-            of_grid = nearest(initial, grid)
-            if self.mixture_pixels == "foreground":
-                mask = (of_grid > 0) & (of_grid != IGNORE)
-            else:
-                mask = x > 0 if self.mixture_pixels == "positive" else torch.ones_like(x, dtype=torch.bool)
-            mixture = binned.fit(x.flatten(1), mask.flatten(1))
-            noise = gmm.noise_probability(x.flatten(1), mixture, mask.flatten(1)).view_as(x)
-            features = tokens if on_patches else F.interpolate(tokens, grid, mode="bilinear", align_corners=False)
-            corrected = correction.correct(of_grid, noise, features, high=self.theta_high, low=self.theta_low, tau=self.tau)
-        if on_patches:  # a corrected patch passes its label on to all its pixels, every other pixel keeps its own
-            changed = nearest((corrected != of_grid).long(), size).bool()
-            corrected = torch.where(changed, nearest(corrected, size), initial)
-        return PseudoLabels(confidence, initial, noise, corrected)
+            noise, rule, corrected = self.corrected(initial, maps, tags, features)
+        return Examined(confidence, first, noise, corrected, nearest(rule, first.shape[-2:]))
 
     # evaluation
 
@@ -239,7 +238,7 @@ class Dsgc(Base):
         scaled = fitted(images, network.patch_size)
         output = network(scaled)
         maps = self.cam(network, output)
-        made = self.pseudo_labels(scaled, maps, tags, output.tokens.float())
+        made = self.pseudo_labels(scaled, maps, tags, self.features(network, output))
         full = F.interpolate(cam.tagged(maps, tags), size, mode="bilinear", align_corners=False)
         region = dskd.uncertain_region(cam.tagged(maps, tags), self.roi_low, self.roi_high)
         before, after = (labels.enlarged(found, size).long() for found in (made.initial, made.corrected))
@@ -249,16 +248,9 @@ class Dsgc(Base):
         return Views(scored, drawn | {"initial": before, "corrected": after, "prediction": head})
 
     def examined(self, network: Network, output: Output, images: Tensor, tags: Tensor) -> Examined:
-        tokens = output.tokens.float()
-        made = self.pseudo_labels(images, self.cam(network, output), tags, tokens)
-        rule = torch.zeros_like(made.initial)
-        if self.correction:
-            features = F.interpolate(tokens, made.noise.shape[-2:], mode="bilinear", align_corners=False)
-            similarity = correction.neighbour_similarity(features)
-            rule = correction.rules(made.noise, similarity, high=self.theta_high, low=self.theta_low, tau=self.tau)
-        return Examined(*made, nearest(rule, made.initial.shape[-2:]))
+        return self.pseudo_labels(images, self.cam(network, output), tags, self.features(network, output))
 
 
 def _within(region: Tensor, maps: Tensor) -> Tensor:
-    """The places of a region (B, h, w) in a row: (B, D, h, w) -> (1, D, 1, R). What lies outside needs no work."""
+    """The places of a region (B, h, w) in a row: (B, D, h, w) -> (1, D, 1, R)."""
     return maps.permute(0, 2, 3, 1)[region].T[None, :, None]

@@ -18,6 +18,7 @@ class Initial(NamedTuple):
 
     confidence: Tensor  # (B, H', W') strongest tagged activation after refinement, in [0, 1]
     labels: Tensor  # (B, H', W') int64: 0, 1..C, 255 between the thresholds
+    strongest: Tensor  # (B, H', W') int64, which of the classes 1..C that is
 
 
 @torch.no_grad()
@@ -50,7 +51,8 @@ def initial(
     maps = refine.refine(maps, small, dilations=dilations, iterations=iterations)
     labels = cam.patch_labels(maps, tags, low, high)  # of 1..T
     labels = torch.where(labels == IGNORE, IGNORE, numbers.gather(1, labels.clamp_max(tags.shape[1]).flatten(1)).view_as(labels))
-    return Initial(maps.amax(1), labels)
+    confidence, winner = maps.max(1)
+    return Initial(confidence, labels, numbers.gather(1, winner.flatten(1) + 1).view_as(winner))
 
 
 def nearest(labels: Tensor, size: Sequence[int]) -> Tensor:
@@ -58,10 +60,10 @@ def nearest(labels: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(labels[:, None].float(), tuple(size), mode="nearest-exact")[:, 0].long()
 
 
-def segmentation(network: Network, tokens: Tensor, labels: Tensor, *, balanced: bool) -> Mean:
+def segmentation(network: Network, tokens: Tensor, labels: Tensor, *, average: objective.Average) -> Mean:
     """Eq. 22 at the resolution of the labels (B, H, W), of the decoder's prediction from tokens (B, D, h, w)."""
     logits = F.interpolate(network.decode(tokens).float(), labels.shape[-2:], mode="bilinear", align_corners=False)
-    return Mean(*objective.segmentation_means(logits, labels, balanced=balanced))
+    return Mean(*objective.segmentation_means(logits, labels, average=average))
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from dsgc import objective
 from dsgc.methods import register
 from dsgc.methods.contract import Mean, Method, Networks, Part, Stage, State
 from dsgc.methods.labels import segmentation
@@ -18,7 +19,7 @@ class Masks(Method):
     name: ClassVar = "masks"
     from_masks: ClassVar = True
 
-    balanced_segmentation: bool = choice(True, "Eq. 22 as half background mean plus half foreground mean")
+    segmentation_average: objective.Average = choice("balanced", "Eq. 22 as half the background's mean plus half the foreground's")
 
     def stage(self, step: int, steps: int) -> Stage:
         return Stage("masks", {"seg": 1.0}, self.networks)
@@ -26,4 +27,4 @@ class Masks(Method):
     def losses(
         self, networks: Networks, seen: Output, goals: Any, part: Part, stage: Stage, memory: State
     ) -> dict[str, Mean]:
-        return {"seg": segmentation(networks["network"], seen.tokens, part.masks, balanced=self.balanced_segmentation)}
+        return {"seg": segmentation(networks["network"], seen.tokens, part.masks, average=self.segmentation_average)}

@@ -1,7 +1,5 @@
 """A network as a config describes it, its encoder filled with the weights that the config names."""
 
-
-
 from dsgc.config import Config
 from dsgc.errors import UserError, first_line
 from dsgc.network.encoder_weights import start_encoder
@@ -24,7 +22,9 @@ def build_network(config: Config, num_classes: int) -> tuple[Network, str]:
             decoder_channels=config.decoder_channels,
             decoder_dilation=config.decoder_dilation,
             projector=config.projector,
+            projector_gain=config.projector_gain,
             pool=config.tag_pool,
+            pool_of=config.tag_pool_of,
         )
     except RuntimeError as error:  # no memory for that many weights
         widths = f"decoder_channels {config.decoder_channels}, projector {config.projector}"

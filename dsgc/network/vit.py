@@ -7,7 +7,7 @@ the stages that use them.
 import contextlib
 import logging
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import timm
 import torch
@@ -133,9 +133,12 @@ class Decoder(nn.Sequential):
 
 
 class Projector(nn.Module):
-    """DINO's head on every token: a 3-layer perceptron, unit length, a weight-normalised layer; (B, D, h, w) -> (B, K, h, w)."""
+    """DINO's head on every token: a 3-layer perceptron, unit length, a weight-normalised layer; (B, D, h, w) -> (B, K, h, w).
 
-    def __init__(self, dim: int, hidden: int, bottleneck: int, outputs: int):
+    An output is a cosine, in [-1, 1], times the layer's gain: 1, or a number an output that is learnt (`learnt_gain`).
+    """
+
+    def __init__(self, dim: int, hidden: int, bottleneck: int, outputs: int, *, learnt_gain: bool):
         super().__init__()
         self.perceptron = nn.Sequential(
             nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, bottleneck)
@@ -143,11 +146,13 @@ class Projector(nn.Module):
         for layer in self.perceptron[::2]:
             nn.init.trunc_normal_(layer.weight, std=0.02)
             nn.init.zeros_(layer.bias)
-        self.direction = nn.Parameter(torch.randn(outputs, bottleneck))  # rows used at unit length: weight norm, gain 1
+        self.direction = nn.Parameter(torch.randn(outputs, bottleneck))  # rows used at unit length
+        self.gain = nn.Parameter(torch.ones(outputs)) if learnt_gain else None
 
     def forward(self, tokens: Tensor) -> Tensor:
         bottleneck = F.normalize(self.perceptron(tokens.permute(0, 2, 3, 1)), dim=-1)  # (B, h, w, bottleneck)
-        return (bottleneck @ F.normalize(self.direction, dim=1).T).permute(0, 3, 1, 2)
+        cosines = bottleneck @ F.normalize(self.direction, dim=1).T  # (B, h, w, K)
+        return (cosines if self.gain is None else cosines * self.gain).permute(0, 3, 1, 2)
 
 
 class Network(nn.Module):
@@ -159,7 +164,9 @@ class Network(nn.Module):
         aux_block: m, 1-based: the block whose tokens are the middle ones.
         decoder_channels, decoder_dilation: of the LargeFOV decoder.
         projector: hidden width, bottleneck width, outputs.
-        pool: how token logits become image logits: the mean of this share of them, the highest; 0 takes the maximum alone.
+        projector_gain: whether the gain of its last layer is learnt.
+        pool: how tokens become image logits: the mean of this share of them, the highest; 0 takes the maximum alone.
+        pool_of: the highest of what: a class's logits, or each channel of the tokens, which are classified then.
     """
 
     def __init__(
@@ -171,17 +178,19 @@ class Network(nn.Module):
         decoder_channels: int,
         decoder_dilation: int,
         projector: tuple[int, int, int],
+        projector_gain: bool,
         pool: float,
+        pool_of: Literal["logits", "tokens"],
     ):
         super().__init__()
         if not 1 <= aux_block <= len(encoder.blocks):
             raise UserError(f"aux_block {aux_block}: the encoder has blocks 1 to {len(encoder.blocks)}")
-        self.encoder, self.aux_block, self.pool = encoder, aux_block, pool
+        self.encoder, self.aux_block, self.pool, self.pool_of = encoder, aux_block, pool, pool_of
         dim = encoder.embed_dim
         self.class_classifier = nn.Linear(dim, num_classes)
         self.patch_classifier = nn.Linear(dim, num_classes, bias=False)
         self.aux_classifier = nn.Linear(dim, num_classes, bias=False)
-        self.projector = Projector(dim, *projector)
+        self.projector = Projector(dim, *projector, learnt_gain=projector_gain)
         self.decoder = Decoder(dim, decoder_channels, decoder_dilation, num_classes + 1)
         for name in ("mean", "std"):  # of the pixels, as the encoder's weights expect them
             self.register_buffer(name, torch.tensor(encoder.pretrained_cfg[name])[:, None, None], persistent=False)
@@ -205,8 +214,15 @@ class Network(nn.Module):
         )
 
     def _pooled(self, tokens: Tensor, weight: Tensor) -> Tensor:
-        logits = torch.einsum("bdhw,cd->bchw", tokens, weight).flatten(2)  # (B, C, N)
-        return logits.topk(max(1, int(self.pool * logits.shape[-1])), -1).values.mean(-1)
+        """Tag logits (B, C) of tokens (B, D, h, w) under a classifier (C, D)."""
+        if self.pool_of == "tokens":
+            return self._highest(tokens) @ weight.T
+        return self._highest(torch.einsum("bdhw,cd->bchw", tokens, weight))
+
+    def _highest(self, maps: Tensor) -> Tensor:
+        """(B, K, h, w) -> (B, K), the mean of each map's highest values."""
+        values = maps.flatten(2)
+        return values.topk(max(1, int(self.pool * values.shape[-1])), -1).values.mean(-1)
 
     def decode(self, tokens: Tensor) -> Tensor:
         """Segmentation logits (B, 1 + C, h, w) of the last tokens."""

@@ -7,6 +7,8 @@ import oracles
 import pytest
 import torch
 
+from dsgc import correction
+from dsgc.cam import IGNORE
 from dsgc.correction import NEIGHBOURS, correct, neighbour_similarity, rules
 from dsgc.correction import RULES as NAMES
 
@@ -262,3 +264,72 @@ def test_grids_that_differ_are_refused(shapes):
     labels, noise, features = (torch.zeros(s) for s in shapes)
     with pytest.raises(ValueError, match="grids differ"):
         correct(labels.long(), noise, features, **RULES)
+
+
+# readings
+
+
+def scattered(seed, batch=3, height=5, width=6, dim=4):
+    """Labels with many 255, noise of every kind and features that are alike here and there."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.tensor([0, 1, 2, IGNORE, IGNORE])[torch.randint(5, (batch, height, width), generator=generator)]
+    noise = torch.rand(batch, height, width, generator=generator)
+    features = torch.randn(batch, dim, height, width, generator=generator) + 1
+    similarity = correction.neighbour_similarity(features)
+    return labels, correction.rules(noise, similarity, high=0.9, low=0.2, tau=-0.3), similarity
+
+
+def by_hand(labels, rule, similarity, *, in_turn, copy_from):
+    """The same by loops over places, on whole numbers."""
+    before, now = labels.tolist(), labels.tolist()
+    for b, image in enumerate(now):
+        for y, row in enumerate(image):
+            for x, _ in enumerate(row):
+                seen = now[b] if in_turn else before[b]
+                near = []
+                for k, (v, u) in enumerate(((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1))):
+                    if 0 <= v < len(image) and 0 <= u < len(row):
+                        near.append((similarity[b, k, y, x].item(), -k, seen[v][u]))
+                labelled = [one for one in near if one[2] != IGNORE]
+                best = max(labelled if copy_from == "labelled" and labelled else near)[2]
+                row[x] = {0: row[x], 1: 0, 2: IGNORE, 3: 0, 4: best}[rule[b, y, x].item()]
+    return torch.tensor(now)
+
+
+@pytest.mark.parametrize("copy_from", ["any", "labelled"])
+@pytest.mark.parametrize("in_turn", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_every_order_and_source_of_labels_equals_the_loop(seed, in_turn, copy_from):
+    labels, rule, similarity = scattered(seed)
+    rewrite = correction.rewritten_in_turn if in_turn else correction.rewritten
+    kept = labels.clone()
+    found = rewrite(labels, rule, similarity, copy_from=copy_from)
+    assert torch.equal(found, by_hand(labels, rule, similarity, in_turn=in_turn, copy_from=copy_from))
+    assert torch.equal(labels, kept), "the labels given were changed"
+    assert (rule == 4).any() and not torch.equal(found, labels)
+
+
+def test_labelled_neighbours_fill_what_any_neighbour_would_not_and_only_in_turn_does_a_label_travel():
+    """A row of equal features, one label at its left end, all of R_u: `together` moves it by one place, `in turn` to the end."""
+    labels = torch.tensor([[[3, IGNORE, IGNORE, IGNORE, IGNORE]]])
+    similarity = correction.neighbour_similarity(torch.ones(1, 2, 1, 5))
+    rule = torch.full_like(labels, 4)
+    rule[..., 0] = 0
+    assert correction.rewritten(labels, rule, similarity, copy_from="labelled").tolist() == [[[3, 3, IGNORE, IGNORE, IGNORE]]]
+    assert correction.rewritten_in_turn(labels, rule, similarity).tolist() == [[[3] * 5]]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
+def test_a_quantile_leaves_that_share_of_an_images_pairs_below_it(share):
+    generator = torch.Generator().manual_seed(0)
+    similarity = correction.neighbour_similarity(torch.randn(3, 5, 9, 8, generator=generator))
+    tau = correction.quantile(similarity, share)
+    assert tau.shape == (3,)
+    for one, bound in zip(similarity, tau, strict=True):
+        known = one[~one.isnan()]
+        assert (known < bound).float().mean() == pytest.approx(share, abs=2 / len(known))  # a pair of neighbours is seen from both
+    each = correction.rules(torch.full((3, 9, 8), 0.95), similarity, high=0.9, low=0.2, tau=tau)
+    alone = [
+        correction.rules(torch.full((1, 9, 8), 0.95), similarity[b : b + 1], high=0.9, low=0.2, tau=tau[b].item()) for b in range(3)
+    ]
+    assert torch.equal(each, torch.cat(alone))

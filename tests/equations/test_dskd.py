@@ -246,3 +246,16 @@ def test_centre_moves_towards_the_mean_projection_in_place():
     expected = 0.9 * centre + 0.1 * student.mean((0, 2, 3))
     dskd.centre_update(centre, student.mean((0, 2, 3)), 0.9)
     torch.testing.assert_close(centre, expected)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_mean_by_image_is_the_mean_of_each_images_own_loss(seed):
+    """Eq. 10 is written for one image; of a batch the images that have a region count alike, whatever its size."""
+    generator = torch.Generator().manual_seed(seed)
+    student, teacher = torch.randn(2, 4, 7, 3, 5, generator=generator)
+    region = torch.rand(4, 3, 5, generator=generator) < torch.tensor([0.2, 0.9, 0.0, 0.5])[:, None, None]
+    names = {"centre": torch.randn(7, generator=generator), "student_temperature": 0.5, "teacher_temperature": 2.0}
+    losses = dskd.exchange_losses(student, teacher, **names)
+    own = [dskd.uncertain_region_loss(student[b : b + 1], teacher[b : b + 1], region[b : b + 1], **names) for b in (0, 1, 3)]
+    torch.testing.assert_close(dskd.region_means(losses[region], region), torch.stack(own))
+    assert dskd.region_means(losses[region[2:3].expand(4, -1, -1)], torch.zeros_like(region)).shape == (0,)

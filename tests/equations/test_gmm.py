@@ -275,3 +275,45 @@ def test_wrong_shapes_are_refused(mask):
     x = torch.zeros(5) if mask is None else torch.zeros(2, 5)
     with pytest.raises(ValueError, match=r"\(B, N\)"):
         gmm.fit(x, mask)
+
+
+# another start, and how far apart the components are
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_from_two_groups_it_goes_where_scikit_learn_goes_from_the_same(seed):
+    """Same groups, tolerance and limit; scikit-learn adds its floor to a variance, here it is a bound, so both are made tiny."""
+    for values in draw(seed).numpy():
+        x = torch.from_numpy(values)[None]
+        groups = gmm.two_means(x, torch.ones_like(x), x.mean() + x.std() * torch.tensor([[-1.0, 1.0]], dtype=x.dtype))
+        parts = [values[groups[0, k].bool().numpy()] for k in (0, 1)]
+        assert parts[0].max() < (parts[0].mean() + parts[1].mean()) / 2 < parts[1].min()  # Lloyd's iteration has ended
+        begin = {"means_init": [[part.mean()] for part in parts], "precisions_init": [[[1 / part.var()]] for part in parts]}
+        begin["weights_init"] = [len(part) / len(values) for part in parts]
+        for limit in (1, 10, 100):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                theirs = GaussianMixture(2, tol=1e-3, max_iter=limit, reg_covar=0, **begin).fit(values[:, None])
+            found = gmm.fit(x, max_iter=limit, tolerance=1e-3, variance_floor=1e-12, start="kmeans")
+            order = theirs.means_[:, 0].argsort()
+            assert found.mean[0].numpy() == pytest.approx(theirs.means_[order, 0], abs=1e-6 if limit == 1 else 0.02)
+            assert found.log_likelihood[0].item() == pytest.approx(theirs.score(values[:, None]), abs=2e-3)
+
+
+def test_two_groups_are_split_halfway_between_their_means_and_leave_out_what_does_not_count():
+    x = torch.tensor([[0.0, 0.1, 0.2, 0.9, 1.0, 5.0]], dtype=torch.float64)
+    counts = torch.tensor([[1.0, 1, 1, 1, 1, 0]], dtype=torch.float64)
+    groups = gmm.two_means(x, counts, torch.tensor([[0.0, 0.5]], dtype=torch.float64))
+    assert groups.tolist() == [[[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 0]]]
+    for start in ("moments", "kmeans"):  # nothing to split
+        assert gmm.fit(torch.full((2, 7), 0.3), start=start).weight.tolist() == [[0, 1]] * 2
+
+
+def test_the_gap_is_in_pooled_standard_deviations_and_0_where_there_is_one_component():
+    mixture = gmm.Mixture(
+        torch.tensor([[0.2, 0.8], [0.5, 0.5]]), torch.tensor([[0.01, 0.03], [0.02, 0.02]]), torch.tensor([[0.25, 0.75], [0.0, 1.0]]),
+        torch.zeros(2), torch.zeros(2, dtype=torch.int64), torch.ones(2, dtype=torch.bool),
+    )  # fmt: skip
+    assert gmm.gap(mixture).tolist() == pytest.approx([0.6 / math.sqrt(0.25 * 0.01 + 0.75 * 0.03), 0])
+    shifted = mixture._replace(mean=3 * mixture.mean + 1, variance=9 * mixture.variance)
+    assert gmm.gap(shifted).tolist() == pytest.approx(gmm.gap(mixture).tolist())

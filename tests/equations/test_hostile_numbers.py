@@ -194,15 +194,15 @@ def test_corrected_labels_are_old_ones_or_0_or_255_and_change_only_above_the_low
 # Eq. 22-24
 
 
-@given(st.data(), GRID, st.booleans())
-def test_segmentation_loss_is_not_negative_and_no_pixel_pulls_harder_than_its_share(data, grid, balanced):
+@given(st.data(), GRID, st.sampled_from(["balanced", "pixels", "none"]))
+def test_segmentation_loss_is_not_negative_and_no_pixel_pulls_harder_than_its_share(data, grid, average):
     logits = data.draw(hostile.tensors(BATCH, CLASSES + 1, *grid)).requires_grad_()
     labels = data.draw(hostile.label_maps(BATCH, *grid, classes=CLASSES))
-    loss = objective.segmentation_loss(logits, labels, balanced=balanced)
+    loss = objective.segmentation_loss(logits, labels, average=average)
     assert loss >= 0
     (gradient,) = gradients(loss, logits)
     back, front = objective.labelled(labels).tolist()
-    least = min(2 * count for count in (back, front) if count) if balanced and back + front else max(1, back + front)
+    least = {"pixels": max(1, back + front), "none": BATCH}.get(average) or min((2 * count for count in (back, front) if count), default=1)
     assert (gradient.abs() <= (1 + SLACK) / least).all()
     assert (gradient.movedim(1, -1)[labels == 255] == 0).all()
 
@@ -291,7 +291,7 @@ def test_maps_of_an_empty_batch_are_an_empty_batch(function):
         lambda tokens: ptc.patch_token_contrast(tokens, LABELS),
         lambda tokens: dskd.uncertain_region_loss(tokens, tokens, LABELS.bool()),
         lambda tokens: objective.segmentation_loss(tokens, LABELS),
-        lambda tokens: objective.segmentation_loss(tokens, LABELS, balanced=True),
+        lambda tokens: objective.segmentation_loss(tokens, LABELS, average="balanced"),
     ],
 )
 def test_losses_over_pairs_and_pixels_of_an_empty_batch_are_zero(function):

@@ -19,14 +19,14 @@ def draw(seed, values=(0, 0, 1, 2, 3, IGNORE)):
     return logits, torch.tensor(values)[torch.randint(len(values), (2, 3, 5), generator=generator)]
 
 
-@pytest.mark.parametrize("balanced", [False, True])
+@pytest.mark.parametrize("average", ["pixels", "balanced", "none"])
 @pytest.mark.parametrize("values", [(0, 0, 1, 2, 3, IGNORE), (0,), (1, 2, 3), (0, IGNORE), (2, IGNORE), (IGNORE,)])
 @pytest.mark.parametrize("seed", range(2))
-def test_segmentation_loss_equals_the_loop(seed, values, balanced):
+def test_segmentation_loss_equals_the_loop(seed, values, average):
     """Mixed, all background, all foreground, with and without ignored pixels, all ignored."""
     logits, labels = draw(seed, values)
-    expected = oracles.segmentation_loss(logits.tolist(), labels.tolist(), balanced)
-    assert segmentation_loss(logits, labels, balanced=balanced).item() == pytest.approx(expected, rel=1e-5)
+    expected = oracles.segmentation_loss(logits.tolist(), labels.tolist(), average)
+    assert segmentation_loss(logits, labels, average=average).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_balanced_loss_is_the_mean_of_the_two_halves():
@@ -37,32 +37,32 @@ def test_balanced_loss_is_the_mean_of_the_two_halves():
     labels[0, 1, 3] = 1
     a, b = math.log(1 + math.exp(-1)), math.log(1 + math.exp(1))
     assert segmentation_loss(logits, labels).item() == pytest.approx((7 * a + b) / 8)
-    assert segmentation_loss(logits, labels, balanced=True).item() == pytest.approx((a + b) / 2)
+    assert segmentation_loss(logits, labels, average="balanced").item() == pytest.approx((a + b) / 2)
 
 
-@pytest.mark.parametrize("balanced", [False, True])
+@pytest.mark.parametrize("average", ["pixels", "balanced", "none"])
 @pytest.mark.parametrize("scale", [1.0, 1e30])
-def test_all_ignored_is_zero_with_zero_gradient(scale, balanced):
+def test_all_ignored_is_zero_with_zero_gradient(scale, average):
     logits = (scale * draw(0)[0]).requires_grad_()
-    loss = segmentation_loss(logits, torch.full((2, 3, 5), IGNORE), balanced=balanced)
+    loss = segmentation_loss(logits, torch.full((2, 3, 5), IGNORE), average=average)
     loss.backward()
     assert loss.item() == 0 and (logits.grad == 0).all()
 
 
-@pytest.mark.parametrize("balanced", [False, True])
-def test_ignored_pixels_take_no_gradient_and_labelled_ones_do(balanced):
+@pytest.mark.parametrize("average", ["pixels", "balanced", "none"])
+def test_ignored_pixels_take_no_gradient_and_labelled_ones_do(average):
     logits, labels = draw(1)
     logits.requires_grad_()
-    segmentation_loss(logits, labels, balanced=balanced).backward()
+    segmentation_loss(logits, labels, average=average).backward()
     assert (labels == IGNORE).any() and (logits.grad.abs().sum(1) > 0).eq(labels != IGNORE).all()
 
 
-@pytest.mark.parametrize("balanced", [False, True])
+@pytest.mark.parametrize("average", ["pixels", "balanced", "none"])
 @pytest.mark.parametrize("values", [(0, 1, 2, IGNORE), (0,), (3,)])
-def test_huge_logits_give_finite_loss_and_gradient(values, balanced):
+def test_huge_logits_give_finite_loss_and_gradient(values, average):
     logits, labels = draw(2, values)
     logits = (1e30 * logits).requires_grad_()
-    loss = segmentation_loss(logits, labels, balanced=balanced)
+    loss = segmentation_loss(logits, labels, average=average)
     loss.backward()
     assert loss.isfinite() and loss > 0 and logits.grad.isfinite().all()
 
@@ -91,37 +91,38 @@ def test_labelled_counts_as_a_loop_does(seed):
     assert counted.tolist() == expected and counted.dtype == torch.float64
 
 
-@pytest.mark.parametrize("balanced", [False, True])
+@pytest.mark.parametrize("average", ["pixels", "balanced", "none"])
 @pytest.mark.parametrize("sizes", [(2, 2, 2), (1, 5), (4, 2), (1, 1, 1, 1, 1, 1)], ids=str)
 @pytest.mark.parametrize("seed", range(2))
-def test_values_and_gradients_of_the_parts_add_up_to_those_of_the_whole(seed, sizes, balanced):
+def test_values_and_gradients_of_the_parts_add_up_to_those_of_the_whole(seed, sizes, average):
     logits, labels = uneven(seed)
     whole = logits.clone().requires_grad_()
-    loss = segmentation_loss(whole, labels, balanced=balanced)
+    loss = segmentation_loss(whole, labels, average=average)
     loss.backward()
     parted = logits.clone().requires_grad_()
     parts = zip(parted.split(sizes), labels.split(sizes), strict=True)
-    losses = added(segmentation_means(*part, balanced=balanced) for part in parts)
+    losses = added(segmentation_means(*part, average=average) for part in parts)
     sum(losses).backward()
     assert sum(losses).item() == pytest.approx(loss.item(), rel=1e-5)
     torch.testing.assert_close(parted.grad, whole.grad, rtol=1e-5, atol=1e-5 * whole.grad.abs().max().item())
 
 
-@pytest.mark.parametrize("balanced", [False, True])
+@pytest.mark.parametrize("average", ["pixels", "balanced", "none"])
 @pytest.mark.parametrize("seed", range(2))
-def test_the_value_is_the_sum_of_the_means_each_over_what_it_counts(seed, balanced):
+def test_the_value_is_the_sum_of_the_means_each_over_what_it_counts(seed, average):
     logits, labels = uneven(seed)
-    means, counts = segmentation_means(logits, labels, balanced=balanced)
-    assert means.shape == counts.shape == ((2,) if balanced else (1,)) and counts.sum() == labelled(labels).sum()
-    assert means.sum().item() == pytest.approx(segmentation_loss(logits, labels, balanced=balanced).item(), rel=1e-6)
+    means, counts = segmentation_means(logits, labels, average=average)
+    assert means.shape == counts.shape == ((2,) if average == "balanced" else (1,))
+    assert counts.sum() == (len(labels) if average == "none" else labelled(labels).sum())
+    assert means.sum().item() == pytest.approx(segmentation_loss(logits, labels, average=average).item(), rel=1e-6)
 
 
-@pytest.mark.parametrize("balanced", [False, True])
-def test_the_mean_of_the_parts_own_values_is_another_number(balanced):
+@pytest.mark.parametrize("average", ["pixels", "balanced"])
+def test_the_mean_of_the_parts_own_values_is_another_number(average):
     logits, labels = uneven(0)
     parts = zip(logits.split(2), labels.split(2), strict=True)
-    losses = [segmentation_loss(*part, balanced=balanced).item() for part in parts]
-    assert sum(losses) / 3 != pytest.approx(segmentation_loss(logits, labels, balanced=balanced).item(), rel=0.1)
+    losses = [segmentation_loss(*part, average=average).item() for part in parts]
+    assert sum(losses) / 3 != pytest.approx(segmentation_loss(logits, labels, average=average).item(), rel=0.1)
 
 
 # stages

@@ -194,13 +194,13 @@ def test_corrected_labels_turn_with_the_image_and_go_with_their_classes(data, gr
 # Eq. 22-24
 
 
-@given(st.data(), GRID, TURN, hostile.orders(CLASSES), st.booleans())
-def test_segmentation_loss_sees_neither_places_nor_names_nor_what_all_logits_share(data, grid, turn, order, balanced):
+@given(st.data(), GRID, TURN, hostile.orders(CLASSES), st.sampled_from(["balanced", "pixels", "none"]))
+def test_segmentation_loss_sees_neither_places_nor_names_nor_what_all_logits_share(data, grid, turn, order, average):
     logits = data.draw(hostile.tensors(BATCH, CLASSES + 1, *grid, dtypes=(torch.float32,), **GENTLE))
     labels = data.draw(hostile.label_maps(BATCH, *grid, classes=CLASSES))
 
     def loss(logits, labels):
-        return objective.segmentation_loss(logits, labels, balanced=balanced)
+        return objective.segmentation_loss(logits, labels, average=average)
 
     expected = loss(logits, labels)
     near(loss(turn(logits), turn(labels)), expected)
@@ -209,7 +209,7 @@ def test_segmentation_loss_sees_neither_places_nor_names_nor_what_all_logits_sha
     shared = logits[:, :1].round()
     assert_close(loss(logits + shared, labels), expected, rtol=1e-5, atol=1e-5 + 1e-6 * shared.abs().max().item())
     parts = zip(logits.split(1), labels.split(1), strict=True)
-    near(sum(added(objective.segmentation_means(*part, balanced=balanced) for part in parts)), expected)
+    near(sum(added(objective.segmentation_means(*part, average=average) for part in parts)), expected)
     assert torch.equal(objective.labelled(turn(labels)), objective.labelled(labels))
 
 

@@ -203,13 +203,13 @@ def test_whole_runs_of_the_two_end_with_the_same_weights(tiny, tmp_path):
     assert losses[0] == losses[1]
 
 
-@pytest.mark.parametrize("balanced", [True, False])
-def test_the_bound_is_the_segmentation_loss_on_true_masks_and_sees_no_tag(pair, fixed, balanced):
-    config, batch = fixed("masks", balanced_segmentation=balanced), uneven_batch(masks=True)
+@pytest.mark.parametrize("average", ["balanced", "pixels", "none"])
+def test_the_bound_is_the_segmentation_loss_on_true_masks_and_sees_no_tag(pair, fixed, average):
+    config, batch = fixed("masks", segmentation_average=average), uneven_batch(masks=True)
     made, found = gradients(pair, [batch], "masks", config)
     network = copy.deepcopy(pair[0])
     logits = F.interpolate(network.decode(network(batch.images).tokens), batch.masks.shape[1:], mode="bilinear", align_corners=False)
-    loss = segmentation_loss(logits, batch.masks, balanced=balanced)
+    loss = segmentation_loss(logits, batch.masks, average=average)
     loss.backward()
     assert made.losses["all"].item() == made.losses["seg"].item() == pytest.approx(loss.item(), rel=1e-6)
     expected = {f"network.{name}": value.grad for name, value in network.named_parameters() if value.grad is not None}

@@ -88,7 +88,7 @@ def test_gradients_are_finite_on_images_of_one_colour_without_tags(pair, fixed, 
 
 
 UNUSED = {"lambda1": (ptc, "pull_and_push"), "lambda2": (dskd, "flip_similarity_loss")}
-UNUSED |= {"lambda3": (dskd, "uncertain_region_loss"), "lambda4": (Dsgc, "pseudo_labels")}
+UNUSED |= {"lambda3": (dskd, "exchange_losses"), "lambda4": (Dsgc, "pseudo_labels")}
 
 
 @pytest.mark.parametrize("name", UNUSED)

@@ -20,7 +20,7 @@ from dsgc.methods import configured, find, preset, register
 from dsgc.methods.contract import Mean, Method, Stage
 from dsgc.runs import checkpoint
 from dsgc.runs.record import read_config
-from dsgc.settings import Settings, choice, paper, published
+from dsgc.settings import Settings, choice, departs, paper, published
 from dsgc.training.loop import resume, train
 
 BUILT_IN = ("base", "dsgc", "masks")
@@ -136,7 +136,7 @@ def test_methods_that_share_a_number_share_its_value_under_every_preset():
 @pytest.mark.parametrize(("name", "method"), BOTH)
 def test_flat_values_give_the_config_back_by_way_of_json(name, method):
     config = preset(name, method)
-    for one in (config, config.changed(seed=7, balanced_segmentation=False, projector=(3, 2, 1))):
+    for one in (config, config.changed(seed=7, segmentation_average="pixels", projector=(3, 2, 1))):
         assert configured(one.flat()) == one
         assert configured(json.loads(json.dumps(one.flat()))) == one
     assert len(config.flat()) == len(config.names()) + len(config.method.names())
@@ -177,13 +177,14 @@ class Numbers(Settings):
     stated: float = paper(0.2, "a weight", coco=0.4)
     peer: float = published(0.7, "a threshold", "Ru et al. 2023, its train.py", coco=0.65)
     ours: float = choice(3.0, "a stride")
+    other: float = departs(0.9, "a centre", stated=1.0, where="Eq. 10")
 
 
 @pytest.mark.parametrize(
     ("name", "values", "source"),
     [
-        ("stated", (0.2, 0.4), "paper"), ("stated", (0.3,), "choice"), ("peer", (0.7, 0.65), "published"), ("peer", (0.5,), "choice"),
-        ("ours", (3.0, 4.0), "choice"),
+        ("stated", (0.2, 0.4), "paper"), ("stated", (0.3,), "departs"), ("peer", (0.7, 0.65), "published"), ("peer", (0.5,), "choice"),
+        ("ours", (3.0, 4.0), "choice"), ("other", (0.9, 0.5), "departs"), ("other", (1.0,), "paper"),
     ],
 )  # fmt: skip
 def test_a_number_is_whose_it_is_until_it_is_changed(name, values, source):

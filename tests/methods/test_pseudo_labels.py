@@ -7,7 +7,8 @@ from steps import TAGS, step
 
 from dsgc import cam, dskd
 from dsgc.cam import IGNORE
-from dsgc.methods.dsgc import Dsgc, PseudoLabels
+from dsgc.methods.contract import Examined
+from dsgc.methods.dsgc import Dsgc
 
 
 def make_mirror_symmetric(network):
@@ -65,9 +66,9 @@ def test_equal_networks_agree_on_mirrored_images(mirror, images, fixed):
 def test_the_label_network_gives_activation_and_features(pair, images, fixed, monkeypatch, network):
     seen, genuine, config = [], Dsgc.pseudo_labels, fixed(label_network=network)
 
-    def spy(self, images, maps, tags, tokens):
-        seen.append((maps, tokens))
-        return genuine(self, images, maps, tags, tokens)
+    def spy(self, images, maps, tags, features, **how):
+        seen.append((maps, features))
+        return genuine(self, images, maps, tags, features, **how)
 
     monkeypatch.setattr(Dsgc, "pseudo_labels", spy)
     step(pair, images, "expansion", config)
@@ -153,11 +154,11 @@ def test_pseudo_labels_turn_with_the_image_go_with_their_classes_and_stand_alone
     assert len(expected.corrected.unique()) > 4 and (expected.corrected != expected.initial).any()
     for axis in (-1, -2):
         turned = config.method.pseudo_labels(images.flip(axis), activation.flip(axis), tags, tokens.flip(axis))
-        same(PseudoLabels(*(part.flip(axis) for part in turned)), expected)
+        same(Examined(*(part.flip(axis) for part in turned)), expected)
     order = torch.tensor([3, 0, 4, 1, 2])
     renamed = config.method.pseudo_labels(images, activation[:, order], tags[:, order], tokens)
     back = torch.arange(256)
     back[1:6] = order + 1
     same(renamed._replace(initial=back[renamed.initial], corrected=back[renamed.corrected]), expected)
     alone = [config.method.pseudo_labels(*(part[b : b + 1] for part in given)) for b in range(len(images))]
-    same(PseudoLabels(*(torch.cat(parts) for parts in zip(*alone, strict=True))), expected)
+    same(Examined(*(torch.cat(parts) for parts in zip(*alone, strict=True))), expected)

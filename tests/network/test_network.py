@@ -26,11 +26,11 @@ CLASSES = 3
 
 
 @functools.cache
-def network(name="dsgc_vit_nano_patch8", pool=0.0, aux_block=2):
+def network(name="dsgc_vit_nano_patch8", pool=0.0, aux_block=2, pool_of="logits"):
     torch.manual_seed(0)
     encoder = create_encoder(name, ENCODERS[name][0])
-    heads = {"decoder_channels": 16, "decoder_dilation": 2, "projector": (32, 16, 24)}
-    return Network(encoder, CLASSES, aux_block=aux_block, pool=pool, **heads).eval()
+    heads = {"decoder_channels": 16, "decoder_dilation": 2, "projector": (32, 16, 24), "projector_gain": False}
+    return Network(encoder, CLASSES, aux_block=aux_block, pool=pool, pool_of=pool_of, **heads).eval()
 
 
 def images(height, width, batch=2):
@@ -124,6 +124,22 @@ def test_tag_logits_are_the_mean_of_the_highest_token_logits(pool, kept):
         torch.testing.assert_close(logits, highest.mean(2), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("pool", "kept"), [(0.0, 1), (0.25, 4), (1.0, 16)])
+@torch.no_grad()
+def test_tokens_can_be_pooled_channel_by_channel_before_they_are_classified(pool, kept):
+    """As ToCo has it at the maximum: at most one place for each channel, not one for each class."""
+    net = network(pool=pool, pool_of="tokens")
+    output = net(images(32, 32))
+    for logits, tokens, weight in (
+        (output.patch_logits, output.tokens, net.patch_classifier.weight),
+        (output.aux_logits, output.middle, net.aux_classifier.weight),
+    ):
+        pooled = torch.tensor([[sorted(channel.flatten().tolist())[-kept:] for channel in one] for one in tokens]).mean(-1)  # (B, D)
+        torch.testing.assert_close(logits, torch.stack([(weight * one).sum(1) for one in pooled]), rtol=1e-4, atol=1e-4)
+    if pool == 1:
+        torch.testing.assert_close(output.patch_logits, network(pool=1.0)(images(32, 32)).patch_logits, rtol=1e-4, atol=1e-4)
+
+
 @torch.no_grad()
 def test_class_logits_are_read_off_the_class_token():
     net, picture = network(), images(32, 32)
@@ -135,7 +151,7 @@ def test_class_logits_are_read_off_the_class_token():
 def test_projections_are_cosines():
     """Unit bottleneck times unit rows: outputs in [-1, 1], the scale of the tokens' last layer without influence."""
     torch.manual_seed(0)
-    projector = Projector(8, 32, 16, 24)
+    projector = Projector(8, 32, 16, 24, learnt_gain=False)
     tokens = 50 * torch.randn(2, 8, 5, 4)
     before = projector(tokens)
     assert before.shape == (2, 24, 5, 4) and before.abs().max() <= 1 + 1e-5
@@ -145,9 +161,22 @@ def test_projections_are_cosines():
     torch.testing.assert_close(projector(tokens), before)
 
 
+def test_a_learnt_gain_begins_at_1_and_takes_a_gradient():
+    torch.manual_seed(0)
+    projector, tokens = Projector(8, 32, 16, 24, learnt_gain=True), torch.randn(2, 8, 5, 4)
+    plain = Projector(8, 32, 16, 24, learnt_gain=False)
+    plain.load_state_dict({name: value for name, value in projector.state_dict().items() if name != "gain"})
+    torch.testing.assert_close(projector(tokens), plain(tokens))
+    projector(tokens).square().sum().backward()
+    assert (projector.gain.grad != 0).all() and set(projector.state_dict()) - set(plain.state_dict()) == {"gain"}
+    with torch.no_grad():
+        projector.gain.mul_(3)
+        torch.testing.assert_close(projector(tokens), 3 * plain(tokens))
+
+
 @torch.no_grad()
 def test_each_token_is_projected_by_itself():
-    projector = Projector(8, 32, 16, 24)
+    projector = Projector(8, 32, 16, 24, learnt_gain=False)
     tokens = torch.randn(1, 8, 2, 3)
     alone = torch.cat([projector(tokens[:, :, y : y + 1, x : x + 1]).flatten(2) for y in range(2) for x in range(3)], 2)
     torch.testing.assert_close(projector(tokens).flatten(2), alone)

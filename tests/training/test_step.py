@@ -26,14 +26,14 @@ CASES = {
     "similarity goes on": ("expansion", {"similarity_after_warmup": True}),
     "labels of both": ("expansion", {"label_network": "both"}),
     "labels of the student": ("expansion", {"label_network": "student"}),
-    "unbalanced": ("expansion", {"balanced_segmentation": False}),
+    "unbalanced": ("expansion", {"segmentation_average": "pixels"}),
     "no centre": ("expansion", {"centre_momentum": 1.0}),
     "pixel grid": ("expansion", {"mixture_grid": "pixel"}),
     "without contrast": ("expansion", {"lambda1": 0.0}),
     "the baseline's warm-up": ("warm-up", {"method": "base"}),
     "the baseline": ("expansion", {"method": "base"}),
     "masks": ("masks", {"method": "masks"}),
-    "masks, unbalanced": ("masks", {"method": "masks", "balanced_segmentation": False}),
+    "masks, unbalanced": ("masks", {"method": "masks", "segmentation_average": "pixels"}),
 }
 cases = pytest.mark.parametrize("case", CASES)
 
