@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup test book serve notebooks ablations bench sync lint clean
+.PHONY: help setup test book serve notebooks ablations ladder bench sync lint clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -41,6 +41,9 @@ notebooks: setup  ## run every notebook and store its outputs, after a change of
 
 ablations: setup  ## make the runs of notebooks 07 and 08 that results/ lacks; hours, can be stopped and goes on
 	$(BIN)/python -m dsgc grid
+
+ladder: setup  ## measure the readings of the correction on fixed maps (chapter 4); an hour, can be stopped and goes on
+	$(BIN)/python -m dsgc.experiments.ladder runs/ladder data/shapes
 
 bench: setup  ## measure speed and memory again, into benchmarks/*.json; half an hour on an idle machine
 	for script in mixture neighbours multiscale evaluation loader growth; do $(BIN)/python benchmarks/$$script.py || exit 1; done

@@ -53,8 +53,9 @@ GRIDS: dict[str, dict[str, dict]] = {
         "Eq. 8 on pooled tokens (ToCo)": {"tag_pool_of": "tokens"},
         "learning rates 0.0003 and 0.00003": {"lr": 3e-4, "student_lr": 3e-5},
     },
-    "readings": {  # of the Gaussian correction, one change at a time from the preset
+    "readings": {  # of the Gaussian correction, one change at a time from the preset, and what it has to beat
         "preset": {},
+        "no correction": {"correction": False},
         "mixture over positive pixels": {"mixture_pixels": "positive"},
         "mixture over labelled foreground": {"mixture_pixels": "foreground"},
         "mixture on the pixel grid": {"mixture_grid": "pixel"},

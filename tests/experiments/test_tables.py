@@ -95,10 +95,14 @@ def test_the_interval_is_student_s():
     assert all(math.isnan(end) for end in tables.interval([3.0]))
 
 
-def test_a_further_run_falls_into_its_interval_as_often_as_promised():
-    draws = np.random.default_rng(0).normal(size=(4000, 4))
-    inside = [low <= row[3] <= high for row in draws for low, high in [tables.further_run(row[:3])]]
-    assert 0.94 < np.mean(inside) < 0.96
+@pytest.mark.parametrize("runs", [3, 6, 10])
+def test_what_can_be_told_apart_is_told_apart_in_four_of_five_cases(runs):
+    rng = np.random.default_rng(runs)
+    draws = rng.normal(size=(6000, runs))
+    unit = tables.detectable(draws[0]) / draws[0].std(ddof=1)  # in standard deviations
+    told = [not low <= 0 <= high for row in draws + unit for low, high in [tables.interval(row)]]
+    assert 0.78 < np.mean(told) < 0.82
+    assert math.isnan(tables.detectable([1.0]))
 
 
 def test_pairs_are_judged_by_the_paper_s_order_seed_by_seed():
@@ -135,14 +139,16 @@ def test_one_seed_tells_nothing_apart():
     assert "tells 0 apart" in tables.verdict(frame(a=[70.0], b=[10.0]), {"a": 2.0, "b": 1.0}, "small")
 
 
-@pytest.mark.parametrize(("live", "verdict"), [(61.0, "agrees"), (90.0, "DOES NOT AGREE")])
-def test_a_run_made_anew_agrees_within_the_spread(live, verdict):
-    line = tables.agreement(live, pd.Series([60.0, 61.0, 62.0], [0, 1, 5]), 5)
-    assert line.startswith(f"{live}, committed under the same seed 62.0; {verdict} within the spread, which leaves 56.0 to 66.0")
+@pytest.mark.parametrize(("live", "committed"), [(61.0, 61.0), (61.0, 62.5), (58.1, 62.0), (0.0, 4.0)])
+def test_a_run_made_anew_is_compared_with_the_committed_one_of_its_seed(live, committed):
+    line = tables.reproduced(live, committed)
+    assert line.startswith(f"{live:.1f}, committed under the same seed {committed:.1f}: {abs(live - committed):.1f} points apart")
 
 
-def test_without_two_committed_runs_nothing_is_said_about_agreement():
-    assert "nothing can be said" in tables.agreement(61.0, pd.Series([60.0], [0]), 0)
+@pytest.mark.parametrize(("live", "committed"), [(61.0, 65.1), (70.0, 61.0), (float("nan"), 61.0), (0.0, 78.3)])
+def test_a_run_that_rounding_does_not_explain_fails_the_build(live, committed):
+    with pytest.raises(UserError, match="more than the 4 that rounding explains"):
+        tables.reproduced(live, committed)
 
 
 def test_by_class_averages_over_seeds_and_keeps_the_order_of_the_classes():

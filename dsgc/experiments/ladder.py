@@ -1,0 +1,105 @@
+"""The noise ladder: what each reading of the correction does to labels of growing quality (`make ladder`).
+
+A warm-up is stopped after some steps, and then after more: its class activation map grows better, and so do the labels made of
+it. At every rung each reading's labels are scored, and a decoder learns them from frozen tokens (`frozen`). What a reading is
+worth is its decoder's mIoU less that of the decoder that learnt labels without correction, on the same rung.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from dsgc.config import Config
+from dsgc.data.loading import EvalImages
+from dsgc.data.split import open_split
+from dsgc.errors import UserError
+from dsgc.experiments import frozen, grids
+from dsgc.experiments.provenance import provenance
+from dsgc.methods import preset
+from dsgc.runs.record import say, write_json
+from dsgc.runs.restore import load_networks
+
+FILE = grids.RESULTS / "ladder.json"
+PLAIN = "no correction"
+SEEDS, RUNGS = (0, 1, 2, 3), (40, 60, 100, 160)  # of warm-ups; steps after which each is stopped
+DECODERS = (0,)  # seeds
+IMAGES = 600  # of the training split
+
+
+def warm_up(seed: int, data: str, out: str) -> Config:
+    """A run of the scale `shapes` that goes on warming up, and keeps a checkpoint at every rung."""
+    base = preset("shapes")
+    return base.changed(
+        data=data, out=out, seed=seed, warmup_steps=base.steps, checkpoint_every=20, keep_checkpoints=base.steps, eval_every=0, pictures=0
+    )
+
+
+def climb(run: Path, seed: int, data: str, rows: Sequence[str], rungs: Sequence[int], found: list[dict], file: Path) -> None:
+    """Add what is missing of a warm-up's rungs to `found`, and write it to the file row by row, so that it can be stopped."""
+    splits = {name: EvalImages(open_split(data, name)) for name in ("train", "dev", "val")}
+    for steps in rungs:
+        here = next((rung for rung in found if (rung["seed"], rung["steps"]) == (seed, steps)), None)
+        if here is None:
+            here = {"seed": seed, "steps": steps, "rows": {}}
+            found.append(here)
+        missing = [row for row in rows if row not in here["rows"]]
+        if not missing:
+            continue
+        network = load_networks(run / "checkpoints" / f"step_{steps:06d}")[0]["teacher"]
+        learnt = frozen.freeze(network, splits["train"], IMAGES)
+        scored = {name: frozen.freeze(network, splits[name]) for name in ("dev", "val")}
+        for row in missing:
+            config = preset("shapes").changed(**grids.GRIDS["readings"][row])
+            here["rows"] |= frozen.compared({row: config}, network, learnt, scored, DECODERS)
+            write_json(file, {"about": provenance(config, 0), "rungs": found})
+            say(f"seed {seed}, {steps} steps: {row}")
+
+
+def read(file: Path = FILE) -> pd.DataFrame:
+    """The ladder, a line for each warm-up, rung and reading: labels' quality, decoder's mIoU and area by split, and the gain.
+
+    Columns: seed, steps, row, coverage, precision, recall, background_precision, background_recall, `labels` (precision without
+    correction on that rung: how good the labels are), and for dev and val miou_, area_ and gain_ (points over no correction).
+    Raises:
+        UserError: no such file.
+    """
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; `make ladder` makes it")
+    lines = []
+    for rung in json.loads(file.read_text(encoding="utf-8"))["rungs"]:
+        plain = rung["rows"].get(PLAIN)
+        for row, values in rung["rows"].items() if plain else ():
+            line = {"seed": rung["seed"], "steps": rung["steps"], "row": row, "labels": plain["precision"]}
+            line |= {name: value for name, value in values.items() if not isinstance(value, dict)}
+            for split in ("dev", "val"):
+                for name in ("miou", "area"):
+                    line[f"{name}_{split}"] = sum(values[split][name]) / len(values[split][name])
+                line[f"gain_{split}"] = line[f"miou_{split}"] - sum(plain[split]["miou"]) / len(plain[split]["miou"])
+            lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def gains(table: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Mean gain of each reading over all rungs, its standard error over warm-ups, and on how many rungs it is above 0."""
+    by_seed = table.groupby(["row", "seed"], sort=False)[f"gain_{split}"].mean().unstack()
+    better = table.groupby("row", sort=False)[f"gain_{split}"].agg(lambda gain: (gain > 0).mean())
+    return pd.DataFrame({"gain": by_seed.mean(axis=1), "error": by_seed.sem(axis=1), "better": 100 * better})
+
+
+def main(folder: Path, data: str) -> None:
+    """Train the warm-ups that the folder lacks, and climb all of them."""
+    from dsgc.training.loop import resume, train
+
+    found = json.loads(FILE.read_text(encoding="utf-8"))["rungs"] if FILE.is_file() else []
+    for seed in SEEDS:
+        run = folder / f"seed{seed}"
+        if not (run / "metrics.json").is_file():
+            resume(run) if run.is_dir() else train(warm_up(seed, data, str(run)))
+        climb(run, seed, data, list(grids.GRIDS["readings"]), RUNGS, found, FILE)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,107 @@
+"""Labels on fixed maps and decoders on frozen tokens: scores against plain counts, pairs that differ in their labels alone."""
+
+import json
+
+import pytest
+import torch
+from steps import CLASSES
+
+from dsgc.cam import IGNORE
+from dsgc.data.loading import EvalImages
+from dsgc.data.split import open_split
+from dsgc.errors import UserError
+from dsgc.experiments import frozen, grids, ladder
+from dsgc.training.loop import train
+
+
+@pytest.fixture
+def made(pair, shapes_folder, fixed):
+    config = fixed(label_low=0.3, label_high=0.4, mixture_pixels="all")
+    return config, pair[0], frozen.freeze(pair[0], EvalImages(open_split(shapes_folder, "train")))
+
+
+def test_quality_counts_what_a_loop_counts():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.tensor([0, 1, 2, IGNORE])[torch.randint(4, (3, 4, 4), generator=generator)]
+    masks = torch.tensor([0, 0, 1, 2, IGNORE])[torch.randint(5, (3, 4, 4), generator=generator)]
+    pixels = [(a, b) for a, b in zip(labels.flatten().tolist(), masks.flatten().tolist(), strict=True) if b != IGNORE]
+    called, true = [p for p in pixels if 0 < p[0] < IGNORE], [p for p in pixels if p[1] > 0]
+    empty, background = [p for p in pixels if p[0] == 0], [p for p in pixels if p[1] == 0]
+
+    def share(part, right):
+        return 100 * sum(map(right, part)) / len(part)
+
+    expected = {
+        "coverage": share(pixels, lambda p: p[0] != IGNORE),
+        "precision": share(called, lambda p: p[0] == p[1]),
+        "recall": share(true, lambda p: p[0] == p[1]),
+        "background_precision": share(empty, lambda p: p[1] == 0),
+        "background_recall": share(background, lambda p: p[0] == 0),
+    }
+    assert frozen.quality(labels, masks) == pytest.approx(expected)
+
+
+def test_the_labels_are_those_of_the_method_image_by_image(made):
+    config, network, images = made
+    labels = frozen.labels_of(config, network, images)
+    with torch.no_grad():
+        for index in (0, len(images.tags) - 1):
+            one = slice(index, index + 1)
+            output = network(images.images[one])
+            alone = config.method.examined(network, output, images.images[one], images.tags[one]).corrected
+            assert (alone != labels[one]).float().mean() < 2e-3
+
+
+def test_the_same_seed_gives_the_same_decoder_and_only_labels_part_two(made):
+    config, network, images = made
+    labels = frozen.labels_of(config, network, images)
+    one, same, other, seed = (
+        frozen.taught(config, given, images, seed=number, steps=3)
+        for given, number in ((labels, 0), (labels, 0), (torch.zeros_like(labels), 0), (labels, 1))
+    )
+    first = [decoder[0].weight for decoder in (one, same, other, seed)]
+    assert torch.equal(first[0], first[1]) and not torch.equal(first[0], first[2]) and not torch.equal(first[0], first[3])
+
+
+def test_a_decoder_that_learns_true_masks_beats_one_that_learns_nothing_and_is_scored_like_a_loop(made):
+    config, _, images = made
+    taught = frozen.taught(config, images.masks, images, seed=0, steps=60)
+    blank = frozen.taught(config, torch.full_like(images.masks, IGNORE), images, seed=0, steps=1)
+    good, bad = (frozen.score(decoder, images) for decoder in (taught, blank))
+    assert good.miou > bad.miou + 5
+    with torch.no_grad():
+        logits = torch.nn.functional.interpolate(taught(images.output.tokens), images.masks.shape[-2:], mode="bilinear")
+    found, known = logits.argmax(1), images.masks != IGNORE
+    ious = []
+    for number in range(CLASSES + 1):
+        mine, theirs = (found == number) & known, images.masks == number
+        if (mine | theirs).any():
+            ious.append(((mine & theirs).sum() / (mine | theirs).sum()).item())
+    assert good.miou == pytest.approx(100 * sum(ious) / len(ious), abs=1e-3)
+    assert good.area == pytest.approx(100 * ((found > 0) & known).sum().item() / ((images.masks > 0) & known).sum().item())
+
+
+def test_a_ladder_goes_on_where_it_was_stopped_and_is_read_as_gains(tiny, shapes_folder, tmp_path, monkeypatch):
+    config = tiny(out=str(tmp_path / "warm"), warmup_steps=4, steps=4, checkpoint_every=2, keep_checkpoints=4, pictures=0)
+    monkeypatch.setattr(ladder, "preset", lambda name: config)
+    monkeypatch.setattr(frozen, "AT_ONCE", 3)
+    run, file, found = train(config), tmp_path / "ladder.json", []
+    rows = [ladder.PLAIN, "preset"]
+    ladder.climb(run, 0, str(shapes_folder), rows[:1], (2,), found, file)
+    first = json.loads(file.read_text())["rungs"]
+    ladder.climb(run, 0, str(shapes_folder), rows, (2, 4), found, file)
+    assert [(rung["steps"], list(rung["rows"])) for rung in found] == [(2, rows), (4, rows)]
+    assert json.loads(file.read_text())["rungs"][0]["rows"][ladder.PLAIN] == first[0]["rows"][ladder.PLAIN]
+    table = ladder.read(file)
+    plain = table[table.row == ladder.PLAIN]
+    assert (plain.gain_val == 0).all() and (plain["labels"] == plain.precision).all() and len(table) == 4
+    gains = ladder.gains(table, "val")
+    assert gains.loc[ladder.PLAIN, "gain"] == 0 and set(gains.index) == set(rows)
+    with pytest.raises(UserError, match="make ladder"):
+        ladder.read(tmp_path / "none.json")
+
+
+def test_the_committed_ladder_has_every_rung_and_the_rows_it_is_read_for():
+    table = ladder.read()
+    assert set(table.row) <= set(grids.GRIDS["readings"]) and {ladder.PLAIN, "preset"} <= set(table.row)
+    assert set(zip(table.seed, table.steps, strict=True)) == {(seed, steps) for seed in ladder.SEEDS for steps in ladder.RUNGS}
