@@ -14,7 +14,6 @@ import traceback
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import tyro
 
@@ -35,9 +34,7 @@ from dsgc.data import shapes, shapes_coco
 from dsgc.data.split import open_split
 from dsgc.errors import Stopped, UserError, check_writable, first_line, one_line
 from dsgc.experiments import grids, runner
-
-if TYPE_CHECKING:
-    from dsgc.scoring.predict import TestTime
+from dsgc.scoring.protocols import TestTime, protocol
 
 PROGRAM = "python -m dsgc"
 
@@ -95,8 +92,9 @@ def evaluate(arguments: Sequence[str]) -> None:
     from dsgc.scoring.predict import score
 
     how, given = _test_time(options), (options.run, options.data, options.split)
+    names = (options.network,) if options.network else ()
     changes = {name: value for name in ("workers", "eval_batch") if (value := getattr(options, name)) is not None}
-    scores = score(*given, how, changes) if how else score_run(*given, changes)
+    scores = score(*given, how, changes, names) if how else score_run(*given, changes, names)
     if options.out and FIRST:
         write_json(options.out, scores)
     elif not options.out:
@@ -108,25 +106,25 @@ def predict(arguments: Sequence[str]) -> None:
     """predict RUN OUT: segment images with a run's newest checkpoint and write them as PNG."""
     options = _parse(PredictOptions, arguments, "predict")
     how = _test_time(options)
-    from dsgc.scoring.predict import TestTime, predict
+    from dsgc.scoring.predict import predict
 
     changes = {} if options.workers is None else {"workers": options.workers}
     _say(predict(options.run, options.out, options.data, options.split, how or TestTime(), options.network, changes))
 
 
-def _test_time(options: EvaluateOptions | PredictOptions) -> "TestTime | None":
-    """What the options ask for beyond the plain prediction; None if nothing."""
-    if not options.scales or not all(0 < scale <= 8 for scale in options.scales):
+def _test_time(options: EvaluateOptions | PredictOptions) -> TestTime | str | None:
+    """What the options ask for beyond the plain prediction, or the name of a protocol; None if nothing."""
+    own = options.scales is not None or options.mirror or options.crf
+    if options.protocol and own:
+        raise UserError(f"protocol {options.protocol}: says how images are looked at; take it without --scales, --mirror and --crf")
+    if options.scales is not None and not (options.scales and all(0 < scale <= 8 for scale in options.scales)):
         raise UserError(f"scales {options.scales}: name one or more factors, greater than 0 and at most 8")
-    if options.crf:
+    if options.crf or options.protocol and protocol(options.protocol, 1).crf:
         from dsgc.scoring.crf import available
 
         available()
-    if options.scales == (1.0,) and not options.mirror and not options.crf:
-        return None
-    from dsgc.scoring.predict import TestTime
-
-    return TestTime(options.scales, options.mirror, options.crf)
+    how = TestTime(options.scales or (1.0,), options.mirror, options.crf)
+    return options.protocol or (None if how == TestTime() else how)
 
 
 def data(arguments: Sequence[str]) -> None:

@@ -22,7 +22,11 @@ def class_activation_map(tokens: Tensor, weight: Tensor, *, subtract_minimum: bo
         overflow their type are not handled.
     Source: the paper, Eq. 1-2; Zhou et al. 2016; Ru et al. 2023.
     """
-    activation = torch.einsum("bdhw,cd->bchw", tokens, weight).relu()  # (B, C, h, w)
+    return to_unit_range(torch.einsum("bdhw,cd->bchw", tokens, weight).relu(), subtract_minimum=subtract_minimum)
+
+
+def to_unit_range(activation: Tensor, *, subtract_minimum: bool) -> Tensor:
+    """Activations (B, C, h, w), none negative, divided by the largest of each image and class, on request without the smallest."""
     if subtract_minimum:
         activation = activation - activation.amin((-2, -1), keepdim=True)
     peak = activation.amax((-2, -1), keepdim=True)  # (B, C, 1, 1)

@@ -11,6 +11,7 @@ from tyro.conf import Positional
 from dsgc.config import Config
 from dsgc.data import shapes, shapes_coco
 from dsgc.experiments import grids
+from dsgc.scoring import protocols
 
 
 def options_of(config: Config) -> type:
@@ -38,16 +39,20 @@ class EvaluateOptions:
     """list of ids, `largest` for the largest training list, or COCO's name; the run's validation split if not given"""
     out: Path | None = None
     """JSON file for the scores; printed if not given"""
-    scales: tuple[float, ...] = (1.0,)
-    """sizes at which an image is looked at, relative to its own; with more than 1 the segmentation alone is scored, of both networks"""
+    network: str = ""
+    """the one network to score, named before its score is known; all that the run has if not given"""
+    protocol: protocols.Name | None = None
+    """how others score, by name: segmentation and CAM; without --scales, --mirror and --crf, which make a protocol of their own"""
+    scales: tuple[float, ...] | None = None
+    """sizes at which an image is looked at, relative to its own; then the segmentation alone is scored"""
     mirror: bool = False
-    """look at the mirror image too; the segmentation alone is scored, of both networks"""
+    """look at the mirror image too; then the segmentation alone is scored"""
     crf: bool = False
-    """dense CRF afterwards; the segmentation alone is scored, of both networks"""
+    """dense CRF afterwards; then the segmentation alone is scored; needs pydensecrf2"""
     workers: int | None = None
     """data loading processes; as many as the run had if not given"""
     eval_batch: int | None = None
-    """images of one size that pass together, without scales, mirror and CRF; as many as in the run if not given"""
+    """images of one size that pass together, without protocol, scales, mirror and CRF; as many as in the run if not given"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +69,10 @@ class PredictOptions:
     """list of ids, `largest` for the largest training list, or folder of images; nothing else is needed of them"""
     network: str = ""
     """whose segmentation; that of the network that is reported if not given"""
-    scales: tuple[float, ...] = (1.0,)
-    """sizes at which an image is looked at, relative to its own; ToCo takes 1 1.25 1.5"""
+    protocol: protocols.Name | None = None
+    """how others look at an image, by name; without --scales, --mirror and --crf, which make a protocol of their own"""
+    scales: tuple[float, ...] | None = None
+    """sizes at which an image is looked at, relative to its own, 1 if not given; the probabilities of all looks are averaged"""
     mirror: bool = False
     """look at the mirror image too"""
     crf: bool = False

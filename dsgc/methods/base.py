@@ -141,6 +141,10 @@ class Base(Method):
         scored = {"seg": head, "cam": labels.by_threshold(full, background), "pseudo": made}
         return Views(scored, {"cam": full.amax(1), "pseudo": made, "prediction": head})
 
+    def activation(self, network: Network, images: Tensor, scales: tuple[float, ...], *, mirror: bool) -> Tensor:
+        """As ToCo scores its CAM: each map without its minimum, whatever the run's labels are made with."""
+        return labels.activation_over_scales(network, images, scales, mirror=mirror, subtract_minimum=True)
+
 
 def contrast(tokens: Tensor, patch_labels: Tensor) -> Mean:
     """Eq. 4 of tokens (B, D, h, w) under patch labels (B, h, w): the two means, over the pairs of either kind."""

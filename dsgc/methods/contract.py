@@ -127,6 +127,13 @@ class Method(Settings):
         logits = F.interpolate(network.decode(tokens).float(), images.shape[-2:], mode="bilinear", align_corners=False)
         return Views({"seg": logits.argmax(1)}, {"prediction": logits.argmax(1)})
 
+    def activation(self, network: Network, images: Tensor, scales: tuple[float, ...], *, mirror: bool) -> "Tensor | None":
+        """The CAM (B, C, H, W) in [0, 1] of images (B, 3, H, W) over several scales, as others score theirs; None without a CAM.
+
+        Called without a graph.
+        """
+        return None
+
     def examined(self, network: Network, output: Output, images: Tensor, tags: Tensor) -> "Examined | None":
         """How the pseudo label of images (B, 3, H, W), of which the network gave `output`, came about; None if nothing corrects it."""
         return None

@@ -10,7 +10,7 @@ from torch import Tensor
 from dsgc import cam, objective, refine
 from dsgc.cam import IGNORE
 from dsgc.methods.contract import Mean
-from dsgc.network.vit import Network
+from dsgc.network.vit import Network, rescaled
 
 
 class Initial(NamedTuple):
@@ -26,6 +26,29 @@ def activation(tokens: Tensor, weight: Tensor, *, subtract_minimum: bool) -> Ten
     """The class activation map of tokens (B, D, h, w) under a classifier's weight (C, D): (B, C, h, w) in [0, 1]."""
     with torch.autocast(tokens.device.type, enabled=False):  # in float32, whatever precision the networks have
         return cam.class_activation_map(tokens.float(), weight.float(), subtract_minimum=subtract_minimum)
+
+
+@torch.no_grad()
+def activation_over_scales(
+    network: Network, images: Tensor, scales: Sequence[float], *, mirror: bool, subtract_minimum: bool
+) -> Tensor:
+    """The class activation map over several scales of images (B, 3, H, W), at their size: (B, C, H, W) in [0, 1].
+
+    As ToCo makes it: the classifier's output on the tokens of each scale, brought to the images' size; of image and mirror
+    image the larger; what is negative made 0; the sum over the scales; then the division of Eq. 1.
+    Source: Ru et al. 2023, code.
+    """
+    weight, total = network.patch_classifier.weight, None
+    for scale in scales:
+        looks = rescaled(images, scale, network.patch_size)
+        tokens = network(torch.cat([looks, looks.flip(-1)]) if mirror else looks).tokens
+        with torch.autocast(tokens.device.type, enabled=False):  # in float32 at least, whatever precision the networks have
+            maps = torch.einsum("bdhw,cd->bchw", tokens.to(weight.dtype), weight)
+        maps = F.interpolate(maps, images.shape[-2:], mode="bilinear", align_corners=False)
+        if mirror:
+            maps = torch.maximum(maps[: len(images)], maps[len(images) :].flip(-1))
+        total = maps.relu() if total is None else total + maps.relu()
+    return cam.to_unit_range(total, subtract_minimum=subtract_minimum)
 
 
 @torch.no_grad()

@@ -119,6 +119,15 @@ def fitted(images: Tensor, patch: int) -> Tensor:
     return images if list(images.shape[-2:]) == size else F.interpolate(images, size, mode="bilinear", antialias=True)
 
 
+def rescaled(images: Tensor, scale: float, patch: int) -> Tensor:
+    """Images (B, 3, H, W) at a scale as ToCo and DuPL look at them: sides rounded down, pixels not smoothed, and the rows and
+    columns at the end that fill no patch cut off. A side shorter than a patch becomes one patch."""
+    height, width = (max(patch, int(scale * side)) for side in images.shape[-2:])
+    if images.shape[-2:] != (height, width):
+        images = F.interpolate(images, (height, width), mode="bilinear", align_corners=False)
+    return images[..., : height // patch * patch, : width // patch * patch]
+
+
 class Decoder(nn.Sequential):
     """DeepLab-LargeFOV on the patch grid: two dilated 3 x 3 convolutions and a 1 x 1 classifier; (B, D, h, w) -> (B, K, h, w)."""
 

@@ -1,7 +1,7 @@
 """What trained networks are worth: mIoU of the segmentation and of the labels that their method makes, on a split with masks."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -96,16 +96,25 @@ def summary(matrix: ConfusionMatrix, classes: Iterable[str]) -> dict:
     }
 
 
+def chosen(run: Path, networks: Mapping[str, Network], names: Collection[str]) -> dict[str, Network]:
+    """Those of a run's networks that are named, all if none is. Raises `UserError` for a name that is none of theirs."""
+    for name in names:
+        if name not in networks:
+            raise UserError(f"{run}: has no {name}, only a {' and a '.join(networks)}; choose that with --network")
+    return {name: networks[name] for name in names or networks}
+
+
 def open_run(
-    run: Path, data: str | None, split: str | None, changes: Mapping[str, int] | None = None
+    run: Path, data: str | None, split: str | None, changes: Mapping[str, int] | None = None, names: Collection[str] = ()
 ) -> tuple[dict[str, Network], EvalImages, Config, Accelerator]:
     """A run's networks on its device, and the split to score them on: its own validation split, or of the data given.
 
-    changes: of the run's `workers` and `eval_batch`, for another machine.
+    changes: of the run's `workers` and `eval_batch`, for another machine; names: as in `chosen`.
     Raises:
-        UserError: no run, no such split, or one of other classes.
+        UserError: no run, no such network, no such split, or one of other classes.
     """
     networks, saved = load_networks(run)
+    networks = chosen(run, networks, names)
     folder = open_split(data or saved.config.data, split or saved.config.val_split)
     if folder.classes != saved.classes:
         raise UserError(
@@ -118,7 +127,10 @@ def open_run(
     return {name: network.to(accelerator.device) for name, network in networks.items()}, EvalImages(folder), config, accelerator
 
 
-def score_run(run: Path, data: str | None = None, split: str | None = None, changes: Mapping[str, int] | None = None) -> dict:
-    """Scores of a run's newest checkpoint, on its own validation split or on the data and split given; `changes` as in `open_run`."""
-    networks, dataset, config, accelerator = open_run(run, data, split, changes)
+def score_run(
+    run: Path, data: str | None = None, split: str | None = None, changes: Mapping[str, int] | None = None, names: Collection[str] = ()
+) -> dict:
+    """Scores of a run's newest checkpoint, on its own validation split or on the data and split given, of all its networks or of
+    those that are named; `changes` as in `open_run`."""
+    networks, dataset, config, accelerator = open_run(run, data, split, changes, names)
     return evaluate(networks, dataset, config, accelerator.device)

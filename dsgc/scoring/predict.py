@@ -1,4 +1,4 @@
-"""Segmentation of images at test time: several scales and mirror images averaged, optionally a CRF, written as PNG or scored."""
+"""Segmentation of images at test time, by a protocol or by scales, mirror images and CRF of one's own: written as PNG or scored."""
 
 import contextlib
 import dataclasses
@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,48 +13,59 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from dsgc.cam import tagged
+from dsgc.config import Config
 from dsgc.data import voc
 from dsgc.data.loading import EvalImages, Images, eval_batches
 from dsgc.data.palette import voc_palette
 from dsgc.data.split import named, open_images
 from dsgc.errors import UserError, check_writable, enough_memory
+from dsgc.methods.labels import by_threshold
 from dsgc.metrics import ConfusionMatrix
-from dsgc.network.vit import Network, fitted
+from dsgc.network.vit import Network, fitted, rescaled
 from dsgc.runs import parallel
 from dsgc.runs.disk import rename
 from dsgc.runs.parallel import accelerator_of
 from dsgc.runs.record import note, progress, write_json
 from dsgc.runs.restore import load_networks
 from dsgc.scoring import crf
-from dsgc.scoring.evaluate import SMALLER, open_run, summary
+from dsgc.scoring.evaluate import SMALLER, chosen, evaluate, open_run, summary
+from dsgc.scoring.protocols import TestTime, protocol
 
 SERVER = Path("results/VOC2012/Segmentation")  # below it, in comp6_SPLIT_cls, the VOC test server looks for the PNGs
 UNFINISHED = "unfinished.json"  # beside PNGs that are not all yet; says what they are of
 
+MERGED = {  # by `TestTime.merge`: what is made of image and mirror image, logits (1 or 2, K, H, W), and then of two scales
+    "mean": (lambda looks: looks.softmax(1).mean(0), torch.add),
+    "maximum": (lambda looks: looks.sum(0), torch.maximum),
+    "sum": (lambda looks: looks.amax(0), torch.add),
+}
 
-class TestTime(NamedTuple):
-    """How an image is looked at. The defaults are the network's plain prediction; ToCo takes 1, 1.25, 1.5, mirror and CRF."""
 
-    scales: tuple[float, ...] = (1.0,)  # of the image's own size
-    mirror: bool = False
-    crf: bool = False
-    workers: int = 0  # processes of the CRF; 0 for one a core
+def squeezed(images: Tensor, square: int) -> Tensor:
+    """Images (B, 3, H, W) as squares of that side, as they are for 0; bilinear without smoothing, as ToCo and DuPL do it."""
+    return F.interpolate(images, (square, square), mode="bilinear", align_corners=False) if square else images
 
 
 @torch.no_grad()
 def probabilities(network: Network, image: Tensor, how: TestTime) -> Tensor:
-    """Mean over scales and mirror images of the class probabilities: (3, H, W) in [0, 1] -> (K, H, W) at the image's size."""
+    """What all looks together make of the classes: (3, H, W) in [0, 1] -> (K, H, W) at the image's size, of sum 1."""
     size, total = image.shape[-2:], None
+    of_mirror, of_scales = MERGED[how.merge]
+    images = squeezed(image[None], how.square)
     for scale in how.scales:
-        side = [max(1, round(length * scale)) for length in size]
-        scaled = fitted(F.interpolate(image[None], side, mode="bilinear", antialias=True), network.patch_size)
+        if how.patches == "whole":
+            scaled = rescaled(images, scale, network.patch_size)
+        else:
+            side = [max(1, round(length * scale)) for length in images.shape[-2:]]
+            scaled = fitted(F.interpolate(images, side, mode="bilinear", antialias=True), network.patch_size)
         views = torch.cat([scaled, scaled.flip(-1)]) if how.mirror else scaled
         logits = network.decode(network(views).tokens).float()
         if how.mirror:
             logits = torch.stack([logits[0], logits[1].flip(-1)])
-        found = F.interpolate(logits, size, mode="bilinear", align_corners=False).softmax(1).mean(0)
-        total = found if total is None else total + found
-    return total / len(how.scales)
+        found = of_mirror(F.interpolate(logits, size, mode="bilinear", align_corners=False))
+        total = found if total is None else of_scales(total, found)
+    return total / len(how.scales) if how.merge == "mean" else total.softmax(0)
 
 
 def segmented(
@@ -77,12 +87,28 @@ def segmented(
             yield name, found.argmax(0).byte().cpu().numpy()
 
 
+def located(
+    network: Network, dataset: EvalImages, how: TestTime, config: Config, device: torch.device | str
+) -> Iterator[tuple[str, np.ndarray]]:
+    """(id, labels (H, W) uint8 at the image's own size) of the CAM of this process's share of a data set; nothing without a CAM."""
+    for (item,) in eval_batches(dataset, batch=1, workers=config.workers, share=parallel.rank_and_size()):
+        height, width = size = item.image.shape[-2:]
+        images = squeezed(item.image[None].to(device).float() / 255, how.cam.square)
+        with torch.no_grad(), enough_memory(f"{item.image_id} ({width} x {height}): cannot be segmented", SMALLER):
+            maps = config.method.activation(network, images, how.cam.scales, mirror=how.cam.mirror)
+            if maps is None:
+                return
+            maps = F.interpolate(maps, size, mode="bilinear", align_corners=False)
+            labels = by_threshold(tagged(maps, item.tags[None].to(device)), how.cam.threshold)
+        yield item.image_id, labels[0].byte().cpu().numpy()
+
+
 def predict(
     run: Path,
     out: Path,
     data: str | None,
     split: str,
-    how: TestTime,
+    how: TestTime | str,
     network: str = "",
     changes: Mapping[str, int] | None = None,
 ) -> Path:
@@ -92,20 +118,21 @@ def predict(
     where the VOC test server looks for them below `out`, else in `out` itself. A file `unfinished.json` lies beside them until
     all are there; the same call then goes on with those that are missing.
 
-    network: one of the run's, the one that is reported for ""; changes: of the run's `workers`, for another machine.
+    how: or the name of a protocol; network: one of the run's, the one that is reported for ""; changes: of the run's `workers`,
+    for another machine.
     Raises:
-        UserError: no run, no such network, no split, a folder `out` that holds something else, a picture that cannot be read or for
-            which there is no memory. What is written by then stays.
+        UserError: no run, no such network or protocol, no split, a folder `out` that holds something else, a picture that cannot
+            be read or for which there is no memory. What is written by then stays.
     """
     networks, saved = load_networks(run)
     network = network or saved.config.method.networks[0]
-    if network not in networks:
-        raise UserError(f"{run}: has no {network}, only a {' and a '.join(networks)}; choose that with --network")
+    seeing = chosen(run, networks, (network,))[network]
     config = dataclasses.replace(saved.config, **changes or {})
+    how = protocol(how, config.crop_size) if isinstance(how, str) else how
     pictures = open_images(data or config.data, split)
     out = Path(out) / SERVER / f"comp6_{split}_cls" if isinstance(pictures, voc.Folder) else Path(out)
     asked = {"weights": saved.files[f"{network}.safetensors"], "data": str(Path(data or config.data).resolve()), "split": split}
-    asked |= {"scales": [*how.scales], "mirror": how.mirror, "crf": how.crf}
+    asked |= dataclasses.asdict(dataclasses.replace(how, workers=0, cam=None)) | {"scales": [*how.scales]}
     _refuse_others(out, asked)
     missing = tuple(image_id for image_id in pictures.ids if not (out / f"{image_id}.png").is_file())
     accelerator = accelerator_of(config)
@@ -114,7 +141,7 @@ def predict(
     accelerator.wait_for_everyone()  # each has seen what is there
     check_writable(out)
     dataset = Images(pictures._replace(ids=missing))
-    stream = segmented(networks[network].to(accelerator.device), dataset, how, workers=config.workers, device=accelerator.device)
+    stream = segmented(seeing.to(accelerator.device), dataset, how, workers=config.workers, device=accelerator.device)
     with _kept(out, new, pictures.ids):
         if accelerator.is_main_process:
             write_json(out / UNFINISHED, asked)
@@ -168,28 +195,41 @@ def score(
     run: Path,
     data: str | None,
     split: str | None,
-    how: TestTime,
+    how: TestTime | str,
     changes: Mapping[str, int] | None = None,
     names: Collection[str] = (),
 ) -> dict:
-    """mIoU and IoU by class of each network's segmentation under test-time settings, on a split that has masks.
+    """mIoU and IoU by class of each network's segmentation, and by a protocol of its CAM, on a split that has masks.
 
-    changes: of the run's `workers`, for another machine; names: of the networks to look at; all that the run has if none is named.
+    how: or the name of a protocol, which stands in the result; changes: of the run's `workers`, for another machine; names: of the
+    networks to look at, fixed beforehand; all that the run has if none is named.
     Raises:
-        UserError: no run or split, an image or a mask that cannot be read, or masks that do not say what the tags say.
+        UserError: no run, network, protocol or split, an image or a mask that cannot be read, or masks that do not say what the tags say.
     """
-    networks, dataset, config, accelerator = open_run(run, data, split, changes)
-    folder, scores = dataset.folder, {}
+    networks, dataset, config, accelerator = open_run(run, data, split, changes, names)
+    named_by = {"protocol": how} if isinstance(how, str) else {}
+    if how == "ours":
+        return evaluate(networks, dataset, config, accelerator.device) | named_by
+    how = protocol(how, config.crop_size) if isinstance(how, str) else how
+    folder, scores, device = dataset.folder, {}, accelerator.device
     dataset.check_masks()
-    for network in names or networks:
-        matrix = ConfusionMatrix(len(folder.classes) + 1, device=accelerator.device)
-        seen = torch.zeros((), dtype=torch.int64, device=accelerator.device)
-        stream = segmented(networks[network], dataset, how, workers=config.workers, device=accelerator.device)
-        for name, labels in progress(stream, main=accelerator.is_main_process, total=len(dataset), unit="image", desc=network):
-            height, width = labels.shape
-            truth = torch.from_numpy(np.array(folder.mask(name, (width, height)))).to(accelerator.device)
-            matrix.update(torch.from_numpy(labels).to(accelerator.device), truth)
-            seen += 1
-        parallel.sum_tensors([matrix.counts, seen])
-        scores |= {network: {"seg": summary(matrix, folder.classes)}, "images": int(seen)}
-    return scores | named(folder) | {"test_time": how._asdict()}
+    for name, network in networks.items():
+        streams = {"seg": segmented(network, dataset, how, workers=config.workers, device=device)}
+        if how.cam:
+            streams["cam"] = located(network, dataset, how, config, device)
+        found = {}
+        for scored, stream in streams.items():
+            matrix = ConfusionMatrix(len(folder.classes) + 1, device=device)
+            seen = torch.zeros((), dtype=torch.int64, device=device)
+            main = accelerator.is_main_process
+            for image_id, labels in progress(stream, main=main, total=len(dataset), unit="image", desc=f"{name} {scored}"):
+                height, width = labels.shape
+                truth = torch.from_numpy(np.array(folder.mask(image_id, (width, height)))).to(device)
+                matrix.update(torch.from_numpy(labels).to(device), truth)
+                seen += 1
+            parallel.sum_tensors([matrix.counts, seen])
+            if seen:
+                found[scored] = summary(matrix, folder.classes)
+                images = int(seen)
+        scores |= {name: found, "images": images}
+    return scores | named(folder) | named_by | {"test_time": dataclasses.asdict(how)}
