@@ -60,6 +60,7 @@ GRIDS: dict[str, dict[str, dict]] = {
         "mixture over labelled foreground": {"mixture_pixels": "foreground"},
         "mixture on the pixel grid": {"mixture_grid": "pixel"},
         "labelled foreground on the pixel grid": {"mixture_pixels": "foreground", "mixture_grid": "pixel"},
+        "CAM over three scales": {"label_scales": (1.0, 0.5, 1.5)},
         "x of the raw CAM": {"mixture_map": "raw"},
         "a mixture for each class": {"mixture_by": "class"},
         "labelled foreground, a mixture for each class": {"mixture_pixels": "foreground", "mixture_by": "class"},

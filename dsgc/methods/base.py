@@ -56,11 +56,12 @@ class Base(Method):
     subtract_minimum: bool = departs(True, "take each CAM's minimum off before it is divided", stated=False, where="Eq. 1")
     label_low: float = choice(0.25, "pseudo label: background below this confidence")
     label_high: float = choice(0.7, "pseudo label: the strongest class above this confidence, 255 between")
+    label_scales: tuple[float, ...] = choice((1.0,), "scales of the CAM that makes labels; with any but 1 the mirror image is seen too")
     label_stride: int = choice(2, "pixels of the image to one pixel of the pseudo label")
     refine_dilations: tuple[int, ...] = choice((1, 2, 4, 8, 12, 24), "pixel-adaptive refinement: neighbour distances")
     refine_iterations: int = choice(10, "pixel-adaptive refinement: averagings; 0 for none")
 
-    POSITIVE: ClassVar[tuple[str, ...]] = ("label_stride", "refine_dilations")
+    POSITIVE: ClassVar[tuple[str, ...]] = ("label_scales", "label_stride", "refine_dilations")
     NOT_NEGATIVE: ClassVar[tuple[str, ...]] = ("warmup_steps", "lambda1", "lambda4", "refine_iterations")
     ORDERED: ClassVar[tuple[tuple[str, str], ...]] = (("ptc_low", "ptc_high"), ("label_low", "label_high"))
 
@@ -81,7 +82,10 @@ class Base(Method):
     def goals(self, networks: Networks, seen: Output, part: Part, stage: Stage) -> Goals:
         network = networks[self.networks[0]]
         patch_labels = self.patch_labels(network, seen, part.tags) if "ptc" in stage.weights else None
-        made = self.initial_label(part.images, self.cam(network, seen).flip(-1), part.tags) if "seg" in stage.weights else None
+        made = None
+        if "seg" in stage.weights:
+            maps = self.over_scales(network, self.cam(network, seen).flip(-1), part.images)
+            made = self.initial_label(part.images, maps, part.tags)
         return Goals(patch_labels, made)
 
     def losses(
@@ -103,6 +107,13 @@ class Base(Method):
     def cam(self, network: Network, output: Output) -> Tensor:
         """Eq. 1 with the network's own classifier: (B, C, h, w)."""
         return labels.activation(output.tokens, network.patch_classifier.weight, subtract_minimum=self.subtract_minimum)
+
+    def over_scales(self, network: Network, maps: Tensor, images: Tensor) -> Tensor:
+        """What labels are made of: the CAM (B, C, h, w) of the images as it is, or one over several scales (B, C, H, W)."""
+        if self.label_scales == (1.0,):
+            return maps
+        options = {"mirror": True, "subtract_minimum": self.subtract_minimum}
+        return labels.activation_over_scales(network, images, self.label_scales, **options)
 
     def patch_labels(self, network: Network, output: Output, tags: Tensor) -> Tensor:
         """Eq. 3 on the middle tokens' CAM: (B, h, w) int64."""
@@ -135,9 +146,9 @@ class Base(Method):
         scaled = fitted(images, network.patch_size)
         output = network(scaled)
         maps = self.cam(network, output)
-        made = labels.enlarged(self.initial_label(scaled, maps, tags).labels, size).long()
+        made = self.initial_label(scaled, self.over_scales(network, maps, scaled), tags).labels
         full = F.interpolate(cam.tagged(maps, tags), size, mode="bilinear", align_corners=False)
-        head = labels.segmented(network, output.tokens, size)
+        head, made = labels.segmented(network, output.tokens, size), labels.enlarged(made, size).long()
         scored = {"seg": head, "cam": labels.by_threshold(full, background), "pseudo": made}
         return Views(scored, {"cam": full.amax(1), "pseudo": made, "prediction": head})
 

@@ -127,11 +127,12 @@ class Dsgc(GaussianCorrection, Base):
             projected = networks["student"].project(self.exchanged(following))
             region = dskd.uncertain_region(cam.tagged(maps, part.tags), self.roi_low, self.roi_high)
         if "seg" in weights:
-            features = self.features(teacher, seen.teacher).flip(-1)
+            maps, features = self.over_scales(teacher, maps, part.images), self.features(teacher, seen.teacher).flip(-1)
             if self.label_network != "teacher":
-                theirs = self.cam(networks["student"], following)
+                student = networks["student"]
+                theirs = self.over_scales(student, self.cam(student, following), part.images)
                 maps = theirs if self.label_network == "student" else (maps + theirs) / 2
-                features = self.features(networks["student"], following)
+                features = self.features(student, following)
             correct = self.correction_from <= stage.progress <= self.correction_until
             made = self.pseudo_labels(part.images, maps, part.tags, features, correct=correct)
         return Goals(patch_labels, following, region, projected, made)
@@ -238,7 +239,7 @@ class Dsgc(GaussianCorrection, Base):
         scaled = fitted(images, network.patch_size)
         output = network(scaled)
         maps = self.cam(network, output)
-        made = self.pseudo_labels(scaled, maps, tags, self.features(network, output))
+        made = self.examined(network, output, scaled, tags)
         full = F.interpolate(cam.tagged(maps, tags), size, mode="bilinear", align_corners=False)
         region = dskd.uncertain_region(cam.tagged(maps, tags), self.roi_low, self.roi_high)
         before, after = (labels.enlarged(found, size).long() for found in (made.initial, made.corrected))
@@ -248,7 +249,8 @@ class Dsgc(GaussianCorrection, Base):
         return Views(scored, drawn | {"initial": before, "corrected": after, "prediction": head})
 
     def examined(self, network: Network, output: Output, images: Tensor, tags: Tensor) -> Examined:
-        return self.pseudo_labels(images, self.cam(network, output), tags, self.features(network, output))
+        maps = self.over_scales(network, self.cam(network, output), images)
+        return self.pseudo_labels(images, maps, tags, self.features(network, output))
 
 
 def _within(region: Tensor, maps: Tensor) -> Tensor:

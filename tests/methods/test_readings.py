@@ -6,7 +6,7 @@ from steps import CLASSES, TAGS, step
 
 from dsgc import binned, cam, dskd, gmm
 from dsgc.cam import IGNORE
-from dsgc.methods.labels import Initial
+from dsgc.methods.labels import Initial, activation_over_scales
 
 ALL_LABELLED = {"label_low": 0.4, "label_high": 0.4}  # one threshold: the initial label leaves nothing out
 
@@ -183,3 +183,18 @@ def test_labels_and_confidence_are_all_that_a_correction_needs_of_an_image(given
     strongest = method.initial_label(images, maps, tags).strongest
     noise, _, labels = method.corrected(Initial(made.confidence, made.initial, strongest), maps, tags, tokens)
     assert torch.equal(noise, made.noise) and torch.equal(labels, made.corrected)
+
+
+@pytest.mark.parametrize("name", ["base", "dsgc"])
+def test_labels_over_scales_are_of_the_cam_over_scales(pair, images, fixed, name):
+    """Of the images as they are and their mirror images; at one scale it is the pass that learns, and costs none of its own."""
+    scales = (1.0, 0.5, 2.0)
+    options = {} if name == "base" else {"correction": False}
+    plain, wide = fixed(name, **options), fixed(name, label_scales=scales, **options)
+    made, other = (step(pair, images, "expansion", config).goals.labels for config in (plain, wide))
+    with torch.no_grad():
+        maps = activation_over_scales(pair[0], images, scales, mirror=True, subtract_minimum=True)
+        expected = wide.method.initial_label(images, maps, TAGS)
+    torch.testing.assert_close(other.confidence, expected.confidence)
+    assert torch.equal(other.labels if name == "base" else other.initial, expected.labels)
+    assert not torch.allclose(made.confidence, other.confidence, atol=0.01)
