@@ -11,18 +11,22 @@ class ConfusionMatrix:
 
     Eq. (24). Source: the paper; Everingham et al. 2015.
 
+    A prediction may leave pixels out, as a pseudo label does. `iou` is over those that it labels, so that leaving out what is
+    hard raises it; `strict_iou` counts the others as missed, and `coverage` says how many are labelled.
+
     Args:
         num_classes: K, background included.
-        ignore_index: the target value whose pixels are left out.
+        ignore_index: the target value whose pixels do not count; as a prediction, that the pixel is left out.
     """
 
     def __init__(self, num_classes: int, ignore_index: int = 255, device: torch.device | str = "cpu"):
         self.num_classes = num_classes
         self.ignore_index = ignore_index
         self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)  # rows: target
+        self.missed = torch.zeros(num_classes, dtype=torch.int64, device=device)  # of each target class, left out by the prediction
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Add a batch. prediction and target: integer tensors of one shape, values 0..K-1; target may be `ignore_index`.
+        """Add a batch. prediction and target: integer tensors of one shape, values 0..K-1 or `ignore_index`.
 
         Raises:
             ValueError: shapes differ, or a value is outside the range (the message names it).
@@ -33,7 +37,7 @@ class ConfusionMatrix:
         rows = max(classes, self.ignore_index + 1) - first  # one for each value up to `ignore_index`: no pixel need be left out
         table = self.counts.new_zeros(rows * classes)
         for p, t in zip(prediction.flatten().split(PIXELS), target.flatten().split(PIXELS), strict=True):
-            if not (_within(p, 0, classes) and _within(t, first, first + rows)):  # refused, unless it is ignored
+            if not (_within(p, 0, classes) and _within(t, first, first + rows)):  # refused, unless it is ignored or left out
                 return self.update(*self._that_count(prediction, target))
             pairs = torch.add(p.int(), t.int(), alpha=classes).sub_(first * classes)
             table += torch.bincount(pairs, minlength=len(table))
@@ -45,24 +49,42 @@ class ConfusionMatrix:
         self.counts += counts
 
     def _that_count(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The pixels that are not ignored; refuses labels outside the range."""
+        """The pixels that are not ignored and have a label; counts those that have none, and refuses labels outside the range."""
         keep = target != self.ignore_index
         prediction, target = prediction[keep], target[keep]
-        for name, values in (("prediction", prediction), ("target", target)):
+        left_out = (prediction == self.ignore_index) & (not 0 <= self.ignore_index < self.num_classes)
+        labelled = prediction[~left_out]
+        for name, values in (("prediction", labelled), ("target", target)):
             if not _within(values, 0, self.num_classes):
                 low, high = int(values.min()), int(values.max())
                 raise ValueError(f"{name} has labels {low}..{high}; allowed are 0..{self.num_classes - 1}")
-        return prediction, target
+        self.missed += torch.bincount(target[left_out], minlength=self.num_classes)
+        return labelled, target[~left_out]
 
     def iou(self) -> Tensor:
         """Intersection over union of each class (K,) float64 in [0, 1]; NaN for a class in neither target nor prediction."""
+        return self._iou(missed=torch.zeros_like(self.missed))
+
+    def strict_iou(self) -> Tensor:
+        """`iou` where a pixel that is left out belongs to the union of its true class, never to the intersection."""
+        return self._iou(self.missed)
+
+    def _iou(self, missed: Tensor) -> Tensor:
         intersection = self.counts.diagonal().double()
-        union = self.counts.sum(0) + self.counts.sum(1) - self.counts.diagonal()
+        union = self.counts.sum(0) + self.counts.sum(1) - self.counts.diagonal() + missed
         return torch.where(union > 0, intersection / union.clamp_min(1), torch.nan)
 
     def mean_iou(self) -> float:
         """Mean of `iou` over the classes that occur, in [0, 1]; NaN if nothing was counted."""
         return float(self.iou().nanmean())
+
+    def mean_strict_iou(self) -> float:
+        """Mean of `strict_iou` over the classes that occur, in [0, 1]; NaN if nothing was counted."""
+        return float(self.strict_iou().nanmean())
+
+    def coverage(self) -> float:
+        """Share of the pixels that the prediction labels, in [0, 1]; NaN if nothing was counted."""
+        return float(self.counts.sum() / (self.counts.sum() + self.missed.sum()))
 
 
 def _within(values: Tensor, first: int, end: int) -> bool:

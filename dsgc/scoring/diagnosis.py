@@ -18,6 +18,7 @@ from dsgc.data.loading import EvalImages, eval_batches
 from dsgc.errors import UserError
 from dsgc.methods.contract import Examined
 from dsgc.methods.labels import nearest
+from dsgc.metrics import ConfusionMatrix
 from dsgc.network.vit import Network, Output, fitted
 from dsgc.scoring.evaluate import collate
 
@@ -55,6 +56,17 @@ def label(network: Network, images: Tensor, tags: Tensor, masks: Tensor, config:
 def whole_split(network: Network, dataset: EvalImages, config: Config) -> Labelled:
     """`label` for all images of a split at once; they are of one size."""
     return label(network, *collate([dataset[i] for i in range(len(dataset))], "cpu"), config)
+
+
+def worth(labels: Tensor, truth: Tensor, num_classes: int) -> dict[str, float]:
+    """What a label (B, H', W') is worth, in per cent: how much of the image it labels, mIoU over that, mIoU with the rest as missed.
+
+    The middle one alone says little: a label gains in it by leaving out whatever is hard. num_classes: background included.
+    """
+    matrix = ConfusionMatrix(num_classes)
+    matrix.update(labels, truth)
+    found = {"labelled": matrix.coverage(), "mIoU of what is labelled": matrix.mean_iou(), "strict mIoU": matrix.mean_strict_iou()}
+    return {name: 100 * value for name, value in found.items()}
 
 
 def state(labels: Tensor, truth: Tensor) -> Tensor:

@@ -63,6 +63,34 @@ def test_ignored_pixels_do_not_count_whatever_was_predicted(ignore, predicted):
     assert matrix.counts.tolist() == [[0, 0, 0], [0, 2, 0], [0, 0, 1]]
 
 
+@pytest.mark.parametrize("ignore", [255, -1])
+@pytest.mark.parametrize("seed", range(4))
+def test_pixels_left_out_count_as_missed_in_the_strict_score_alone(seed, ignore):
+    """Against the loop: left out, they are a class of their own that no target has."""
+    prediction, target = draw(seed)
+    prediction[torch.rand(prediction.shape, generator=torch.Generator().manual_seed(seed)) < 0.3] = 255
+    matrix = counted(*(torch.where(t == 255, ignore, t) for t in (prediction, target)), 5, ignore_index=ignore)
+    sure = prediction != 255
+    assert torch.equal(matrix.counts, counted(prediction[sure], target[sure], 5).counts)
+    as_a_class = oracles.iou(torch.where(sure, prediction, 5).flatten().tolist(), target.flatten().tolist(), 6)
+    assert matrix.strict_iou().tolist() == pytest.approx(as_a_class[:5], rel=1e-12)
+    assert matrix.mean_strict_iou() == pytest.approx(sum(as_a_class[:5]) / 5, rel=1e-12)
+    known = target != 255
+    assert matrix.coverage() == pytest.approx(float((sure & known).sum() / known.sum()))
+
+
+def test_leaving_out_errors_raises_the_score_but_not_the_strict_one():
+    whole, without = counted([0, 0, 1, 0], [0, 0, 1, 1], 2), counted([0, 0, 1, 255], [0, 0, 1, 1], 2)
+    assert without.mean_iou() == 1 > whole.mean_iou() and without.strict_iou().tolist() == [1, 0.5]
+    assert (whole.coverage(), without.coverage()) == (1, 0.75) and whole.mean_strict_iou() == whole.mean_iou()
+
+
+def test_nothing_labelled_is_a_strict_zero():
+    matrix = counted([255, 255], [1, 255], 3)
+    assert matrix.missed.tolist() == [0, 1, 0] and matrix.coverage() == 0
+    assert matrix.mean_strict_iou() == 0 and math.isnan(matrix.mean_iou())
+
+
 def test_nothing_counted_is_nan():
     assert math.isnan(ConfusionMatrix(3).mean_iou())
     for prediction, target in (([0, 1], [255, 255]), ([77, -1], [255, 255]), (torch.zeros(0, 2).long(),) * 2):

@@ -119,6 +119,13 @@ def test_the_state_of_a_label():
     assert states == ["right", "right", "wrong", "wrong", "left out", "wrong"]
 
 
+def test_worth_of_a_label_that_gives_up_its_errors():
+    truth, label = torch.tensor([[0, 0, 1, 1, IGNORE]]), torch.tensor([[0, 1, 1, 1, 1]])
+    given_up = torch.where(label == truth, label, IGNORE)
+    assert list(diagnosis.worth(label, truth, 3).values()) == pytest.approx([100, 100 * (1 / 2 + 2 / 3) / 2] + [100 * 7 / 12])
+    assert list(diagnosis.worth(given_up, truth, 3).values()) == pytest.approx([75, 100, 75])  # background: 1 of 2
+
+
 # counts
 
 
