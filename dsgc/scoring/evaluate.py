@@ -8,7 +8,6 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from dsgc.cam import IGNORE
 from dsgc.config import Config
 from dsgc.data.loading import EvalImages, EvalItem, eval_batches
 from dsgc.data.split import named, open_split
@@ -42,10 +41,11 @@ def evaluate(
 ) -> dict[str, dict]:
     """Scores by network: {network: {"seg": score, ...}, "images": n, "list", "masks"}; `Method.scores` says which scores there are.
 
-    Each score holds `miou` and `per_class` (fractions in [0, 1], background first, None for a class that does not occur).
-    Pixels labelled 255 are left out; `coverage` is the share of pixels that are not. Memory does not grow with the number of
-    images; `images` > 0 looks at that many only. Networks are put back in the mode they were in. Several processes share the
-    images out, and all get the scores of all. `list` and `masks` say what the scores are of.
+    Each score holds `miou` and `per_class` (fractions in [0, 1], background first, None for a class that does not occur) over the
+    pixels that have a label, `coverage`, the share of these, and `strict`, the mIoU where a pixel labelled 255 counts as missed;
+    None where nothing was counted. Memory does not grow with the number of images; `images` > 0 looks at that many only.
+    Networks are put back in the mode they were in. Several processes share the images out, and all get the scores of all. `list`
+    and `masks` say what the scores are of.
 
     Raises:
         UserError: an image or a mask cannot be read, or the masks of the split do not say what its tags say.
@@ -54,7 +54,6 @@ def evaluate(
     classes = dataset.folder.classes
     method, seen, share = config.method, 0, parallel.rank_and_size()
     matrices = {name: {score: ConfusionMatrix(len(classes) + 1, device=device) for score in method.scores} for name in networks}
-    labelled = {name: {score: torch.zeros(2, dtype=torch.int64, device=device) for score in method.scores} for name in networks}
     training = {name: network.training for name, network in networks.items()}
     for network in networks.values():
         network.eval()
@@ -67,33 +66,34 @@ def evaluate(
             with enough_memory(f"{those}: cannot be evaluated", SMALLER if len(items) == 1 else "take a smaller --eval-batch"):
                 scored = views(network, batch, tags, config).scored
             for score, labels in scored.items():
-                sure = labels != IGNORE
-                known = masks != IGNORE
-                matrices[name][score].update(torch.where(sure, labels, 0), torch.where(sure, masks, IGNORE))
-                labelled[name][score] += torch.stack([(sure & known).sum(), known.sum()])
+                matrices[name][score].update(labels, masks)
     for name, network in networks.items():
         network.train(training[name])
-    everything = [matrix.counts for by_score in matrices.values() for matrix in by_score.values()]
+    everything = [part for by_score in matrices.values() for matrix in by_score.values() for part in (matrix.counts, matrix.missed)]
     total = torch.tensor(seen, device=device)
-    parallel.sum_tensors([*everything, *(part for by_score in labelled.values() for part in by_score.values()), total])
+    parallel.sum_tensors([*everything, total])
     result: dict = {
-        name: {score: summary(matrix, classes) | {"coverage": _share(labelled[name][score])} for score, matrix in by_score.items()}
+        name: {
+            score: summary(matrix, classes) | {"strict": _known(matrix.mean_strict_iou()), "coverage": _known(matrix.coverage())}
+            for score, matrix in by_score.items()
+        }
         for name, by_score in matrices.items()
     }
     return result | {"images": int(total)} | named(dataset.folder)
 
 
-def _share(counts: Tensor) -> float:
-    return float(counts[0] / counts[1].clamp_min(1))
-
-
 def summary(matrix: ConfusionMatrix, classes: Iterable[str]) -> dict:
     """`miou` and `per_class` of a matrix, fractions; None where nothing was counted."""
-    per_class = [None if value != value else value for value in matrix.iou().tolist()]
+    per_class = [_known(value) for value in matrix.iou().tolist()]
     return {
-        "miou": None if matrix.mean_iou() != matrix.mean_iou() else matrix.mean_iou(),
+        "miou": _known(matrix.mean_iou()),
         "per_class": dict(zip(("background", *classes), per_class, strict=True)),
     }
+
+
+def _known(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if value != value else value
 
 
 def chosen(run: Path, networks: Mapping[str, Network], names: Collection[str]) -> dict[str, Network]:
