@@ -22,7 +22,8 @@ def class_activation_map(tokens: Tensor, weight: Tensor, *, subtract_minimum: bo
         overflow their type are not handled.
     Source: the paper, Eq. 1-2; Zhou et al. 2016; Ru et al. 2023.
     """
-    return to_unit_range(torch.einsum("bdhw,cd->bchw", tokens, weight).relu(), subtract_minimum=subtract_minimum)
+    activation = torch.einsum("bdhw,cd->bchw", tokens, weight).relu()  # (B, C, h, w)
+    return to_unit_range(activation, subtract_minimum=subtract_minimum)
 
 
 def to_unit_range(activation: Tensor, *, subtract_minimum: bool) -> Tensor:
