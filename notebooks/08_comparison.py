@@ -208,8 +208,8 @@ figures.save(panels.image_grid(rows, kinds, classes), out, "figure4")
 # ## Made anew
 #
 # The run named in the first cell, trained while this notebook runs (or by {doc}`07_ablations` before it), beside the
-# committed ones: does the method still give the same, over all and by class? A class agrees if the committed runs leave room for
-# its value as that of one more run.
+# committed one of the same seed: does the method still give the same? A difference that rounding does not explain ends the notebook
+# here. Class by class rounding can move more than over all.
 
 # %% tags=["nbval-ignore-output"]
 again = {row: grids.config_of(scale, grids.GRIDS["modules"][row], seeds[0], data) for row in live}
@@ -219,14 +219,13 @@ assert not runner.make_all(again, Path("runs/live") / scale, jobs=runner.jobs_he
 fresh = runner.read(again, Path("runs/live") / scale, "this notebook")
 for row, result in fresh.items():
     key = (row, seeds[0])
-    value, committed = tables.scores({key: result}).iloc[0, 0], tables.scores(found[scale]["modules"]).loc[row]
-    display(Markdown(f"*{row}*, mIoU: {tables.agreement(value, committed, seeds[0])}."))
-    assert 0 <= value <= 100 and result.about["code"] == provenance.code_version(result.config["method"])
-    committed = {seed: tables.by_class({(row, seed): found[scale]["modules"][row, seed]}).loc[row] for seed in seeds}
-    iou = tables.by_class({key: result}).loc[row]
-    room = {name: tables.further_run([values[name] for values in committed.values()]) for name in iou.index}
-    classes = pd.DataFrame({"now": iou, "committed, same seed": committed[seeds[0]]}).rename_axis("class")
-    classes["within the spread"] = ["yes" if low <= iou[name] <= high else "NO" for name, (low, high) in room.items()]
+    committed = {key: found[scale]["modules"][key]}
+    value, before = (tables.scores(some).iloc[0, 0] for some in ({key: result}, committed))
+    display(Markdown(f"*{row}*, mIoU: {tables.reproduced(value, before)}."))
+    assert result.about["code"] == provenance.code_version(result.config["method"])
+    classes = pd.DataFrame({"now": tables.by_class({key: result}).loc[row], "committed": tables.by_class(committed).loc[row]})
+    classes["difference"] = classes["now"] - classes["committed"]
+    classes = classes.rename_axis("class")
     display(tables.Exported(classes, out, "made-anew"))
 
 # %% tags=["remove-cell", "nbval-ignore-output"]

@@ -34,6 +34,7 @@ SCORES = {
     "pseudo_initial": "pseudo label, initial",
     "pseudo": "pseudo label",
 }
+BESIDE = {"strict": "its strict score", "coverage": "labelled"}  # the pseudo label's score
 
 
 def style() -> None:
@@ -63,7 +64,11 @@ def reported(run: Path) -> str:
 
 
 def score_table(runs: Mapping[str, Path]) -> pd.DataFrame:
-    """mIoU in % on the run's validation split: one row a run and network, one column a score, and the labelled share."""
+    """mIoU in % on the run's validation split: one row a run and network, one column a score.
+
+    A pseudo label is scored over the pixels that it labels, so its strict score, where the others count as missed, and its
+    coverage stand beside it.
+    """
     rows = {}
     for name, run in runs.items():
         metrics = json.loads((Path(run) / "metrics.json").read_text(encoding="utf-8"))
@@ -71,8 +76,11 @@ def score_table(runs: Mapping[str, Path]) -> pd.DataFrame:
             if not isinstance(scores, dict) or "seg" not in scores:
                 continue
             row = {SCORES[key]: np.nan if value["miou"] is None else 100 * value["miou"] for key, value in scores.items()}
-            rows[name, network] = row | ({"labelled": 100 * scores["pseudo"]["coverage"]} if "pseudo" in scores else {})
-    columns = [*SCORES.values(), "labelled"]
+            label = scores.get("pseudo", {})
+            rows[name, network] = row | {
+                title: np.nan if label.get(key) is None else 100 * label[key] for key, title in BESIDE.items()
+            }
+    columns = [*SCORES.values(), *BESIDE.values()]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis(["run", "network"])
 
 
