@@ -32,6 +32,12 @@ QUOTED = re.compile(r"(?<![`:\w])`([^`\n]+)`(?!`)")
 SOURCE = re.compile(r"(?:^|(?<=\. ))Source: (.+?)(?=\n\n|\Z)", re.MULTILINE | re.DOTALL)
 TEST_NAME = re.compile(r'(?<=<span class="pre">)test_\w+(?=</span>)')
 SHOWN = 6  # tests named in an entry; of the others only how many there are
+ORIGINS = {  # of a setting's default
+    "paper": "The paper's.",
+    "published": "A peer's, as published.",
+    "choice": "A choice.",
+    "departs": "Departs from the paper.",
+}
 OTHERS = {"torch", "timm", "numpy", "PIL", "matplotlib", "pandas", "accelerate", "pathlib", "typing", "collections"}
 TESTED = tests_by_function(ROOT / "tests")
 
@@ -78,7 +84,7 @@ def field_text(module: str, owner: str, field: str) -> str | None:
     if dataclasses.is_dataclass(kind):
         about = {item.name: item.metadata for item in dataclasses.fields(kind)}.get(field, {})
         if "text" in about:
-            origin = {"paper": "The paper's.", "published": "A peer's, as published.", "choice": "A choice."}[about["source"]]
+            origin = ORIGINS[about["source"]]
             return f"{origin} {about['text'][:1].upper()}{about['text'][1:]}."
     if not (dataclasses.is_dataclass(kind) or hasattr(kind, "_fields")):
         return None

@@ -63,7 +63,7 @@ BOXES = {
     "mixture": Box("Gaussian mixture", 1, 7, GMM, "gmm.fit", "11–16", stage="expansion"),
     "noise": Box("Noise probability", 2, 7, GMM, "gmm.noise_probability", "17", stage="expansion"),
     "rules": Box("GC rules", 3, 7, RULES, "correction.correct", "18–21", stage="expansion"),
-    "corrected": Box("Corrected label", 4, 7, RULES, "methods.dsgc.PseudoLabels", stage="expansion"),
+    "corrected": Box("Corrected label", 4, 7, RULES, "methods.contract.Examined", stage="expansion"),
     "seg": Box("L_seg", 5, 7, "", "objective.segmentation_loss", "22", stage="expansion", kind="loss"),
     "decoder": Box("Decoder", 5, 8, "choices.html#the-decoder-and-its-loss", "network.vit.Decoder", stage="expansion"),
     "all": Box("L_all: the sum of the five losses, each with its weight", 0, 9, "", "objective.total_loss", "23", span=4, kind="loss"),

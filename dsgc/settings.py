@@ -25,7 +25,7 @@ def paper(default: Any, text: str, coco: Any = None) -> Any:
 
 def departs(default: Any, text: str, *, stated: Any, where: str) -> Any:
     """A field whose default is not what the paper states, `stated`, at the place `where`; `book/choices.md` says why, and what it does."""
-    metadata = {"source": "departs", "text": f"{text}; {where} has {stated}", "stated": (stated,), "where": where}
+    metadata = {"source": "departs", "text": f"{text}; {where} as printed: {stated}", "stated": (stated,), "where": where}
     return dataclasses.field(default=default, metadata=metadata)
 
 

@@ -142,6 +142,16 @@ def test_without_options_the_command_line_gives_the_preset(name, method):
     assert base.changed(**dataclasses.asdict(_parse(options_of(base), [], "train"))) == base
 
 
+def test_help_says_what_is_printed_where_a_default_departs_from_it(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit):
+        main(["train", "shapes", "--help"])
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "of the encoder's patch; the paper has 448 (default: 96)" in text
+    assert "iterations of the warm-up stage; the paper has 2000, for COCO 5000 (default: 100)" in text
+    assert "[departs] temperature of the target side; Eq. 10 as printed: 1.0 (default: 0.04)" in text
+
+
 @pytest.mark.parametrize(("name", "method"), BOTH)
 def test_help_says_of_every_default_whether_it_is_the_papers(name, method, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")

@@ -12,6 +12,7 @@ from dsgc.config import Config
 from dsgc.data import shapes, shapes_coco
 from dsgc.experiments import grids
 from dsgc.scoring import protocols
+from dsgc.settings import Settings
 
 
 def options_of(config: Config) -> type:
@@ -21,10 +22,18 @@ def options_of(config: Config) -> type:
         for field in dataclasses.fields(owner):
             if field.name == "method":
                 continue
-            text = f"[{owner.source_of(field.name)}] {field.metadata['text']}"
-            hint = Annotated[field.type, tyro.conf.FlagConversionOff, tyro.conf.arg(help=text)]
+            hint = Annotated[field.type, tyro.conf.FlagConversionOff, tyro.conf.arg(help=_help_of(owner, field))]
             fields.append((field.name, hint, getattr(owner, field.name)))
     return dataclasses.make_dataclass("Options", fields, frozen=True)
+
+
+def _help_of(owner: Settings, field: dataclasses.Field) -> str:
+    """The mark of a field's value, what the field is, and where the value departs from the paper's, that."""
+    mark, about = owner.source_of(field.name), field.metadata
+    text = f"[{mark}] {about['text']}"
+    if mark == "departs" and about["source"] == "paper":  # a field that always departs has it in its text
+        text += f"; the paper has {', for COCO '.join(map(str, about['stated']))}"
+    return text
 
 
 @dataclasses.dataclass(frozen=True)

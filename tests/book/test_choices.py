@@ -1,4 +1,4 @@
-"""The page on open choices agrees with the code: every choice of a run or of a method is on it, with the values of the presets."""
+"""The page on choices and departures agrees with the code: every one of them is on it, with its mark and the values of the presets."""
 
 import ast
 import dataclasses
@@ -11,79 +11,168 @@ import pytest
 from dsgc import methods
 from dsgc.config import PRESETS, Config
 
-PAGE = (Path(__file__).resolve().parents[2] / "book/choices.md").read_text(encoding="utf-8")
+BOOK = Path(__file__).resolve().parents[2] / "book"
+PAGE = (BOOK / "choices.md").read_text(encoding="utf-8")
 METHODS = {name: methods.find(name) for name in methods.MODULES}
 OWNERS = {"every run": Config.names()} | {name: method.names() for name, method in METHODS.items()}  # the fields of each
 FIELDS = list(dict.fromkeys(name for names in OWNERS.values() for name in names if name != "method"))
+METADATA = {field.name: field.metadata for owner in (Config, METHODS["dsgc"]) for field in dataclasses.fields(owner)}
+COLUMNS = ("field", "mark", *PRESETS, "reason")
+DEPARTURES = ("field", "printed", "where", "here", "why", "measured on `dev`")
 
 
-def configs(field):
-    """Each preset for each method that has a field, by the preset's name and the method's."""
-    theirs = [name for name in METHODS if field in {*OWNERS["every run"], *OWNERS[name]}]
+def having(field):
+    """Whose field it is: names of `OWNERS`."""
+    return {owner for owner, names in OWNERS.items() if field in names}
+
+
+def configs(owners):
+    """Each preset for each method whose fields are among some owners', by the preset's name and the method's."""
+    theirs = list(METHODS) if "every run" in owners else [name for name in METHODS if name in owners]
     return {(preset, name): methods.preset(preset, name) for preset in PRESETS for name in theirs}
 
 
-def sources(field):
-    return {config.source_of(field) for config in configs(field).values()}
+def sources(field, owners):
+    """The marks that a field's value has in a preset, by preset."""
+    found = {preset: set() for preset in PRESETS}
+    for (preset, _), config in configs(owners).items():
+        found[preset].add(config.source_of(field))
+    return found
+
+
+def marked(field, mark):
+    """The presets in which a field has a mark, with some method."""
+    return {preset for preset, found in sources(field, having(field)).items() if mark in found}
+
+
+def tables():
+    """The tables of the page, each as the line above it, its header and its rows of cells."""
+    found, above, inside = [], "", False
+    for line in PAGE.splitlines():
+        cells = tuple(cell.strip() for cell in line.strip().strip("|").split("|")) if line.startswith("|") else ()
+        if not cells:
+            inside, above = False, line or above
+        elif not inside:
+            inside = True
+            found.append((above, cells, []))
+        elif not set(line) <= set("|-: "):
+            found[-1][2].append(cells)
+    return found
+
+
+def literals(cell):
+    """What stands in backticks, read as Python writes it."""
+    return tuple(ast.literal_eval(text) for text in re.findall(r"`([^`]+)`", cell))
 
 
 class Row(NamedTuple):
     field: str
+    mark: str
     values: dict[str, Any]  # by preset
     reason: str
     owners: set[str]  # whose field the line above its table says it is
 
 
 def rows() -> list[Row]:
-    """The rows of every table on the page, whose columns are field, one for each preset, and reason."""
-    columns = tuple(PRESETS)
-    found, inside, above = [], False, ""
-    for line in PAGE.splitlines():
-        cells = tuple(cell.strip() for cell in line.strip().strip("|").split("|")) if line.startswith("|") else ()
-        if not cells or set(line) <= set("|-: "):
-            inside = inside and bool(cells)
-        elif not inside:
-            assert cells == ("field", *columns, "reason"), f"columns of a table: {cells}"
-            inside, owners = True, set(re.findall(r"`(\w+)`", above)) or {"every run"}
-            assert re.fullmatch(r"Fields of (every run|the methods? (`\w+`(, | and )?)+):", above), f"above a table: {above}"
-        else:
-            name, *values, reason = cells
-            assert all(re.fullmatch(r"`.+`", cell) for cell in (name, *values)), f"not in backticks: {line}"
-            values = [ast.literal_eval(value.strip("`")) for value in values]
-            found.append(Row(name.strip("`"), dict(zip(columns, values, strict=True)), reason, owners))
-        above = line or above
+    """The rows of every table but that of the departures."""
+    found = []
+    for above, header, lines in tables():
+        if header == DEPARTURES:
+            continue
+        assert header == COLUMNS, f"columns of a table: {header}"
+        assert re.fullmatch(r"Fields of (every run|the methods? (`\w+`(, | and )?)+):", above), f"above a table: {above}"
+        owners = set(re.findall(r"`(\w+)`", above)) or {"every run"}
+        for name, mark, *cells, reason in lines:
+            assert all(re.fullmatch(r"`.+`", cell) for cell in (name, *cells)), f"not in backticks: {name}"
+            values = [literals(cell)[0] for cell in cells]
+            found.append(Row(name.strip("`"), mark, dict(zip(PRESETS, values, strict=True)), reason, owners))
     return found
 
 
-def test_the_page_has_rows_and_names_no_field_twice():
-    names = [row.field for row in rows()]
-    assert names and len(set(names)) == len(names)
+class Departure(NamedTuple):
+    field: str | None  # None: the code has no setting for it
+    printed: tuple  # every value that is stated
+    where: str
+    here: Any
+    presets: set[str]  # that depart
+    measured: str
 
 
-@pytest.mark.parametrize("name", [name for name in FIELDS if "choice" in sources(name)])
+def departures() -> list[Departure]:
+    """The rows of the one table of departures."""
+    ((_, _, lines),) = [table for table in tables() if table[1] == DEPARTURES]
+    found = []
+    for name, printed, where, here, why, measured in lines:
+        assert why, f"no reason is given: {name}"
+        field = name.strip("`") if name.startswith("`") else None
+        value = (*literals(here), None)[0] if field else here
+        presets = {preset for preset in PRESETS if here.startswith(f"{preset} ")} or set(PRESETS)
+        found.append(Departure(field, literals(printed), where, value, presets, measured))
+    return found
+
+
+def test_the_page_has_rows_and_names_no_field_of_an_owner_twice():
+    for names in ([(row.field, owner) for row in rows() for owner in row.owners], [row.field for row in departures()]):
+        assert names and len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("name", [name for name in FIELDS if marked(name, "choice")])
 def test_every_choice_of_a_preset_is_on_the_page(name):
     assert name in {row.field for row in rows()}
 
 
-@pytest.mark.parametrize("row", rows(), ids=lambda row: row.field)
+def test_every_departure_of_a_preset_is_in_the_table_and_nothing_else_is():
+    assert {row.field for row in departures()} - {None} == {name for name in FIELDS if marked(name, "departs")}
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: f"{row.field} of {min(row.owners)}")
 def test_a_row_agrees_with_the_presets(row):
-    assert row.owners == {owner for owner, names in OWNERS.items() if row.field in names}, "another's field"
     assert row.reason, "no reason is given"
-    for (preset, method), config in configs(row.field).items():
+    assert having(row.field) == set().union(*(other.owners for other in rows() if other.field == row.field)), "another's field"
+    assert set().union(*sources(row.field, row.owners).values()) == {row.mark}, "another mark, or one that differs between presets"
+    for (preset, method), config in configs(row.owners).items():
         value, actual = row.values[preset], config.flat()[row.field]
         assert value == actual and isinstance(value, type(actual)), f"{preset}, {method}: the page says {value!r}, the code {actual!r}"
 
 
-def test_values_of_the_paper_stand_under_where_shapes_departs():
-    fields = [field for owner in (Config, *METHODS.values()) for field in dataclasses.fields(owner)]
-    paper = {field.name for field in fields if field.metadata.get("source") == "paper"}
-    changed = {name for name in paper if "choice" in sources(name)}
-    assert {row.field for row in rows()} & paper == changed
+@pytest.mark.parametrize("row", [row for row in departures() if row.field], ids=lambda row: row.field)
+def test_a_departure_agrees_with_the_code(row):
+    """What is printed and where, our value, and in which presets."""
+    metadata = METADATA[row.field]
+    assert row.printed == metadata["stated"] and row.where == metadata.get("where", "settings")
+    assert row.presets == marked(row.field, "departs")
+    for (preset, _), config in configs(having(row.field)).items():
+        if preset in row.presets:
+            actual = config.flat()[row.field]
+            assert row.here == actual and isinstance(row.here, type(actual))
+
+
+@pytest.mark.parametrize("row", departures(), ids=lambda row: row.field or row.here)
+def test_every_departure_says_what_it_does(row):
+    assert row.measured and not row.measured.startswith("<!--"), "still to be measured"
+
+
+def equations():
+    """The equations that are departed from."""
+    return {row.where for row in departures()} - {"settings"}
+
+
+@pytest.mark.parametrize("path", ["book/choices.md", "README.md", "book/intro.md"])
+def test_the_equations_that_are_departed_from_are_named_in_one_sentence(path):
+    text = " ".join((BOOK.parent / path).read_text(encoding="utf-8").split())
+    (numbers,) = re.findall(r"By default the code departs from the print in Eq\. ((?:\d+(?:, | and )?)+)", text)
+    assert {f"Eq. {number}" for number in re.findall(r"\d+", numbers)} == equations()
+
+
+def test_the_notation_marks_the_symbols_of_these_equations():
+    lines = (BOOK / "notation.md").read_text(encoding="utf-8").splitlines()
+    numbers = [number for line in lines if line.startswith("|") and "*departs*" in line for number in re.findall(r"<eq-(\d+)>", line)]
+    assert {f"Eq. {number}" for number in numbers} == equations()
 
 
 def test_options_named_in_the_text_are_fields():
     for name in re.findall(r"`--([a-z-]+)", PAGE):
-        assert name.replace("-", "_") in {*FIELDS, "method"}
+        assert name.replace("-", "_") in {*FIELDS, "method", "help"}
 
 
 def test_every_section_on_an_open_point_says_what_paper_and_sources_do():

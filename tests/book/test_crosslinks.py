@@ -107,6 +107,7 @@ def test_fields_are_explained_by_their_own_text_or_the_comment_behind_them():
     (text,) = field(Dsgc, "theta_high")
     assert text == "The paper's. Theta_h: noise probability above which a pixel is in R_h."
     assert field(Dsgc, "tau")[0].startswith("A choice. ")
+    assert field(Dsgc, "subtract_minimum")[0].startswith("Departs from the paper. Take each CAM's minimum off")
 
 
 @pytest.mark.parametrize(

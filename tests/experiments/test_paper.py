@@ -71,6 +71,27 @@ def test_every_method_compared_has_a_backbone_and_the_other_way_round():
     assert methods == set(paper.BACKBONES) and methods > paper.SINGLE_STAGE
 
 
+@pytest.mark.parametrize(("name", "row"), [("ToCo, ViT-B", "ToCo"), ("DuPL, ViT-B", "DuPL")])
+def test_what_peers_publish_is_what_table_4_prints_of_them(name, row):
+    assert paper.PUBLISHED[name].scored == paper.VOC.cell(row, "val").value and paper.BACKBONES[row] == "ViT-B"
+
+
+@pytest.mark.parametrize("name", [name for name in paper.LOGGED if name in paper.PUBLISHED])
+def test_the_classes_of_a_log_average_to_its_miou(name):
+    assert len(paper.LOGGED[name]) == len(paper.CLASSES)
+    assert sum(paper.LOGGED[name]) / len(paper.CLASSES) == pytest.approx(paper.PUBLISHED[name].single, abs=0.05)
+
+
+def test_a_curve_ends_where_its_log_does():
+    assert paper.TOCO_CURVE[max(paper.TOCO_CURVE)] == paper.PUBLISHED["ToCo, ViT-B"].single
+
+
+def test_the_row_of_toco_in_table_6_is_its_deit_b_and_not_its_vit_b():
+    assert round(paper.class_average("ToCo"), 1) == paper.PUBLISHED["ToCo, DeiT-B"].scored
+    largest = {name: max(map(abs, paper.apart("ToCo", name).values())) for name in ("ToCo, DeiT-B", "ToCo, ViT-B")}
+    assert largest["ToCo, DeiT-B"] < 8 < 18 < largest["ToCo, ViT-B"]
+
+
 def test_the_values_stand_nowhere_else_in_the_package():
     """One place: a table's value that is typed in again elsewhere would go its own way."""
     values = {f"{cell.value:.2f}" for cell in CELLS if cell.table in (1, 3)}
