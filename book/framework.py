@@ -19,6 +19,7 @@ SHORT = (28, 0, 49)  # of a box without an equation
 PTC, DSKD, GMM, RULES, DATA = (
     f"../notebooks/{name}.html" for name in ("01_ptc", "02_dskd", "03_gmm_em", "04_gc_rules", "05_train_voc")
 )
+PARTS = "parts.html"
 CODE = "reference.html#dsgc."
 
 
@@ -43,7 +44,7 @@ BOXES = {
     "image": Box("Image", 4, 0, DATA, "data.loading.Crops", span=2),
     "teacher": Box("Teacher", 0, 1, DSKD, "network.vit.Network", span=4),
     "student": Box("Student", 4, 1, DSKD, "network.vit.Network", span=2),
-    "class": Box("Class token", 0, 2, DSKD, "network.vit.Output.class_logits"),
+    "class": Box("Class token", 0, 2, f"{PARTS}#where-the-tags-are-read", "network.vit.Output.class_logits"),
     "last": Box("Last tokens", 1, 2, PTC, "network.vit.Output.tokens", span=2),
     "middle": Box("Middle tokens", 3, 2, PTC, "network.vit.Output.middle"),
     "student middle": Box("Middle tokens", 4, 2, DSKD, "network.vit.Output.middle", stage="warm-up"),
@@ -55,17 +56,17 @@ BOXES = {
     "cam": Box("CAM", 1, 4, PTC, "cam.class_activation_map", "1", stage="expansion"),
     "ptc": Box("L_PTC", 2, 4, PTC, "ptc.patch_token_contrast", "4", kind="loss"),
     "patch": Box("Patch labels", 3, 4, PTC, "cam.patch_labels", "3"),
-    "projector": Box("Projector", 2, 5, DSKD, "network.vit.Projector", stage="expansion"),
-    "student projector": Box("Projector", 5, 5, DSKD, "network.vit.Projector", stage="expansion"),
+    "projector": Box("Projector", 2, 5, f"{PARTS}#the-projector", "network.vit.Projector", stage="expansion"),
+    "student projector": Box("Projector", 5, 5, f"{PARTS}#the-projector", "network.vit.Projector", stage="expansion"),
     "region": Box("Uncertain region", 1, 6, DSKD, "dskd.uncertain_region", "9", stage="expansion"),
     "punc": Box("L_PUNC", 2, 6, DSKD, "dskd.uncertain_region_loss", "10", stage="expansion", span=4, kind="loss"),
-    "label": Box("Pseudo label", 0, 7, "choices.html#the-initial-pseudo-label", "refine.refine", stage="expansion"),
+    "label": Box("Pseudo label", 0, 7, f"{PARTS}#how-a-map-takes-on-the-outlines-of-a-picture", "refine.refine", stage="expansion"),
     "mixture": Box("Gaussian mixture", 1, 7, GMM, "gmm.fit", "11–16", stage="expansion"),
     "noise": Box("Noise probability", 2, 7, GMM, "gmm.noise_probability", "17", stage="expansion"),
     "rules": Box("GC rules", 3, 7, RULES, "correction.correct", "18–21", stage="expansion"),
     "corrected": Box("Corrected label", 4, 7, RULES, "methods.contract.Examined", stage="expansion"),
     "seg": Box("L_seg", 5, 7, "", "objective.segmentation_loss", "22", stage="expansion", kind="loss"),
-    "decoder": Box("Decoder", 5, 8, "choices.html#the-decoder-and-its-loss", "network.vit.Decoder", stage="expansion"),
+    "decoder": Box("Decoder", 5, 8, f"{PARTS}#the-decoder-and-how-far-it-sees", "network.vit.Decoder", stage="expansion"),
     "all": Box("L_all: the sum of the five losses, each with its weight", 0, 9, "", "objective.total_loss", "23", span=4, kind="loss"),
     "prediction": Box("Prediction", 5, 9, "", "metrics.ConfusionMatrix", "24", stage="expansion"),
 }  # fmt: skip

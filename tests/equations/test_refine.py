@@ -107,3 +107,17 @@ def test_map_takes_on_the_outline_of_the_image():
     maps[..., :10] = 1
     got = refine(maps, images)[0, 0].mean(0)
     assert got[:6].min() > 0.9 and got[8:10].max() < 0.5
+
+
+def labels_by_channels(maps, images, *, softmax):
+    """1 + the strongest map, 0 where a background channel of 0.4 everywhere wins; all channels refined together."""
+    channels = torch.cat([torch.full_like(maps[:, :1], 0.4), maps], 1)
+    return refine(channels.softmax(1) if softmax else channels, images).argmax(1)
+
+
+def test_a_background_channel_refined_along_is_a_threshold_unless_a_softmax_mixes_it_with_the_others():
+    maps, images = draw(9, height=24, width=24)
+    strongest, winner = refine(maps, images).max(1)
+    expected = torch.where(strongest > 0.4, winner + 1, 0)
+    assert torch.equal(labels_by_channels(maps, images, softmax=False), expected)
+    assert not torch.equal(labels_by_channels(maps, images, softmax=True), expected)
