@@ -238,8 +238,8 @@ cam
 # $$
 #
 # The paper writes the case of two labels. With several classes in an image that would pull the tokens of a dog and
-# of a sofa together, so the code departs from the print and does what ToCo does: label 0 is background, label $c+1$ the strongest tagged class
-# $c$ (classes are counted from 0), and 255 stands for *none*.
+# of a sofa together, so the code departs from the print and does what ToCo does: label 0 is background, label $c+1$ the
+# strongest tagged class $c$ (classes are counted from 0), and 255 stands for *none*.
 
 # %%
 chapter.source(patch_labels)
