@@ -240,12 +240,13 @@ lag = pd.concat(
         for name, score in {"head": "seg", "CAM": "cam"}.items()
     }
 ).rename_axis(["score", "run"])
-assert (lag.loc[("head", "+ DSKD")].dropna() < 0).all() and lag.loc[("CAM", "+ DSKD")].max() > 0
 print(complete)
-lag.round(1) + 0.0  # no -0.0
+if results and lag.notna().all(axis=None):  # no result is missing
+    assert (lag.loc["head"] < 0).all(axis=None) and lag.loc["CAM"].max(axis=None) > 0
+lag.dropna().round(1) + 0.0  # no -0.0
 
 # %% [markdown]
-# Its head lags under every seed, its CAM does not. A likely reason: when the student begins to follow, the decoder has
+# Its head lags under every seed, its CAM does not always. A likely reason: when the student begins to follow, the decoder has
 # not learnt anything, and the printed share of that start is still in the mean at the end of so short a run. The encoder,
 # of which the CAM is made, has been trained by then.
 #
@@ -510,7 +511,7 @@ value = dskd.uncertain_region_loss(student_out, teacher_out, torch.ones(1, 1, 1,
 assert torch.isclose(value, torch.tensor(2.0).log()) and torch.allclose(slope.flatten(), torch.tensor([0.25, -0.25]))
 value = dskd.uncertain_region_loss(student_out, teacher_out, torch.ones(1, 1, 1, dtype=torch.bool), teacher_temperature=0.1)
 assert torch.allclose(torch.autograd.grad(value, teacher_out)[0], 10 * slope)
-chapter.source(dskd.uncertain_region_loss)
+chapter.source(dskd.uncertain_region_loss, dskd.exchange_losses)
 
 # %% [markdown]
 # What the first two forms do to a teacher that starts with $r=(0.02,0.49,0.49)$ and should learn $p=(0.6,0.3,0.1)$,
@@ -599,8 +600,8 @@ figure
 # %% [markdown]
 # The encoder's gradient with DINO's settings is {glue:text}`ratio:.0f` times the printed formula's. Three things follow.
 #
-# - As printed, with unit rows, Eq. 10 is next to no loss at all, and a run with it one without $L_{PUNC}$. Temperatures *depart*
-#   from the print; they are what makes the loss one.
+# - As printed, with unit rows, Eq. 10 is next to no loss at all: a run with it is nearly a run without $L_{PUNC}$. Temperatures
+#   *depart* from the print; they are what makes it a loss.
 # - They are not free. A temperature of 0.1 on the learning side divides the gradient by 0.1: it multiplies the printed
 #   $\lambda_3=0.1$ by ten, and nobody knows against which temperatures the paper tuned it.
 # - *Weight-normalised* does not say that the rows keep length 1. Weight norm has a gain; DINO's code holds it at 1 for its ViT-B and
@@ -622,16 +623,17 @@ figures.projection_entropy(run, config.projector[2])
 # %% tags=["hide-input"]
 size = float(region.float().mean())
 assert 0 < size < 1, "the uncertain region of the image is empty or everything"
-assert (ends.matched > 0.9).all() and (ends["mismatched, centred"].abs() < 0.1).all(), "agreement, and no pattern collapses"
-assert ends.mismatched["alone, five times the rate"] > ends.mismatched["alone"] + 0.1, "larger steps make images more alike"
-assert ends.mismatched["alone, random weights"] > ends.mismatched["alone"] + 0.1, "and so does a random start"
-assert ends.mismatched["with Eq. 8, five times the rate"] < ends.mismatched["alone, five times the rate"], "the tags hold against it"
-assert ends.mismatched.max() < 0.8 and (ends.gradient < 0.25 * traces["alone"].gradient.max()).all(), "it ends before 1"
-assert ratio > 50 and np.log(K) - asking.loc["as printed", "entropy of target"] < 0.02, "at temperature 1 nothing is asked"
 gap = [float((a - b).norm()) for a, b in zip(weights["teacher"], weights["student"], strict=True)]
 expansion = [g for g, step in zip(gap, at, strict=True) if step > warmup]
 if (steps, warmup, seed) == (64, 32, 0):  # what the text says holds for the run as shipped
     assert expansion[-1] < gap[at.index(warmup)], "the student has come closer to the teacher"
+    alike, alone = ends.mismatched, ends.filter(like="alone", axis=0)
+    assert (ends.matched > 0.9).all() and (ends["mismatched, centred"].abs() < 0.1).all(), "agreement, and no pattern collapses"
+    assert alike["alone, five times the rate"] > alike["alone"] + 0.1, "larger steps make images more alike"
+    assert alike["alone, random weights"] > alike["alone"] + 0.1, "and so does a random start"
+    assert alike["with Eq. 8, five times the rate"] < alike["alone, five times the rate"], "the tags hold against it"
+    assert alike.max() < 0.8 and alone.gradient.max() < 0.25 * traces["alone"].gradient.max(), "it ends before 1"
+    assert ratio > 50 and np.log(K) - asking.loc["as printed", "entropy of target"] < 0.02, "at temperature 1 nothing is asked"
 
 # %% [markdown]
 # ## The paper, the code, our choice
@@ -648,7 +650,7 @@ if (steps, warmup, seed) == (64, 32, 0):  # what the text says holds for the run
 # | tokens of Eq. 10 and of the CAM | those "of the warm-up stage" | `punc_tokens` | the last ones |
 # | gradient of Eq. 10 | none for the student | `detach` | as stated; that the student is the target is inferred |
 # | mean of Eq. 10 | over one image's region | `punc_mean` | as printed, and as in iBOT |
-# | temperatures, centring | none | `student_temperature`, `teacher_temperature`, `centre_momentum` | departs: DINO's values, without which nothing is learnt |
+# | temperatures, centring | none | `student_temperature`, `teacher_temperature`, `centre_momentum` | departs: DINO's values, without which it teaches next to nothing here |
 # | gain of the weight norm | not said | `projector_gain` | 1, as DINO's for ViT-B |
 # | projector sizes | "after DINO" | `projector` | DINO's widths, ToCo's 1,024 outputs |
 # | maximum of Eq. 9 | over channels | over tagged classes | a class that is not in the image says nothing |
