@@ -38,6 +38,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from myst_nb import glue
@@ -46,7 +47,7 @@ warnings.filterwarnings("ignore", message="IProgress not found")  # progress bar
 from dsgc.cam import class_activation_map, patch_labels
 from dsgc.data.palette import coloured
 from dsgc.methods import preset
-from dsgc.ptc import patch_token_contrast, pull_and_push
+from dsgc.ptc import pairs, patch_token_contrast, pull_and_push
 from dsgc.runs.restore import load_networks
 from dsgc.scoring.evaluate import collate
 from dsgc.teaching import chapter, figures
@@ -141,13 +142,13 @@ compare(["tags only"], "trained on tags only: similarity of all patches to the m
 # %% [markdown]
 # One image may mislead, so here is the mean over many: the cosine of two patches that show the same thing and of
 # two that do not, by block. (True masks are used for this diagnosis, never for training.) With depth, different
-# things come to look alike nearly as much as equal things do.
+# things come to look alike as well, and the distance between the two lines is what a map has to live on.
 
 # %% tags=["hide-input"]
 images, tags, masks = collate([data.val[i] for i in range(64)], "cpu")
 labels16 = F.interpolate(masks[:, None].float(), (16, 16), mode="nearest-exact").flatten(1)  # (B, N), the patch's centre
 alike = labels16[:, :, None] == labels16[:, None, :]  # (B, N, N)
-pairs = ~torch.eye(labels16.shape[1], dtype=torch.bool)
+apart = ~torch.eye(labels16.shape[1], dtype=torch.bool)  # a patch makes no pair with itself
 
 
 def mean_cosines(network):
@@ -156,7 +157,7 @@ def mean_cosines(network):
     for tokens in tokens_by_block(network, images):
         unit = F.normalize(tokens.flatten(2), dim=1)
         cosine = torch.einsum("bdn,bdm->bnm", unit, unit)
-        rows.append((float(cosine[alike & pairs].mean()), float(cosine[~alike].mean())))
+        rows.append((float(cosine[alike & apart].mean()), float(cosine[~alike].mean())))
     return np.array(rows)
 
 
@@ -237,8 +238,8 @@ cam
 # $$
 #
 # The paper writes the case of two labels. With several classes in an image that would pull the tokens of a dog and
-# of a sofa together, so the code does what ToCo does: label 0 is background, label $c+1$ the strongest tagged class
-# $c$ (classes are counted from 0), and 255 stands for *none*.
+# of a sofa together, so the code departs from the print and does what ToCo does: label 0 is background, label $c+1$ the
+# strongest tagged class $c$ (classes are counted from 0), and 255 stands for *none*.
 
 # %%
 chapter.source(patch_labels)
@@ -308,9 +309,24 @@ print(f"decided: {100 * float(decided.float().mean()):.0f} % of the patches; rig
 # \tag{5}
 # $$
 #
-# $N^+$ and $N^-$ count the pairs of either kind. Since each sum has its own mean, the few pairs within an object
-# weigh as much as the many between object and background.
-#
+# $N^+$ and $N^-$ count the pairs of either kind. Each sum has its own mean, so the pairs of equal labels together
+# weigh as much as the pairs of different ones. Among those of equal labels, nearly all lie within the **background**:
+# with 100 patches of an object and 600 of background $N^+=100\cdot99+600\cdot599=369\,300$, and $9\,900$ of them, 2.7 %,
+# lie within the object. The pull is mostly a pull on the background; the push acts on every pair across its border.
+
+# %%
+def within_objects(labels):
+    """Of the pairs of equal labels (B, N), the share that lies within objects."""
+    everywhere, background = (int(pairs(of[:, None])[0]) for of in (labels, torch.where(labels == 0, 0, 255)))
+    return 1 - background / everywhere
+
+
+example = torch.tensor([[1] * 100 + [0] * 600])
+assert int(pairs(example[:, None])[0]) == 369_300 and round(100 * within_objects(example), 1) == 2.7
+share = within_objects(all_labels)
+assert share < 0.2 or (steps, seed) != (64, 0), "on the validation images too the pull is mostly on the background"
+
+# %% [markdown]
 # By hand: three tokens $P_1=(1,0)$, $P_2=(3,4)$, $P_3=(0,2)$ with labels $1,1,0$. Their unit vectors are $(1,0)$,
 # $(\tfrac35,\tfrac45)$ and $(0,1)$. The only pair of one label has cosine $\tfrac35$, so the first term is
 # $1-\tfrac35=\tfrac25$. The pairs of different labels have $0$ and $\tfrac45$, mean $\tfrac25$. The loss is
@@ -345,10 +361,14 @@ round(loss.item(), 4)
 # - A token is **pulled** towards the sum of the tokens that share its label and **pushed** away from the sum of those that
 #   do not. Nothing else matters, in particular not which of them is near in the image.
 # - The matrix $I-u_iu_i^\top$ takes out the part along the token itself: tokens turn, they do not grow or shrink to first
-#   order. Long tokens turn more slowly, by $1/\lVert P_i\rVert$.
+#   order. A longer token has a smaller gradient, by $1/\lVert P_i\rVert$, and the same step turns it by a smaller angle: together,
+#   the angle of plain descent falls with $1/\lVert P_i\rVert^2$. AdamW {cite:p}`loshchilov2019adamw` divides a gradient by its own
+#   size, so its angle would fall with $1/\lVert P_i\rVert$. In training neither matters much: what moves are weights, and the last
+#   norm gives all tokens nearly one length.
 # - The pull ends when all tokens of a label point the same way. The push does **not** end at a right angle: as printed, the
-#   cosine enters with its sign, and the loss goes on falling down to opposite directions. (ToCo takes the absolute value and
-#   stops at a right angle.)
+#   cosine enters with its sign, and the loss goes on falling down to opposite directions. ToCo's published code takes the
+#   absolute value, which stops at a right angle, and halves both terms {cite:p}`ru2023toco`: the same $\lambda_1=0.2$ weighs the
+#   contrast here twice as much as there.
 #
 # For the first of the three tokens above: $N^+=2$ and $N^-=4$, counted as ordered pairs, so
 # $g_1=-u_2+\tfrac12u_3=(-\tfrac35,-\tfrac45+\tfrac12)=(-\tfrac35,-\tfrac3{10})$. Without its part along $u_1=(1,0)$
@@ -360,6 +380,27 @@ gradient = gradient[0, :, 0].T  # (3 tokens, D)
 assert torch.allclose(gradient[0], torch.tensor([0.0, -0.3]), atol=1e-6)
 assert torch.allclose((gradient * three[0, :, 0].T).sum(1), torch.zeros(3), atol=1e-6)  # each is at a right angle to its token
 np.round(gradient.numpy(), 3) + 0.0  # no -0.0
+
+# %% [markdown]
+# The first of the three tokens at lengths 1, 2 and 4: the norm of its gradient, and the angle by which one step turns it.
+
+# %%
+rows = []
+for length in (1.0, 2.0, 4.0):
+    row = {"length": length}
+    for kind in (torch.optim.SGD, torch.optim.AdamW):
+        token = torch.tensor([length, 0.0]).requires_grad_()
+        optimiser = kind([token], lr=1e-3, weight_decay=0)
+        patch_token_contrast(torch.cat([token.view(1, 2, 1, 1), three.detach()[..., 1:]], -1), three_labels).backward()
+        optimiser.step()
+        row |= {"gradient": float(token.grad.norm()), f"angle, {kind.__name__}": float((token[1] / token[0]).detach().atan())}
+    rows.append(row)
+turned = pd.DataFrame(rows).set_index("length")
+assert np.allclose(turned.iloc[0] / turned, [[1, 1, 1], [2, 4, 2], [4, 16, 4]], rtol=0.01)
+with torch.no_grad():
+    lengths = network(images).tokens.norm(dim=1)
+assert lengths.std() < 0.05 * lengths.mean(), "after the last norm tokens have nearly one length"
+turned.round(6)
 
 # %% [markdown]
 # Following the gradient shows where it leads. Six tokens in the plane, two labels, plain gradient descent:
@@ -418,6 +459,7 @@ for name, run in runs.items():
     cam_miou[name] = 100 * json.loads((run / "metrics.json").read_text())["network"]["cam"]["miou"]
     same, other = cosines[name][-1]
     print(f"{name}: last block, cosine of same labels {same:.2f}, of different labels {other:.2f}; CAM {cam_miou[name]:.1f} % mIoU")
+print(f"pairs of equal patch labels that lie within an object: {100 * share:.1f} %")
 glue("other_without", float(cosines["tags only"][-1, 1]), display=False)
 glue("other_with", float(cosines["with PTC"][-1, 1]), display=False)
 glue("cam_without", float(cam_miou["tags only"]), display=False)
@@ -437,10 +479,11 @@ if (steps, seed, lambda1, ptc_low, ptc_high) == (64, 0, 0.2, 0.2, 0.4):  # what 
 # |---|---|---|---|
 # | which middle layer | the $m$-th | `aux_block` | ToCo's 10th of 12; for the small encoder the 3rd of 5 |
 # | thresholds $\beta_l,\beta_h$ | $0<\beta_l<\beta_h<1$ | `ptc_low`, `ptc_high` | ToCo's for VOC; lower for the small encoder, whose middle map separates lower |
-# | labels of Eq. 3 | two: 1 and 0 | `ptc_classes` | one for each class, so that objects of two classes are not pulled together |
-# | minimum of a map | stays | `subtract_minimum` | taken off, as in ToCo: a map that is positive everywhere would have no background |
-# | sign of the cosine | as it is | as it is | as printed; ToCo takes the absolute value |
+# | labels of Eq. 3 | two: 1 and 0 | `ptc_classes` | departs: one for each class, so that objects of two classes are not pulled together |
+# | minimum of a map | stays | `subtract_minimum` | departs, as ToCo does: a map that is positive everywhere would have no background |
+# | sign and scale of Eq. 4 | cosine as it is, factor 1 | likewise | as printed; ToCo takes the absolute value, and half of each term |
 # | pairs across images | not said | none | an image's tags say nothing of another image's patches |
+# | $N^+$, $N^-$ | of one image | of the batch | an image with more labelled patches weighs more |
 # | a token with itself | not said | no pair | its cosine is 1 whatever is learnt |
 # | no pair at all | not said | 0, gradient 0 | a crop without any sure patch must not stop a run |
 #
@@ -520,10 +563,11 @@ assert spread["two labels"] > 0.99 and spread["by class"] < 0
 # - Trained on tags alone, the tokens of different things become alike with depth: mean cosine
 #   {glue:text}`other_without:.2f` in the last block. With PTC it is {glue:text}`other_with:.2f`, and patches of the same
 #   label stay alike.
-# - A better separated last layer gives a better map: the CAM's mIoU goes from {glue:text}`cam_without:.1f` % to
-#   {glue:text}`cam_with:.1f` % after these few steps, one run each.
+# - A better separated last layer went with a better map here: {glue:text}`cam_without:.1f` % and {glue:text}`cam_with:.1f` % mIoU
+#   of the CAM after these few steps. That is one run each, and whole runs that differ in nothing but the seed lie as far apart
+#   ({doc}`07_ablations`).
 # - The loss pulls towards the sum of a token's own label and pushes away from the sum of the others; it turns tokens and does
-#   not scale them; it costs no matrix of pairs.
+#   not scale them; most of its pull is on the background; it costs no matrix of pairs.
 #
 # The next chapter, {doc}`02_dskd`, puts a second network beside the first.
 
