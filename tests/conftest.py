@@ -48,6 +48,8 @@ FIXED = {  # how labels are made, so that tests of it do not move with the prese
     "label_stride": 2,
     "mixture_pixels": "foreground",
     "mixture_grid": "patch",
+    "mixture_map": "refined",
+    "tau": 0.5,
 }
 
 

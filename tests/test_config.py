@@ -37,6 +37,7 @@ PAPER = {  # paper/digest.md, "Settings the paper states"
     "theta_low": 0.25,
     "similarity_axis": "channels",  # Eq. 7 divides by the number of channels
     "punc_mean": "image",  # Eq. 10 is written for one image
+    "mixture_map": "raw",  # the confidence "that the CAM puts out"
     "mixture_pixels": "all",  # Eq. 16: N is "the total number of pixels"
 }
 

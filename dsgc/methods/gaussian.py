@@ -34,7 +34,7 @@ class GaussianCorrection(Settings):
         "all", "what the mixture is fitted to: all pixels, those with a positive CAM, or those labelled foreground"
     )
     mixture_grid: Literal["patch", "pixel"] = choice("patch", "grid of mixture and rules: of the tokens compared, or of the label's pixels")
-    mixture_map: Literal["raw", "refined"] = choice("refined", "the CAM whose confidence is fitted: as Eq. 1 has it, or refined")
+    mixture_map: Literal["raw", "refined"] = paper("raw", "the CAM whose confidence is fitted: as Eq. 1 has it, or refined")
     mixture_by: Literal["image", "class"] = choice("image", "one mixture for an image, or one for each of its classes")
     mixture_gap: float = choice(0.0, "correct only where the means lie further apart than this, in pooled standard deviations")
     em_iterations: int = choice(0, "iterations of EM at most; 0 goes up to the maximum that EM approaches")
@@ -43,7 +43,7 @@ class GaussianCorrection(Settings):
     variance_floor: float = choice(1e-6, "least variance of a component")
 
     # the rules
-    tau: float = choice(0.5, "cosine similarity below which two neighbours differ, or the share of pairs that do (tau_of)")
+    tau: float = choice(0.8, "cosine similarity below which two neighbours differ, or the share of pairs that do (tau_of)")
     tau_of: Literal["cosine", "quantile"] = choice("cosine", "what tau is: a cosine, or a share of an image's neighbouring pairs")
     correction_features: Literal["last", "middle", "projected"] = choice("last", "F of Eq. 18: tokens of which layer")
     copy_from: Literal["any", "labelled"] = choice("any", "whose label R_u takes: any neighbour's, or a labelled one's, which fills 255")
