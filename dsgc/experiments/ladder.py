@@ -24,6 +24,13 @@ from dsgc.runs.restore import load_networks
 
 FILE = grids.RESULTS / "ladder.json"
 PLAIN = "no correction"
+ROWS = (  # of the readings, and of the choices those that labels and decoder alone depend on
+    PLAIN, "preset", "upper threshold 0.6, no correction", "upper threshold 0.7, no correction", "tau 0.5",
+    "tau the lowest 10 % of pairs", "x of the refined CAM", "labelled foreground on the pixel grid",
+    "labelled foreground, a mixture for each class", "means 3 standard deviations apart",
+    "Eq. 1 without minimum (as printed)", "Eq. 22 as a mean over all pixels", "Eq. 22 as a sum (as printed)",
+)  # fmt: skip
+CHANGES = grids.GRIDS["choices"] | grids.GRIDS["readings"]
 SEEDS, RUNGS = (0, 1, 2, 3), (40, 60, 100, 160)  # of warm-ups; steps after which each is stopped
 DECODERS = (0,)  # seeds
 IMAGES = 600  # of the training split
@@ -52,7 +59,7 @@ def climb(run: Path, seed: int, data: str, rows: Sequence[str], rungs: Sequence[
         learnt = frozen.freeze(network, splits["train"], IMAGES)
         scored = {name: frozen.freeze(network, splits[name]) for name in ("dev", "val")}
         for row in missing:
-            config = preset("shapes").changed(**grids.GRIDS["readings"][row])
+            config = preset("shapes").changed(**CHANGES[row])
             here["rows"] |= frozen.compared({row: config}, network, learnt, scored, DECODERS)
             write_json(file, {"about": provenance(config, 0), "rungs": found})
             say(f"seed {seed}, {steps} steps: {row}")
@@ -98,7 +105,7 @@ def main(folder: Path, data: str) -> None:
         run = folder / f"seed{seed}"
         if not (run / "metrics.json").is_file():
             resume(run) if run.is_dir() else train(warm_up(seed, data, str(run)))
-        climb(run, seed, data, list(grids.GRIDS["readings"]), RUNGS, found, FILE)
+        climb(run, seed, data, ROWS, RUNGS, found, FILE)
 
 
 if __name__ == "__main__":

@@ -101,7 +101,11 @@ def test_a_grid_of_views_has_a_column_for_whatever_the_method_draws(pair, images
 @pytest.mark.parametrize(
     ("method", "networks", "scored"),
     [
-        ("dsgc", ["teacher", "student"], ["segmentation head", "CAM", "pseudo label, initial", "pseudo label", "its strict score", "labelled"]),
+        (
+            "dsgc",
+            ["teacher", "student"],
+            ["segmentation head", "CAM", "pseudo label, initial", "pseudo label", "its strict score", "labelled"],
+        ),
         ("base", ["network"], ["segmentation head", "CAM", "pseudo label", "its strict score", "labelled"]),
         ("masks", ["network"], ["segmentation head"]),
     ],
