@@ -511,7 +511,7 @@ if (steps, seed, lambda1, ptc_low, ptc_high) == (64, 0, 0.2, 0.2, 0.4):  # what 
 # **2. In code.** Compute Eq. 4 the slow way, with the full matrix of cosines, and compare it with the package on random
 # tokens of two images with four label values, 255 among them.
 
-# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Solution in code", "code_prompt_hide": "Hide the solution"}
+# %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Solution in code"} tags=["hide-cell"]
 generator = torch.Generator().manual_seed(1)
 tokens = torch.randn(2, 8, 5, 6, generator=generator)
 labels = torch.tensor([0, 1, 2, 255])[torch.randint(4, (2, 5, 6), generator=generator)]
@@ -529,7 +529,7 @@ round(slow.item(), 4)
 # their tokens? Use the six tokens in the plane from above, give all six the label 1 and add two background tokens
 # at $150°$ and $170°$.
 
-# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Solution in code", "code_prompt_hide": "Hide the solution"}
+# %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Solution in code"} tags=["hide-cell"]
 spread = {}
 background = torch.tensor([150.0, 170]).deg2rad()
 start = torch.stack([torch.cat([angles, background]).cos(), torch.cat([angles, background]).sin()]).view(1, 2, 1, 8)
