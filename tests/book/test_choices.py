@@ -18,7 +18,7 @@ OWNERS = {"every run": Config.names()} | {name: method.names() for name, method 
 FIELDS = list(dict.fromkeys(name for names in OWNERS.values() for name in names if name != "method"))
 METADATA = {field.name: field.metadata for owner in (Config, METHODS["dsgc"]) for field in dataclasses.fields(owner)}
 COLUMNS = ("field", "mark", *PRESETS, "reason")
-DEPARTURES = ("field", "printed", "where", "here", "why", "measured on `dev`")
+DEPARTURES = ("field", "printed", "here", "measured on `dev`", "why")
 
 
 def having(field):
@@ -102,8 +102,9 @@ def departures() -> list[Departure]:
     """The rows of the one table of departures."""
     ((_, _, lines),) = [table for table in tables() if table[1] == DEPARTURES]
     found = []
-    for name, printed, where, here, why, measured in lines:
+    for name, printed, here, measured, why in lines:
         assert why, f"no reason is given: {name}"
+        where, _, printed = printed.partition(": ")
         field = name.strip("`") if name.startswith("`") else None
         value = (*literals(here), None)[0] if field else here
         presets = {preset for preset in PRESETS if here.startswith(f"{preset} ")} or set(PRESETS)
