@@ -20,7 +20,7 @@ NUMBERS = re.compile(r"Eq\. \(?(\d+)(?:\)?(?:-| to | and )\(?(\d+))?((?:, \d+)*)
 def cells(name):
     """The code of each cell, without its options."""
     blocks = re.findall(r"^```\{code-cell\} ipython3\n(.*?)^```", PAGES[name], flags=re.MULTILINE | re.DOTALL)
-    return [re.sub(r"\A(?:---\n.*?^---\n|(?::.*\n)+)", "", block, flags=re.MULTILINE | re.DOTALL) for block in blocks]
+    return [re.sub(r"\A(?:---\n.*?^---\n|(?::[^\n]*\n)+)", "", block, flags=re.MULTILINE | re.DOTALL) for block in blocks]
 
 
 def equations(text):
@@ -47,6 +47,14 @@ def rows():
                 numbers = list(range(numbers[0], numbers[1] + 1))
             functions = re.findall(r"(dsgc\.[\w.]+)", fields[3])
             yield names, set(numbers), functions, re.findall(r"\{doc\}`([^`]+)`", fields[4])
+
+
+def test_cells_are_whole_and_without_their_options():
+    for name, text in PAGES.items():
+        assert len(cells(name)) == text.count("```{code-cell}") > 10
+        assert "figures.style()" in cells(name)[0]
+        for cell in cells(name):
+            ast.parse(cell)
 
 
 def test_equations_are_read_in_every_spelling():
