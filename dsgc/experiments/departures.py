@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 import torch
 
 from dsgc.data.loading import EvalImages
 from dsgc.data.split import open_split
-from dsgc.experiments import grids, ladder
+from dsgc.errors import UserError
+from dsgc.experiments import grids, ladder, tables
 from dsgc.experiments.provenance import provenance
 from dsgc.methods import preset
 from dsgc.runs.record import read_config, say, write_json
@@ -77,6 +79,37 @@ def measure(name: str, seed: int, folder: Path, data: str) -> dict[str, float]:
         run = branch(warm, base.method.warmup_steps, folder / f"{name}, {kind}, seed{seed}", changes)
         ends[kind] = score(run, data, which)
     return ends
+
+
+FIXED = {  # in the ladder
+    "subtract_minimum": "Eq. 1 without minimum (as printed)",
+    "segmentation_average, a mean": "Eq. 22 as a mean over all pixels",
+    "segmentation_average, a sum": "Eq. 22 as a sum (as printed)",
+}
+
+
+def effects(rungs: pd.DataFrame, file: Path = FILE) -> pd.DataFrame:
+    """What the printed value changes on `dev`, points, by departure: the mean over seeds, its interval, what could have been told.
+
+    rungs: the ladder, as `ladder.read` gives it.
+    Raises:
+        UserError: no such file.
+    """
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; `make departures` makes it")
+    found = json.loads(file.read_text(encoding="utf-8"))["found"]
+    changes = {}
+    for name, by_seed in found.items():
+        where = "CAM" if DEPARTURES[name].warms else "whole run"
+        changes[f"{name} ({where})"] = [pair["printed"] - pair["here"] for pair in by_seed.values()]
+    by_row = rungs.groupby(["row", "seed"]).gain_dev.mean().unstack()
+    for name, row in FIXED.items():
+        changes[f"{name} (fixed maps)"] = list(by_row.loc[row] - by_row.loc["preset"])
+    lines = {
+        name: (sum(values) / len(values), *tables.interval(values), tables.detectable(values), len(values))
+        for name, values in changes.items()
+    }
+    return pd.DataFrame.from_dict(lines, orient="index", columns=["mean", "from", "to", "could tell", "seeds"])
 
 
 def main(folder: Path, data: str) -> None:
