@@ -45,15 +45,16 @@ class TestTime:
 def protocol(name: str, crop_size: int) -> TestTime:
     """The protocol of a name for a run with training crops of so many pixels.
 
-    `ours`: the image at the nearest multiple of the patch, one look; what every evaluation of this package does by itself.
-    `single`: one look at the image's own size, without the incomplete patches at its end.
-    `training`: one look at the image squeezed to the training crop, as in ToCo's and DuPL's logs on PASCAL VOC.
-    `published`: three scales, mirror, CRF, as ToCo and DuPL report on PASCAL VOC.
-    `training-coco`, `published-coco`: the same of ToCo on COCO, where the CAM's threshold is lower, and where the image is
-        squeezed to the crop, the larger of image and mirror image counts, and scales are added.
-    `...-no-crf`: without the last step.
+    - `ours`: the image at the nearest multiple of the patch, one look; what every evaluation of this package does by itself.
+    - `single`: one look at the image's own size, without the incomplete patches at its end.
+    - `training`: one look at the image squeezed to the training crop, as in ToCo's and DuPL's logs on PASCAL VOC.
+    - `published`: three scales, mirror, CRF, as ToCo and DuPL report on PASCAL VOC.
+    - `training-coco`, `published-coco`: the same of ToCo on COCO, where the CAM's threshold is lower, and where the image is
+      squeezed to the crop, the larger of image and mirror image counts, and scales are added.
+    - `...-no-crf`: without the last step.
 
     The CAM of all but `ours` and `single` is made at the crop, with scales 1, 0.5, 1.5 and mirror; `ours` has the method's own.
+
     Raises:
         UserError: a name that is none.
     Source: Ru et al. 2023 and Wu et al. 2024, code.

@@ -98,3 +98,21 @@ def test_the_values_stand_nowhere_else_in_the_package():
     for path in Path(paper.__file__).parent.rglob("*.py"):
         if path.name != "paper.py":
             assert not set(re.findall(r"\d\d\.\d\d", path.read_text())) & values, path.name
+
+
+def test_the_page_on_protocols_prints_the_same_numbers():
+    """And says of each that was seen once that it is of `training`, of each with scales and CRF that it is of `published`."""
+    page = (Path(__file__).resolve().parents[2] / "book/reproduce.md").read_text(encoding="utf-8")
+    rows = [line for line in page.split("### Which printed number")[1].splitlines() if line.startswith("|")]
+    for run in paper.PUBLISHED.values():
+        assert sum(f"| {run.single} segmentation, {run.cam} CAM |" in row and "`training` | stated" in row for row in rows) == 1
+        assert sum(f"| {run.scored} val, " in row and "`published` | stated" in row for row in rows) == 1
+    ours = paper.VOC.cell(paper.OURS, "val").value, paper.VOC.cell(paper.OURS, "test").value
+    assert any(f"| {ours[0]} val, {ours[1]} test |" in row and "not stated" in row for row in rows)
+    steps = ", ".join(str(cell.value) for cell in paper.ABLATION.cells())
+    assert any(f"| {steps} |" in row and "| `training` | inferred |" in row for row in rows)
+    best = [round(paper.THRESHOLDS.cell("0.85, 0.25", column).value, 2) for column in ("segmentation", "CAM")]
+    assert any(f"| {best[0]} segmentation, {best[1]} CAM |" in row and "| `training` | inferred |" in row for row in rows)
+    printed = [paper.COCO.cell(name, "val").value for name in ("TSCD", "TSCD + CRF", "AFA", "AFA + CRF", paper.OURS)]
+    for value in [*paper.COCO_PUBLISHED.values(), *printed]:
+        assert any(re.search(rf"^\|[^|]*\b{value}\b", row) and "COCO" in row for row in rows), value
