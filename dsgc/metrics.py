@@ -23,7 +23,7 @@ class ConfusionMatrix:
         self.num_classes = num_classes
         self.ignore_index = ignore_index
         self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)  # rows: target
-        self.missed = torch.zeros(num_classes, dtype=torch.int64, device=device)  # of each target class, left out by the prediction
+        self.missed = torch.zeros(num_classes, dtype=torch.int64, device=device)  # by target class, left out by the prediction
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Add a batch. prediction and target: integer tensors of one shape, values 0..K-1 or `ignore_index`.
