@@ -31,7 +31,7 @@ ROWS = (  # of the readings, and of the choices those that labels and decoder al
     "Eq. 1 without minimum (as printed)", "Eq. 22 as a mean over all pixels", "Eq. 22 as a sum (as printed)",
 )  # fmt: skip
 CHANGES = grids.GRIDS["choices"] | grids.GRIDS["readings"]
-SEEDS, RUNGS = (0, 1, 2, 3), (40, 60, 100, 160)  # of warm-ups; steps after which each is stopped
+SEEDS, RUNGS = (0, 2, 3, 1), (40, 60, 100, 160)  # of warm-ups; steps after which each is stopped
 DECODERS = (0,)  # seeds
 IMAGES = 600  # of the training split
 
@@ -42,6 +42,15 @@ def warm_up(seed: int, data: str, out: str) -> Config:
     return base.changed(
         data=data, out=out, seed=seed, warmup_steps=base.steps, checkpoint_every=20, keep_checkpoints=base.steps, eval_every=0, pictures=0
     )
+
+
+def reach(steps: int, config: Config) -> None:
+    """Train until there is a checkpoint of so many steps, from the run's newest if it has any."""
+    from dsgc.training.loop import resume, train
+
+    run = Path(config.out)
+    if not (run / "checkpoints" / f"step_{steps:06d}").is_dir():
+        resume(run) if run.is_dir() else train(config)
 
 
 def climb(run: Path, seed: int, data: str, rows: Sequence[str], rungs: Sequence[int], found: list[dict], file: Path) -> None:
@@ -98,13 +107,10 @@ def gains(table: pd.DataFrame, split: str) -> pd.DataFrame:
 
 def main(folder: Path, data: str) -> None:
     """Train the warm-ups that the folder lacks, and climb all of them."""
-    from dsgc.training.loop import resume, train
-
     found = json.loads(FILE.read_text(encoding="utf-8"))["rungs"] if FILE.is_file() else []
     for seed in SEEDS:
         run = folder / f"seed{seed}"
-        if not (run / "metrics.json").is_file():
-            resume(run) if run.is_dir() else train(warm_up(seed, data, str(run)))
+        reach(max(RUNGS), warm_up(seed, data, str(run)))
         climb(run, seed, data, ROWS, RUNGS, found, FILE)
 
 

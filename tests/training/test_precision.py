@@ -104,7 +104,7 @@ def test_maps_labels_mixture_and_losses_are_float32_under_bfloat16(pair, parts, 
         monkeypatch.setattr(module, name, spy)
 
     spies = [
-        (refine, "refine"), (binned, "fit"), (gmm, "noise_probability"), (correction, "correct"), (correction, "neighbour_similarity"),
+        (refine, "refine"), (binned, "fit"), (gmm, "noise_probability"), (correction, "rules"), (correction, "neighbour_similarity"),
         (ptc, "pull_and_push"), (cam, "class_activation_map"), (objective, "segmentation_means"),
     ]  # fmt: skip
     for module, name in spies:
