@@ -61,10 +61,13 @@ begun = time.monotonic()
 # [at the end](#made-anew) say what that means.
 
 # %% tags=["nbval-ignore-output"]
-wanted = dict.fromkeys(("modules", "thresholds", "weights"), seeds)
-by_scale, lines = tables.read_scales(folder, scale, wanted, data)
+by_scale, lines = tables.read_scales(folder, scale, dict.fromkeys(("modules", "thresholds"), seeds), data)
 found = by_scale[scale]
 display(*map(Markdown, lines))
+for name in by_scale:
+    for grid in ("weights", "choices", "readings", "precision"):  # as far as they are there
+        by_scale[name][grid], there = tables.read_some(folder, name, grid, seeds, data if name == scale else "")
+        display(Markdown(f"`{name}`, {grid}: {there}."))
 
 # %% tags=["hide-input"]
 SCORES = {
@@ -294,13 +297,8 @@ tables.Exported(effects.rename_axis("printed instead"), out, "departures")
 #
 # ## The choices
 #
-# What {doc}`../book/choices` decides, one change at a time from the preset, over whole runs, as far as such runs are there.
-
-# %% tags=["nbval-ignore-output"]
-for name in by_scale:
-    for grid in ("choices", "readings", "precision"):
-        by_scale[name][grid], there = tables.read_some(folder, name, grid, seeds, data if name == scale else "")
-        display(Markdown(f"`{name}`, {grid}: {there}."))
+# What {doc}`../book/choices` decides, one change at a time from the preset, over whole runs. The list at the top says which of
+# these are there.
 
 # %% mystnb={"image": {"alt": "What each changed choice gains or loses against the preset in the teacher's segmentation, by seed, with intervals."}} tags=["hide-input"]
 for grid in ("choices", "readings"):
