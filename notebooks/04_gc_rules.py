@@ -27,7 +27,7 @@
 # %% tags=["parameters"]
 steps = 60  # training steps of the network, 20 to 2000
 seed = 0
-image = 151  # that is looked at, 0 to 199
+image = 184  # that is looked at, 0 to 199
 theta_high = 0.85  # theta_h, theta_low to 1; the paper's value
 theta_low = 0.25  # theta_l, 0 to 1; the paper's value
 tau = None  # of Eq. 19 and 21, -1 to 1; None takes the method's
@@ -326,7 +326,7 @@ for name, (lowest, edge) in lowests.items():
 glue("patches_edge", 100 * fires["patches"]["tau"][0], display=False)
 glue("patches_inside", 100 * fires["patches"]["tau"][1], display=False)
 glue("pixels_edge", 100 * fires["pixels of the label"]["tau"][0], display=False)
-glue("tau", f"{tau:g}", display=False)
+glue("tau", float(tau), display=False)
 
 # %% [markdown]
 # On patches a threshold means something: edges fall below it far more often than the inside does. On pixels the same
@@ -464,17 +464,32 @@ for name, value in {
 #   these pixels are many and like each other.
 # - **Edges become background.** An object's label that spilled over its edge is turned into 0. Of the pixels still called object, more are right:
 #   {glue:text}`precision_after:.0f` % instead of {glue:text}`precision_before:.0f` %.
-# - **The background that stays is hard.** What keeps its label 0 lies around objects, or is like them
-#   ({glue:text}`hard_after:.0f` % of it within two patches of an object's label, before {glue:text}`hard_before:.0f` %). The segmentation loss
+# - **The background that stays is hard.** What keeps its label 0 has an unlike neighbour, or a confidence that is not low: it lies around
+#   objects, or resembles them ({glue:text}`hard_after:.0f` % of it within two patches of an object's label, before {glue:text}`hard_before:.0f` %). The segmentation loss
 #   is the mean over background pixels plus the mean over object pixels, so each of these *hard negatives* now weighs more. A decoder that
-#   draws its objects too large is pulled back: the area that it predicts, over the true one, falls.
+#   draws its objects too large should be pulled back.
 # - **The price.** The map is also unsure where there *is* an object that it has not learnt. Such places keep their 0 while the sure background
 #   goes, so that of the background labels {glue:text}`background_after:.0f` % are right instead of
 #   {glue:text}`background_before:.0f` %.
 #
-# So there is something to gain where labels spill over and the decoder overreaches with them, that is, where labels are noisy. This
-# chapter's network has seen a few steps: a quarter of its object labels are wrong. For such a map the paper makes its
-# correction: one that is "insufficiently trained in the warm-up". Where the labels are right already, as late in the runs of
+# The smallest example is an image with one object and an empty background, whose label is right:
+
+# %% mystnb={"image": {"alt": "An image with one rectangle, its initial pseudo label, the rule that applies to each patch, and the corrected label: only a rim of background around the rectangle is left, the rest of it is left out."}} tags=["hide-input"]
+figure, axes = plt.subplots(1, 4, figsize=(9.5, 2.7), layout="constrained")
+axes[0].imshow(images[41].permute(1, 2, 0))
+axes[1].imshow(coloured(made.initial[41]))
+axes[2].imshow(rule[41], cmap=ListedColormap(colours), vmin=0, vmax=4, interpolation="nearest")
+axes[3].imshow(coloured(made.corrected[41]))
+for axis, title in zip(axes, ("image", "initial pseudo label", "the rule that applies", "corrected (pale: left out)"), strict=True):
+    axis.set(title=title, xticks=[], yticks=[])
+    axis.grid(False)
+plt.close(figure)
+figure
+
+# %% [markdown]
+# (The colours of the rules are those of the first figure.) So there is something to gain where labels spill over and the
+# decoder overreaches with them, that is, where labels are noisy. This chapter's network has seen a few steps, and a quarter of
+# its object labels are wrong. For such maps the paper makes its correction: those of a warm-up that was too short. Where the labels are right already, as late in the runs of
 # {doc}`07_ablations`, there is nothing to repair; yet the mixture splits every image in two, and rules apply to one of the halves.
 # That is what `mixture_gap` guards against: no correction where the two means lie close together, in pooled standard deviations.
 # `correction_until` ends it after a share of the run.
@@ -504,7 +519,7 @@ if (steps, seed, theta_high, theta_low) == (60, 0, 0.85, 0.25) and tau == preset
 # | question | in the paper | in the code | our choice and why |
 # |---|---|---|---|
 # | $\theta_h,\theta_l$ | 0.85, 0.25 | `theta_high`, `theta_low` (paper) | the paper's |
-# | $\tau$ | no value | `tau` (choice) | {glue:text}`tau`, a cosine |
+# | $\tau$ | no value | `tau` (choice) | {glue:text}`tau:g`, chosen on `dev` |
 # | $\tau$ as a cosine | "a threshold" | `tau_of` (choice) | a cosine; a share of an image's pairs is the other reading |
 # | features $F$ | "features" | `correction_features` (choice) | tokens of the last block, those that PTC has kept apart |
 # | grid of the rules | "pixels" | `mixture_grid` (choice) | the patches, of which the features are |
@@ -593,7 +608,7 @@ print(f"{100 * float(fired):.2f} % of the suspects have an unlike neighbour")
 # Outside the object labels the noise is 0 and nothing changes: no background, no 255 can become object. And on pixels no neighbour is unlike, so
 # noise is left out. This correction can only delete. The mIoU of what is still labelled rises by that; the strict one falls.
 if (steps, seed, theta_high, theta_low) == (60, 0, 0.85, 0.25) and tau == preset("shapes").method.tau:
-    assert scores.iloc[2, 1] > scores.iloc[0, 1] + 2 and scores.iloc[2, 2] < scores.iloc[0, 2] - 2 and fired < 0.05
+    assert scores.iloc[2, 1] > scores.iloc[0, 1] + 0.5 and scores.iloc[2, 2] < scores.iloc[0, 2] - 5 and fired < 0.05
 
 # %% [markdown]
 # **4. Open-ended.** The similarity threshold has no value in the paper, and a good one depends on the network and on the grid. How
