@@ -616,7 +616,8 @@ def suspects(seen):
     return {name: part[labelled & (seen.truth != 255)] for name, part in found.items()}
 
 
-def precision_recall(called, wrong):
+def caught(called, wrong):
+    """Precision and recall of calling labels wrong, in per cent; both (N,) bool."""
     return 100 * float(wrong[called].float().mean()), 100 * float(called[wrong].float().mean())
 
 
@@ -624,11 +625,11 @@ dev = suspects(diagnosis.whole_split(network, EvalImages(open_split(config.data,
 val = suspects(diagnosis.whole_split(network, data.val, config))
 lines = {}
 for mixture_over, rivals in {"all places": ("the same map", "the refined map"), "object labels": ("the refined map",)}.items():
-    lines[f"mixture over {mixture_over}", "a threshold for each image"] = precision_recall(val[mixture_over] > theta_high, val["wrong"])
+    lines[f"mixture over {mixture_over}", "a threshold for each image"] = caught(val[mixture_over] > theta_high, val["wrong"])
     recall = float((dev[mixture_over] > theta_high)[dev["wrong"]].float().mean())
     for rival in rivals:
         threshold = dev[rival][dev["wrong"]].double().quantile(recall)
-        lines[f"mixture over {mixture_over}", f"one for all, on {rival}"] = precision_recall(val[rival] < threshold, val["wrong"])
+        lines[f"mixture over {mixture_over}", f"one for all, on {rival}"] = caught(val[rival] < threshold, val["wrong"])
 found = pd.DataFrame(lines, index=["precision, %", "recall, %"]).T
 display(found.style.format("{:.0f}"))
 
