@@ -408,7 +408,7 @@ growth = pd.DataFrame(growth).T
 display(growth.style.format("{:.0f}"))
 
 # %% [markdown]
-# The correction can fill. Here it fills little, and what it wins is right less often than the object labels that were there: places of
+# The correction can fill. Here it fills little unless labels are asked for, and what it wins is mostly wrong: places of
 # middling confidence lie around objects, mostly outside. Whether the tails and legs of VOC fare better cannot be told from here.
 #
 # ## What each rule repairs and what it breaks
@@ -511,7 +511,7 @@ if (steps, seed, theta_high, theta_low) == (60, 0, 0.85, 0.25) and tau == preset
     assert quality["corrected"]["precision"] > quality["initial"]["precision"] + 1 and hard["corrected"] > hard["initial"] + 10
     assert 65 < quality["initial"]["precision"] < 85
     assert quality["corrected"]["background_precision"] < quality["initial"]["background_precision"] - 3
-    assert 0 < growth["become object"].iloc[0] < growth["become object"].iloc[2] and (growth["of these right, %"] < quality["initial"]["precision"]).all()
+    assert 0 < growth["become object"].iloc[0] < growth["become object"].iloc[2] and (growth["of these right, %"] < 30).all()
 
 # %% [markdown]
 # ## The paper, the code, our choice
