@@ -29,7 +29,7 @@ from dsgc.training.loop import resume
 FILE = grids.RESULTS / "departures.json"
 
 
-SEEDS = ladder.SEEDS[:3]
+SEEDS = (0, 2, 3)
 
 
 class Departure(NamedTuple):
@@ -84,8 +84,7 @@ def measure(name: str, seed: int, folder: Path, data: str) -> dict[str, float]:
 
 FIXED = {  # in the ladder
     "subtract_minimum": "Eq. 1 without minimum (as printed)",
-    "segmentation_average, a mean": "Eq. 22 as a mean over all pixels",
-    "segmentation_average, a sum": "Eq. 22 as a sum (as printed)",
+    "segmentation_average": "Eq. 22 as a sum (as printed)",
 }
 
 

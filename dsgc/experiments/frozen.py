@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsgc import objective
+from dsgc import cam, objective
 from dsgc.cam import IGNORE
 from dsgc.config import Config
 from dsgc.data.loading import EvalImages, eval_batches
-from dsgc.methods.labels import nearest
+from dsgc.methods.labels import by_threshold, nearest
 from dsgc.metrics import ConfusionMatrix
 from dsgc.network.vit import Decoder, Network, Output, fitted
 from dsgc.scoring.evaluate import collate
@@ -118,6 +118,17 @@ def score(decoder: Decoder, scored: Frozen) -> Learnt:
         found += int(((predicted > 0) & known).sum())
         true += int(((masks > 0) & known).sum())
     return Learnt(100 * matrix.mean_iou(), 100 * found / max(true, 1))
+
+
+@torch.no_grad()
+def cam_iou(config: Config, network: Network, scored: Frozen) -> list[float]:
+    """IoU of the class activation map with the masks, by class from the first on, in per cent; NaN for one that does not occur."""
+    matrix = ConfusionMatrix(scored.tags.shape[1] + 1)
+    for (output, _, tags), masks in zip(_slices(scored), scored.masks.split(AT_ONCE), strict=True):
+        maps = cam.tagged(config.method.cam(network, output), tags)
+        full = F.interpolate(maps, masks.shape[-2:], mode="bilinear", align_corners=False)
+        matrix.update(by_threshold(full, config.background_threshold), masks)
+    return [100 * value for value in matrix.iou().tolist()[1:]]
 
 
 def compared(

@@ -25,13 +25,13 @@ from dsgc.runs.restore import load_networks
 FILE = grids.RESULTS / "ladder.json"
 PLAIN = "no correction"
 ROWS = (  # of the readings, and of the choices those that labels and decoder alone depend on
-    PLAIN, "preset", "upper threshold 0.6, no correction", "upper threshold 0.7, no correction", "tau 0.5",
-    "tau the lowest 10 % of pairs", "x of the refined CAM", "labelled foreground on the pixel grid",
-    "labelled foreground, a mixture for each class", "means 3 standard deviations apart",
-    "Eq. 1 without minimum (as printed)", "Eq. 22 as a mean over all pixels", "Eq. 22 as a sum (as printed)",
+    PLAIN, "preset", "upper threshold 0.6, no correction", "upper threshold 0.7, no correction", "tau 0.5", "x of the refined CAM",
+    "labelled foreground on the pixel grid", "labelled foreground, a mixture for each class", "means 3 standard deviations apart",
+    "Eq. 1 without minimum (as printed)", "Eq. 22 as a sum (as printed)",
 )  # fmt: skip
 CHANGES = grids.GRIDS["choices"] | grids.GRIDS["readings"]
-SEEDS, RUNGS = (0, 2, 3, 1), (40, 60, 100, 160)  # of warm-ups; steps after which each is stopped
+SEEDS, RUNGS = (0, 1, 2, 3), (60, 100, 160)  # of warm-ups; steps after which each is stopped
+LOST = 20.0  # IoU, per cent
 DECODERS = (0,)  # seeds
 IMAGES = 600  # of the training split
 
@@ -62,11 +62,13 @@ def climb(run: Path, seed: int, data: str, rows: Sequence[str], rungs: Sequence[
             here = {"seed": seed, "steps": steps, "rows": {}}
             found.append(here)
         missing = [row for row in rows if row not in here["rows"]]
-        if not missing:
+        if not missing and "cam" in here:
             continue
         network = load_networks(run / "checkpoints" / f"step_{steps:06d}")[0]["teacher"]
         learnt = frozen.freeze(network, splits["train"], IMAGES)
         scored = {name: frozen.freeze(network, splits[name]) for name in ("dev", "val")}
+        here["cam"] = frozen.cam_iou(preset("shapes"), network, scored["dev"])
+        write_json(file, {"about": provenance(preset("shapes"), 0), "rungs": found})
         for row in missing:
             config = preset("shapes").changed(**CHANGES[row])
             here["rows"] |= frozen.compared({row: config}, network, learnt, scored, DECODERS)
@@ -77,18 +79,21 @@ def climb(run: Path, seed: int, data: str, rows: Sequence[str], rungs: Sequence[
 def read(file: Path = FILE) -> pd.DataFrame:
     """The ladder, a line for each warm-up, rung and reading: labels' quality, decoder's mIoU and area by split, and the gain.
 
-    Columns: seed, steps, row, coverage, precision, recall, background_precision, background_recall, `labels` (precision without
-    correction on that rung: how good the labels are), and for dev and val miou_, area_ and gain_ (points over no correction).
+    Columns: seed, steps, lost (how many classes the warm-up had lost on its last rung: their CAM's IoU is below `LOST` on dev), row,
+    coverage, precision, recall, background_precision, background_recall, `labels` (precision without correction on that rung:
+    how good the labels are), and for dev and val miou_, area_ and gain_ (points over no correction).
     Raises:
         UserError: no such file.
     """
     if not file.is_file():
         raise UserError(f"{file}: no such file; `make ladder` makes it")
-    lines = []
-    for rung in json.loads(file.read_text(encoding="utf-8"))["rungs"]:
+    lines, rungs = [], json.loads(file.read_text(encoding="utf-8"))["rungs"]
+    last = {rung["seed"]: rung["cam"] for rung in sorted(rungs, key=lambda rung: rung["steps"])}
+    for rung in rungs:
         plain = rung["rows"].get(PLAIN)
         for row, values in rung["rows"].items() if plain else ():
-            line = {"seed": rung["seed"], "steps": rung["steps"], "row": row, "labels": plain["precision"]}
+            lost = sum(iou < LOST for iou in last[rung["seed"]])
+            line = {"seed": rung["seed"], "steps": rung["steps"], "lost": lost, "row": row, "labels": plain["precision"]}
             line |= {name: value for name, value in values.items() if not isinstance(value, dict)}
             for split in ("dev", "val"):
                 for name in ("miou", "area"):
@@ -99,10 +104,14 @@ def read(file: Path = FILE) -> pd.DataFrame:
 
 
 def gains(table: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Mean gain of each reading over all rungs, its standard error over warm-ups, and on how many rungs it is above 0."""
+    """Mean gain of each reading: over all rungs, with its standard error over warm-ups, and over those of two kinds of warm-ups.
+
+    Columns: gain, error, found (warm-ups that lost no class), lost (those that lost one or more).
+    """
     by_seed = table.groupby(["row", "seed"], sort=False)[f"gain_{split}"].mean().unstack()
-    better = table.groupby("row", sort=False)[f"gain_{split}"].agg(lambda gain: (gain > 0).mean())
-    return pd.DataFrame({"gain": by_seed.mean(axis=1), "error": by_seed.sem(axis=1), "better": 100 * better})
+    lost = table.groupby("seed").lost.first().reindex(by_seed.columns) > 0
+    kinds = {"found": by_seed.loc[:, ~lost].mean(axis=1), "lost": by_seed.loc[:, lost].mean(axis=1)}
+    return pd.DataFrame({"gain": by_seed.mean(axis=1), "error": by_seed.sem(axis=1)} | kinds)
 
 
 def main(folder: Path, data: str) -> None:

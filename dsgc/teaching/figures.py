@@ -177,20 +177,20 @@ def gains(
 def ladder(table: pd.DataFrame, rows: Mapping[str, str], split: str) -> Figure:
     """What readings of the correction bring a decoder, over how right the labels are that it corrects: `ladder.read`.
 
-    A dot is one warm-up stopped after some steps, a line joins the means of equal steps. rows: what each row is called here.
+    A dot is one warm-up stopped after some steps, a line joins the means of equal steps; left the warm-ups that lost no class.
+    rows: what each row is called here.
     """
-    figure, axis = plt.subplots(figsize=(8.2, 4.8), layout="constrained")
-    axis.axhline(0, color="0.3", lw=1)
-    styles = zip(rows.items(), sns.color_palette("colorblind"), itertools.cycle("osD^vP"), strict=False)
-    for (row, label), colour, marker in styles:
-        part = table[table.row == row]
-        means = part.groupby("steps")[["labels", f"gain_{split}"]].mean()
-        axis.plot(part["labels"], part[f"gain_{split}"], marker, color=colour, ms=5, alpha=0.45, mew=0)
-        axis.plot(means["labels"], means[f"gain_{split}"], marker + "-", color=colour, ms=7, lw=2, label=label)
-    axis.set(
-        xlabel="labels called foreground that are right before the correction, %",
-        ylabel=f"decoder's mIoU on {split}, points over no correction",
-    )
+    figure, axes = plt.subplots(1, 2, figsize=(9.5, 4.8), layout="constrained", sharey=True)
+    for axis, (lost, title) in zip(axes, ((False, "no class lost"), (True, "a class lost")), strict=True):
+        axis.axhline(0, color="0.3", lw=1)
+        styles = zip(rows.items(), sns.color_palette("colorblind"), itertools.cycle("os^DvP"), strict=False)
+        for (row, label), colour, marker in styles:
+            part = table[(table.row == row) & ((table.lost > 0) == lost)]
+            means = part.groupby("steps")[["labels", f"gain_{split}"]].mean()
+            axis.plot(part["labels"], part[f"gain_{split}"], marker, color=colour, ms=5, alpha=0.4, mew=0)
+            axis.plot(means["labels"], means[f"gain_{split}"], marker + "-", color=colour, ms=7, lw=2, label=None if lost else label)
+        axis.set(xlabel="object labels that are right before the correction, %", title=title)
+    axes[0].set_ylabel(f"decoder's mIoU on {split},\npoints over no correction")
     figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
     return closed(figure)
 

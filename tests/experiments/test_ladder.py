@@ -11,6 +11,7 @@ from dsgc.data.loading import EvalImages
 from dsgc.data.split import open_split
 from dsgc.errors import UserError
 from dsgc.experiments import frozen, ladder
+from dsgc.scoring.evaluate import evaluate
 from dsgc.training.loop import train
 
 
@@ -81,6 +82,13 @@ def test_a_decoder_that_learns_true_masks_beats_one_that_learns_nothing_and_is_s
     assert good.area == pytest.approx(100 * ((found > 0) & known).sum().item() / ((images.masks > 0) & known).sum().item())
 
 
+def test_the_cams_iou_is_the_evaluations(made, shapes_folder):
+    config, network, images = made
+    found = frozen.cam_iou(config, network, images)
+    scores = evaluate({"teacher": network}, EvalImages(open_split(shapes_folder, "train")), config)["teacher"]["cam"]["per_class"]
+    assert found == pytest.approx([100 * value for value in list(scores.values())[1:]], abs=0.5)
+
+
 def test_a_ladder_goes_on_where_it_was_stopped_and_is_read_as_gains(tiny, shapes_folder, tmp_path, monkeypatch):
     config = tiny(out=str(tmp_path / "warm"), warmup_steps=4, steps=4, checkpoint_every=2, keep_checkpoints=4, pictures=0)
     monkeypatch.setattr(ladder, "preset", lambda name: config)
@@ -97,6 +105,8 @@ def test_a_ladder_goes_on_where_it_was_stopped_and_is_read_as_gains(tiny, shapes
     assert (plain.gain_val == 0).all() and (plain["labels"] == plain.precision).all() and len(table) == 4
     gains = ladder.gains(table, "val")
     assert gains.loc[ladder.PLAIN, "gain"] == 0 and set(gains.index) == set(rows)
+    kind = "lost" if table.lost.iloc[0] else "found"
+    assert gains.loc["preset", kind] == gains.loc["preset", "gain"] == pytest.approx(table[table.row == "preset"].gain_val.mean())
     with pytest.raises(UserError, match="make ladder"):
         ladder.read(tmp_path / "none.json")
 
