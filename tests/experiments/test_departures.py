@@ -48,3 +48,19 @@ def test_the_committed_effects_are_of_every_departure():
     found = json.loads(departures.FILE.read_text(encoding="utf-8"))["found"]
     assert set(found) == set(departures.DEPARTURES) and min(map(len, found.values())) >= 2
     assert departures.effects(ladder.read())["mean"].notna().all()
+
+
+MEASURED = {
+    "subtract_minimum": "subtract_minimum (fixed maps)",
+    "ptc_classes": "ptc_classes (CAM)",
+    "student_temperature": "temperatures and centre (whole run)",
+    "segmentation_average": "segmentation_average (fixed maps)",
+}
+
+
+@pytest.mark.parametrize("field", MEASURED)
+def test_the_page_on_choices_has_the_committed_effects(field):
+    page = (grids.RESULTS.parent / "book/choices.md").read_text(encoding="utf-8")
+    (line,) = [line for line in page.splitlines() if line.startswith(f"| `{field}` |") and "Eq." in line.split("|")[3] + line.split("|")[2]]
+    effect = departures.effects(ladder.read()).loc[MEASURED[field]]
+    assert f"{effect['mean']:+.1f} ({effect['from']:+.1f} to {effect['to']:+.1f})" in line
