@@ -47,6 +47,7 @@ GRIDS: dict[str, dict[str, dict]] = {
         "Eq. 6 weighs the teacher": {"ema_weighs": "teacher"},
         "Eq. 10 on the middle tokens": {"punc_tokens": "middle"},
         "Eq. 10 over the batch": {"punc_mean": "batch"},
+        "Eq. 10 with a learnt gain": {"projector_gain": True},
         "Eq. 10 with neither, gain learnt": {
             "centre_momentum": 1.0, "student_temperature": 1.0, "teacher_temperature": 1.0, "projector_gain": True,
         },
