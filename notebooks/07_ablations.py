@@ -23,7 +23,7 @@
 # ```
 #
 # All runs are made by one command, `make ablations`, and kept in the repository under `results/`, one file a run, with
-# configuration, code, commit, machine, versions and time. This notebook reads them. Two of the runs it makes anew while
+# configuration, code, commit, machine, versions and time. This notebook reads them. Those named `live` below it makes anew while
 # it runs, to see whether they still come out the same.
 
 # %% tags=["parameters"]
