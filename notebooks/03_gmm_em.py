@@ -584,8 +584,8 @@ for kind, where in {"background": made.initial == 0, "object": foreground}.items
     }
 says = 100 * pd.DataFrame(lines).T.astype(float).rename_axis("label")
 for kind in lines:
-    glue(f"{kind}_high", says.loc[kind].iloc[2], display=False)
-    glue(f"{kind}_low", says.loc[kind].iloc[3], display=False)
+    glue(f"{kind}_high", float(says.loc[kind].iloc[2]), display=False)
+    glue(f"{kind}_low", float(says.loc[kind].iloc[3]), display=False)
 says.round(1)
 
 # %% [markdown]

@@ -423,7 +423,7 @@ if (scale, seeds, data, results) == ("shapes", list(grids.SEEDS), "", ""):  # el
 #
 # The runs named in the first cell, trained while this notebook runs, with the code as it is. They are kept in `runs/live`
 # and made again when code or configuration change. On the same kind of machine a run comes out the same as the committed one of
-# its seed; elsewhere sums are taken in another order, and what that has been seen to change is {py:data}`dsgc.experiments.tables.ROUNDING`
+# its seed; elsewhere sums are taken in another order, and what that has been seen to change is `tables.ROUNDING`
 # points. A larger difference ends the notebook here.
 
 # %% tags=["nbval-ignore-output"]

@@ -11,7 +11,7 @@ CROP, PATCH = 32, 8  # of the tiny run
 
 
 def stretch(maps, size):
-    """Bilinear in the plainest way: each place from the two nearest in height, then in width; (N, h, w) -> (N, *size)."""
+    """Bilinear in the plainest way: each place from the two nearest in height, then in width; (N, h, w) -> (N, H, W)."""
     for axis, new in ((1, size[0]), (2, size[1])):
         old, rows = maps.shape[axis], []
         for number in range(new):

@@ -81,7 +81,7 @@ def read(file: Path = FILE) -> pd.DataFrame:
 
     Columns: seed, steps, lost (how many classes the warm-up had lost on its last rung: their CAM's IoU is below `LOST` on dev), row,
     coverage, precision, recall, background_precision, background_recall, `labels` (precision without correction on that rung:
-    how good the labels are), and for dev and val miou_, area_ and gain_ (points over no correction).
+    how good the labels are), and of either split (`gain_val`, `gain_dev`, ...) the decoder's mIoU, area, and gain over no correction.
     Raises:
         UserError: no such file.
     """
