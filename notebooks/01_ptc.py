@@ -400,7 +400,7 @@ assert np.allclose(turned.iloc[0] / turned, [[1, 1, 1], [2, 4, 2], [4, 16, 4]], 
 with torch.no_grad():
     lengths = network(images).tokens.norm(dim=1)
 assert lengths.std() < 0.05 * lengths.mean(), "after the last norm tokens have nearly one length"
-turned.round(6)
+chapter.Table(turned.round(6))
 
 # %% [markdown]
 # Following the gradient shows where it leads. Six tokens in the plane, two labels, plain gradient descent:

@@ -244,7 +244,7 @@ print(complete)
 if results and lag.notna().all(axis=None):  # no result is missing
     assert (lag.loc["head"].loc["+ DSKD"] < -1).all() and lag.loc["head"].loc[grids.METHOD].abs().max() < 1
     assert lag.loc["CAM"].min(axis=None) < 0 < lag.loc["CAM"].max(axis=None)
-lag.dropna().round(1) + 0.0  # no -0.0
+chapter.Table(lag.dropna().round(1) + 0.0)  # no -0.0
 
 # %% [markdown]
 # Without the correction its head lags under every seed, with it hardly; its CAM lags under one seed and leads under another. A
@@ -375,7 +375,7 @@ ends = pd.DataFrame({name: trace.iloc[-1] for name, trace in traces.items()}).T
 for name, column in {"mismatched_slow": "alone", "mismatched_fast": "alone, five times the rate"}.items():
     glue(name, float(ends.mismatched[column]), display=False)
 glue("mismatched_random", float(ends.mismatched["alone, random weights"]), display=False)
-pd.concat([traces["alone"].iloc[:1].set_axis(["pre-trained, before"]), ends]).round(2)
+chapter.Table(pd.concat([traces["alone"].iloc[:1].set_axis(["pre-trained, before"]), ends]).round(2), "cosine of Eq. 7")
 
 # %% [markdown]
 # Everywhere the two networks come to agree. What differs is how alike *different* images become on the way: a little
@@ -585,7 +585,7 @@ asking.loc["Eq. 8, for comparison", "encoder's gradient"] = norm(leads.encoder)
 ratio = float(asking["encoder's gradient"].iloc[1] / asking["encoder's gradient"].iloc[0])
 glue("ratio", ratio, display=False)
 print(f"outputs from {target_out.min():.2f} to {target_out.max():.2f}; entropy if all are alike: log K = {np.log(K):.3f}")
-asking.round(4)
+chapter.Table(asking.round(4), "Eq. 10")
 
 # %% mystnb={"image": {"alt": "The 256 target probabilities of one patch, sorted: flat at temperature 1, a few large ones at 0.04."}} tags=["hide-input"]
 figure, axis = plt.subplots(figsize=(6.5, 2.6), layout="constrained")

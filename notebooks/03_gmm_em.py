@@ -83,8 +83,9 @@ network = load_networks(run)[0]["teacher"]
 # %% tags=["nbval-ignore-output"]
 data = open_data(config)
 images, tags, masks, output, made, truth = diagnosis.whole_split(network, data.val, config)
-pd.DataFrame({name: diagnosis.worth(labels, truth, 1 + tags.shape[1]) for name, labels in
-              {"initial": made.initial, "corrected": made.corrected}.items()}).T.round(1)  # fmt: skip
+both = {"initial": made.initial, "corrected": made.corrected}
+worth = {name: diagnosis.worth(labels, truth, 1 + tags.shape[1]) for name, labels in both.items()}
+chapter.Table(pd.DataFrame(worth).T.round(1), "pseudo label")
 
 # %% [markdown]
 # The values $x_1,\dots,x_N$ are the confidences of *all* places of one image: the paper's $N$ is the total number of
@@ -586,7 +587,7 @@ says = 100 * pd.DataFrame(lines).T.astype(float).rename_axis("label")
 for kind in lines:
     glue(f"{kind}_high", float(says.loc[kind].iloc[2]), display=False)
     glue(f"{kind}_low", float(says.loc[kind].iloc[3]), display=False)
-says.round(1)
+chapter.Table(says.round(1))
 
 # %% [markdown]
 # Where an object's label is called noise, it is wrong more than twice as often as where it is not. Where background is called noise, it is *right* more often

@@ -526,7 +526,7 @@ counted = {"warmups_found": plain[sound].reset_index().seed.nunique(), "warmups_
 for name, value in (area | counted).items():
     glue(name, float(value), display=False)
 table_of = gains[["found", "lost"]].rename(columns={"found": "no class lost", "lost": "a class lost"})
-table_of.rename_axis("mean gain on val, points").round(1)
+chapter.Table(table_of.round(1), "mean gain on val, points")
 
 # %% [markdown]
 # Where the map has found every class ({glue:text}`warmups_found:.0f` warm-ups), the correction as printed helps, on clean labels too: the

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from dsgc.config import PRESETS, Config
@@ -58,6 +59,22 @@ class Listing(str):
 
     def _repr_markdown_(self) -> str:
         return f"```python\n{self}\n```"
+
+
+class Table:
+    """A data frame as a page shows it: the index is a column like the others, and every column has a head.
+
+    head: that of the index, where the frame does not name it.
+    """
+
+    def __init__(self, frame: pd.DataFrame, head: str = ""):
+        self.frame = frame.rename_axis(head) if head else frame
+
+    def __repr__(self) -> str:
+        return self.frame.to_string()
+
+    def _repr_html_(self) -> str:
+        return self.frame.reset_index().rename_axis(columns=None).to_html(index=False, border=0, justify="left")
 
 
 def source(*functions: Callable) -> Listing:
