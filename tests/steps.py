@@ -4,8 +4,10 @@ import copy
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from dsgc.cam import class_activation_map
 from dsgc.methods.contract import Mean, Part, Stage, over_all
 from dsgc.objective import total_loss
 from dsgc.runs.parallel import accelerator_of
@@ -25,6 +27,15 @@ class Taken(NamedTuple):
     def backward(self) -> None:
         """Leave the gradients of the weighted sum in the networks."""
         total_loss(self.losses, self.stage.weights).backward()
+
+
+def smooth(seed, tags):
+    """Smooth images, their activations, tags (B, 5) and tokens, as a method makes labels of them."""
+    generator = torch.Generator().manual_seed(seed)
+    images = F.interpolate(torch.rand(len(tags), 3, 6, 6, generator=generator), (48, 48), mode="bilinear")
+    tokens = F.interpolate(torch.randn(len(tags), 8, 3, 3, generator=generator), (6, 6), mode="bilinear")
+    activation = class_activation_map(tokens, torch.randn(5, 8, generator=generator))
+    return images, activation, torch.tensor(tags).float(), tokens
 
 
 def stage_of(config, name):

@@ -27,8 +27,6 @@ from dsgc.scoring.evaluate import evaluate
 from dsgc.training.loop import resume
 
 FILE = grids.RESULTS / "departures.json"
-
-
 SEEDS = (0, 2, 3)
 
 
@@ -49,8 +47,7 @@ DEPARTURES = {
 def branch(run: Path, steps: int, out: Path, changes: Mapping[str, Any]) -> Path:
     """Go on from a run's checkpoint with other numbers, in a folder of its own; a branch that was stopped goes on."""
     if not (out / "config.json").is_file():
-        name = f"step_{steps:06d}"
-        shutil.copytree(run / "checkpoints" / name, out / "checkpoints" / name)
+        shutil.copytree(ladder.stopped(run, steps), ladder.stopped(out, steps))
         write_json(out / "config.json", read_config(run).changed(out=str(out), **changes).flat())
     if not (out / "metrics.json").is_file():
         resume(out)
@@ -59,7 +56,7 @@ def branch(run: Path, steps: int, out: Path, changes: Mapping[str, Any]) -> Path
 
 def score(run: Path, data: str, which: tuple[str, str], step: int | None = None) -> float:
     """One score on `dev`, in per cent, of a run's newest checkpoint or that of a step."""
-    networks, saved = load_networks(run if step is None else run / "checkpoints" / f"step_{step:06d}")
+    networks, saved = load_networks(run if step is None else ladder.stopped(run, step))
     network, name = which
     dataset = EvalImages(open_split(data, "dev"))
     return 100 * evaluate({network: networks[network]}, dataset, saved.config, "cpu")[network][name]["miou"]

@@ -44,12 +44,17 @@ def warm_up(seed: int, data: str, out: str) -> Config:
     )
 
 
+def stopped(run: Path, steps: int) -> Path:
+    """Where a run's checkpoint of so many steps lies."""
+    return run / "checkpoints" / f"step_{steps:06d}"
+
+
 def reach(steps: int, config: Config) -> None:
     """Train until there is a checkpoint of so many steps, from the run's newest if it has any."""
     from dsgc.training.loop import resume, train
 
     run = Path(config.out)
-    if not (run / "checkpoints" / f"step_{steps:06d}").is_dir():
+    if not stopped(run, steps).is_dir():
         resume(run) if run.is_dir() else train(config)
 
 
@@ -64,7 +69,7 @@ def climb(run: Path, seed: int, data: str, rows: Sequence[str], rungs: Sequence[
         missing = [row for row in rows if row not in here["rows"]]
         if not missing and "cam" in here:
             continue
-        network = load_networks(run / "checkpoints" / f"step_{steps:06d}")[0]["teacher"]
+        network = load_networks(stopped(run, steps))[0]["teacher"]
         learnt = frozen.freeze(network, splits["train"], IMAGES)
         scored = {name: frozen.freeze(network, splits[name]) for name in ("dev", "val")}
         here["cam"] = frozen.cam_iou(preset("shapes"), network, scored["dev"])

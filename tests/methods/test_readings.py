@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from steps import CLASSES, TAGS, step
+from steps import CLASSES, TAGS, smooth, step
 
 from dsgc import binned, cam, dskd, gmm
 from dsgc.cam import IGNORE
@@ -14,11 +14,7 @@ ALL_LABELLED = {"label_low": 0.4, "label_high": 0.4}  # one threshold: the initi
 @pytest.fixture
 def given():
     """Smooth images, maps, tags and features of three images; the last one has a single class."""
-    generator = torch.Generator().manual_seed(3)
-    images = torch.nn.functional.interpolate(torch.rand(3, 3, 6, 6, generator=generator), (48, 48), mode="bilinear")
-    tokens = torch.nn.functional.interpolate(torch.randn(3, 8, 3, 3, generator=generator), (6, 6), mode="bilinear")
-    maps = cam.class_activation_map(tokens, torch.randn(5, 8, generator=generator))
-    return images, maps, torch.tensor([[1, 1, 0, 0, 1], [0, 1, 0, 1, 0], [1, 0, 0, 0, 0]]).float(), tokens
+    return smooth(3, [[1, 1, 0, 0, 1], [0, 1, 0, 1, 0], [1, 0, 0, 0, 0]])
 
 
 READINGS = {
