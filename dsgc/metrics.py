@@ -1,6 +1,7 @@
-"""Mean intersection over union from a streaming confusion matrix (Eq. 24)."""
+"""Mean intersection over union from a streaming confusion matrix (Eq. 24), and the pointing game."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 PIXELS = 2**18  # counted at a time, as many as a core's cache holds from one operation to the next
@@ -92,3 +93,31 @@ def _within(values: Tensor, first: int, end: int) -> bool:
         return True
     low, high = values.aminmax()
     return first <= int(low) and int(high) < end
+
+
+class PointingGame:
+    """How often the place where a class is said the loudest lies on an object of that class, updated batch by batch.
+
+    Source: Zhang et al. 2016; here without their tolerance of 15 pixels, since a token stands for its whole patch.
+    """
+
+    def __init__(self, classes: int, device: torch.device | str = "cpu"):
+        self.hits = torch.zeros(classes, dtype=torch.int64, device=device)  # images, by class
+        self.shown = torch.zeros(classes, dtype=torch.int64, device=device)
+
+    def update(self, maps: Tensor, tags: Tensor, masks: Tensor) -> None:
+        """Add a batch: scores (B, C, h, w) of classes at places, tags (B, C), masks (B, H, W) with labels 1..C.
+
+        A place is a hit where any pixel of it has the class. A tag of which no pixel has the class does not count.
+        """
+        image, label = tags.nonzero(as_tuple=True)  # (P,) pairs of an image and one of its tags
+        on_object = (masks[image] == label[:, None, None] + 1).float()
+        on_object = F.adaptive_max_pool2d(on_object[:, None], maps.shape[-2:]).flatten(1) > 0  # (P, h w)
+        shown = on_object.any(1)
+        hit = on_object.gather(1, maps[image, label].flatten(1).argmax(1, keepdim=True))[:, 0]
+        self.hits += torch.bincount(label[hit], minlength=len(self.hits))
+        self.shown += torch.bincount(label[shown], minlength=len(self.shown))
+
+    def by_class(self) -> list[float]:
+        """Share of hits of each class, in [0, 1]; NaN for one that was not shown."""
+        return (self.hits / self.shown).tolist()

@@ -32,6 +32,7 @@ class Base(Method):
 
     name: ClassVar = "base"
     scores: ClassVar[tuple[str, ...]] = ("seg", "cam", "pseudo")
+    blocks: ClassVar[tuple[str, ...]] = ("last", "middle")
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "coco": {"warmup_steps": 5_000, "ptc_high": 0.65, "label_high": 0.65},
         "shapes": {"warmup_steps": 100, "ptc_low": 0.2, "ptc_high": 0.4, "label_high": 0.5, "refine_dilations": (1, 2, 4)},
@@ -150,7 +151,12 @@ class Base(Method):
         full = F.interpolate(cam.tagged(maps, tags), size, mode="bilinear", align_corners=False)
         head, made = labels.segmented(network, output.tokens, size), labels.enlarged(made, size).long()
         scored = {"seg": head, "cam": labels.by_threshold(full, background), "pseudo": made}
-        return Views(scored, {"cam": full.amax(1), "pseudo": made, "prediction": head})
+        return Views(scored, {"cam": full.amax(1), "pseudo": made, "prediction": head}, self.evidence(network, output))
+
+    def evidence(self, network: Network, output: Output) -> dict[str, Tensor]:
+        """What each token adds to its image's tags, before any of Eq. 1 and 2 is divided: (B, C, h, w) of either block."""
+        heads = {"last": (output.tokens, network.patch_classifier), "middle": (output.middle, network.aux_classifier)}
+        return {block: torch.einsum("bdhw,cd->bchw", tokens, head.weight) for block, (tokens, head) in heads.items()}
 
     def activation(self, network: Network, images: Tensor, scales: tuple[float, ...], *, mirror: bool) -> Tensor:
         """As ToCo scores its CAM: each map without its minimum, whatever the run's labels are made with."""

@@ -5,6 +5,7 @@ Of a method the loop, the step, checkpoints, evaluation and the command line kno
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -51,6 +52,7 @@ class Views(NamedTuple):
 
     scored: dict[str, Tensor]  # (B, H, W) int64 labels by the names in `Method.scores`, 255 for none; `seg` is the segmentation
     drawn: dict[str, Tensor]  # (B, H, W) maps for a picture, in its order: labels (int64), or values in [0, 1]
+    evidence: Mapping[str, Tensor] = MappingProxyType({})  # (B, C, h, w) how loud each token says each class, by `Method.blocks`
 
 
 class Examined(NamedTuple):
@@ -74,6 +76,7 @@ class Method(Settings):
     name: ClassVar[str]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # which numbers a preset changes, by the preset's name
     scores: ClassVar[tuple[str, ...]] = ("seg",)  # the names of what `views` gives to be scored
+    blocks: ClassVar[tuple[str, ...]] = ()  # the names of what `views` gives as evidence
     corrects: ClassVar[bool] = False  # whether it corrects its pseudo label, and `examined` says how
     from_masks: ClassVar[bool] = False  # whether it learns from true masks; else no mask is opened for training
 

@@ -246,7 +246,8 @@ class Dsgc(GaussianCorrection, Base):
         head = labels.segmented(network, output.tokens, size)
         scored = {"seg": head, "cam": labels.by_threshold(full, background), "pseudo_initial": before, "pseudo": after}
         drawn = {"cam": full.amax(1), "region": labels.enlarged(region, size), "noise": labels.enlarged(made.noise, size)}
-        return Views(scored, drawn | {"initial": before, "corrected": after, "prediction": head})
+        drawn |= {"initial": before, "corrected": after, "prediction": head}
+        return Views(scored, drawn, self.evidence(network, output))
 
     def examined(self, network: Network, output: Output, images: Tensor, tags: Tensor) -> Examined:
         maps = self.over_scales(network, self.cam(network, output), images)

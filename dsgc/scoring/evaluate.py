@@ -13,7 +13,7 @@ from dsgc.data.loading import EvalImages, EvalItem, eval_batches
 from dsgc.data.split import named, open_split
 from dsgc.errors import UserError, enough_memory
 from dsgc.methods.contract import Views
-from dsgc.metrics import ConfusionMatrix
+from dsgc.metrics import ConfusionMatrix, PointingGame
 from dsgc.network.vit import Network
 from dsgc.runs import parallel
 from dsgc.runs.parallel import accelerator_of
@@ -44,8 +44,9 @@ def evaluate(
     Each score holds `miou` and `per_class` (fractions in [0, 1], background first, None for a class that does not occur) over the
     pixels that have a label, `coverage`, the share of these, and `strict`, the mIoU where a pixel labelled 255 counts as missed;
     None where nothing was counted. Memory does not grow with the number of images; `images` > 0 looks at that many only.
-    Networks are put back in the mode they were in. Several processes share the images out, and all get the scores of all. `list`
-    and `masks` say what the scores are of.
+    "pointing", where the method has `blocks`, holds by network and block the share of images whose loudest token of a tagged class
+    lies on that class (`PointingGame`). Networks are put back in the mode they were in. Several processes share the images out, and
+    all get the scores of all. `list` and `masks` say what the scores are of.
 
     Raises:
         UserError: an image or a mask cannot be read, or the masks of the split do not say what its tags say.
@@ -54,6 +55,7 @@ def evaluate(
     classes = dataset.folder.classes
     method, seen, share = config.method, 0, parallel.rank_and_size()
     matrices = {name: {score: ConfusionMatrix(len(classes) + 1, device=device) for score in method.scores} for name in networks}
+    games = {name: {block: PointingGame(len(classes), device) for block in method.blocks} for name in networks}
     training = {name: network.training for name, network in networks.items()}
     for network in networks.values():
         network.eval()
@@ -64,12 +66,15 @@ def evaluate(
         those = f"{items[0].image_id} ({width} x {height})" + (f" and {len(items) - 1} more" if len(items) > 1 else "")
         for name, network in networks.items():
             with enough_memory(f"{those}: cannot be evaluated", SMALLER if len(items) == 1 else "take a smaller --eval-batch"):
-                scored = views(network, batch, tags, config).scored
-            for score, labels in scored.items():
+                seen_by = views(network, batch, tags, config)
+            for score, labels in seen_by.scored.items():
                 matrices[name][score].update(labels, masks)
+            for block, maps in seen_by.evidence.items():
+                games[name][block].update(maps, tags, masks)
     for name, network in networks.items():
         network.train(training[name])
     everything = [part for by_score in matrices.values() for matrix in by_score.values() for part in (matrix.counts, matrix.missed)]
+    everything += [part for by_block in games.values() for game in by_block.values() for part in (game.hits, game.shown)]
     total = torch.tensor(seen, device=device)
     parallel.sum_tensors([*everything, total])
     result: dict = {
@@ -79,7 +84,18 @@ def evaluate(
         }
         for name, by_score in matrices.items()
     }
+    if method.blocks:
+        result["pointing"] = {
+            name: {block: _pointing(game, classes) for block, game in by_block.items()} for name, by_block in games.items()
+        }
     return result | {"images": int(total)} | named(dataset.folder)
+
+
+def _pointing(game: PointingGame, classes: Iterable[str]) -> dict:
+    """`mean` over the classes that occur and `per_class` of a pointing game, fractions; None where nothing was counted."""
+    per_class = dict(zip(classes, map(_known, game.by_class()), strict=True))
+    known = [value for value in per_class.values() if value is not None]
+    return {"mean": sum(known) / len(known) if known else None, "per_class": per_class}
 
 
 def summary(matrix: ConfusionMatrix, classes: Iterable[str]) -> dict:
