@@ -19,7 +19,7 @@ from dsgc.config import Config
 from dsgc.errors import UserError
 from dsgc.experiments.provenance import code_version
 
-AFTER_THE_END = ("out", "pictures")  # fields of every run that no step depends on; more have none than these, and they are not looked for
+AFTER_THE_END = ("out", "pictures")  # what rows of the grids differ in and no step depends on; any other field of a run counts
 ABOUT = "trunk.json"
 
 
