@@ -6,7 +6,6 @@ takes each of them once, and what is compared is the median of the ratios of a r
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -98,15 +97,6 @@ def write(script: str, result: dict, begun: float, packages: Sequence[str] = ())
     """Put a result beside its script, NAME.py -> NAME.json, with machine, versions and date, and print it."""
     about = provenance(preset("voc"), time.monotonic() - begun)
     about["versions"] |= {package: version(package) for package in packages}
-    about |= {"processor": _processor(), "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"}
     text = json.dumps({"about": about} | result, indent=1)
     Path(script).with_suffix(".json").write_text(text + "\n")
     print(text)
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())

@@ -34,6 +34,7 @@ from dsgc.data import shapes, shapes_coco
 from dsgc.data.split import open_split
 from dsgc.errors import Stopped, UserError, check_writable, first_line, one_line
 from dsgc.experiments import grids, runner
+from dsgc.experiments.plan import plan
 from dsgc.scoring.protocols import TestTime, protocol
 
 PROGRAM = "python -m dsgc"
@@ -173,7 +174,7 @@ def grid(arguments: Sequence[str]) -> None:
     if jobs < 1:
         raise UserError(f"jobs {jobs}: must be 1 or more")
     if options.dry_run:
-        print("\n".join(runner.plan(runs, folder, jobs)))
+        print("\n".join(plan(runs, folder, jobs)))
         return
     first = next(iter(runs.values()))
     _embedded(first.data)

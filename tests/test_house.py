@@ -144,7 +144,8 @@ CONTRACT = "methods/contract.py"
 ABOVE = [
     name for name in FILES
     if room_of(name) in {"runs", "scoring", "training", "command", "__main__"}
-    or name in {"network/build.py", "experiments/runner.py", "experiments/provenance.py"}  # grids and tables are of methods
+    or name in {"network/build.py", *(f"experiments/{name}.py" for name in ("stored", "forks", "schedule", "plan", "runner", "provenance"))}
+    # grids and tables are of methods
 ]  # fmt: skip
 OWN = re.compile(r"teacher|student|distillation|dskd|(?<![^\W_])gc(?![^\W_])", re.IGNORECASE)  # GC as a word, or a part of a name
 NAMES = {ast.literal_eval(node.value) for name in FILES if name.startswith("methods/") for node in ast.walk(tree(name))

@@ -6,7 +6,6 @@ decoder that learns them stands in the noise ladder (`ladder`).
 """
 
 import json
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from dsgc.data.loading import EvalImages
 from dsgc.data.split import open_split
 from dsgc.errors import UserError
 from dsgc.experiments import grids, ladder, tables
+from dsgc.experiments.forks import fork, stopped
 from dsgc.experiments.provenance import provenance
 from dsgc.methods import preset
 from dsgc.runs.record import read_config, say, write_json
@@ -47,8 +47,7 @@ DEPARTURES = {
 def branch(run: Path, steps: int, out: Path, changes: Mapping[str, Any]) -> Path:
     """Go on from a run's checkpoint with other numbers, in a folder of its own; a branch that was stopped goes on."""
     if not (out / "config.json").is_file():
-        shutil.copytree(ladder.stopped(run, steps), ladder.stopped(out, steps))
-        write_json(out / "config.json", read_config(run).changed(out=str(out), **changes).flat())
+        fork(run, steps, read_config(run).changed(out=str(out), **changes))
     if not (out / "metrics.json").is_file():
         resume(out)
     return out
@@ -56,7 +55,7 @@ def branch(run: Path, steps: int, out: Path, changes: Mapping[str, Any]) -> Path
 
 def score(run: Path, data: str, which: tuple[str, str], step: int | None = None) -> float:
     """One score on `dev`, in per cent, of a run's newest checkpoint or that of a step."""
-    networks, saved = load_networks(run if step is None else ladder.stopped(run, step))
+    networks, saved = load_networks(run if step is None else stopped(run, step))
     network, name = which
     dataset = EvalImages(open_split(data, "dev"))
     return 100 * evaluate({network: networks[network]}, dataset, saved.config, "cpu")[network][name]["miou"]

@@ -17,6 +17,7 @@ from dsgc.data.loading import EvalImages
 from dsgc.data.split import open_split
 from dsgc.errors import UserError
 from dsgc.experiments import frozen, grids
+from dsgc.experiments.forks import stopped
 from dsgc.experiments.provenance import provenance
 from dsgc.methods import preset
 from dsgc.runs.record import say, write_json
@@ -42,11 +43,6 @@ def warm_up(seed: int, data: str, out: str) -> Config:
     return base.changed(
         data=data, out=out, seed=seed, warmup_steps=base.steps, checkpoint_every=20, keep_checkpoints=base.steps, eval_every=0, pictures=0
     )
-
-
-def stopped(run: Path, steps: int) -> Path:
-    """Where a run's checkpoint of so many steps lies."""
-    return run / "checkpoints" / f"step_{steps:06d}"
 
 
 def reach(steps: int, config: Config) -> None:

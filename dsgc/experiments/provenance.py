@@ -1,4 +1,4 @@
-"""Where a result comes from: a digest of the code that made it, commit, date, duration, machine, versions."""
+"""Where a result comes from: a digest of the code that made it, commit, date, duration, machine, system, versions."""
 
 import ast
 import contextlib
@@ -17,6 +17,7 @@ from dsgc.config import Config
 from dsgc.methods import DEFAULT, MODULES, find
 
 PACKAGE = Path(__file__).parents[1]
+PACKAGES = ("torch", "timm", "numpy", "pillow", "scipy")  # pillow decodes every picture and makes every crop of training
 ENTRIES = ("training.loop", "scoring.diagnosis")  # the modules that make a result, beside its method; what they import makes it too
 
 
@@ -46,7 +47,7 @@ def code_version(method: str) -> str:
 
 
 def provenance(config: Config, seconds: float) -> dict:
-    """Where a result of this process comes from: code, commit, date, seconds, threads, machine, versions."""
+    """Where a result of this process comes from: code, commit, date, seconds, threads, machine, processor, system, versions."""
     import torch
 
     device = "cpu" if config.device == "cpu" or not torch.cuda.is_available() else torch.cuda.get_device_name()
@@ -57,8 +58,19 @@ def provenance(config: Config, seconds: float) -> dict:
         "seconds": round(seconds),
         "threads": torch.get_num_threads(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {device}",
-        "versions": {package: version(package) for package in ("torch", "timm", "numpy")},
+        "processor": processor(),
+        "system": " ".join([platform.system(), *filter(None, platform.libc_ver())]),  # the C library has the functions of single numbers
+        "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
     }
+
+
+def processor() -> str:
+    """The processor's name, as its maker gives it where the system tells it."""
+    lines = []
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return next(iter(names), platform.processor() or platform.machine())
 
 
 def _commit() -> str:

@@ -1,13 +1,10 @@
-"""Training runs kept as results: several made at a time, each found again by its configuration and its code.
+"""Training runs made: several at a time, each in a process of its own, and a warm-up that several share before these.
 
-A result is one JSON file, named by a digest of the configuration and written whole when its run has ended. A run that was
-killed leaves nothing behind and is made again the next time. A file that is damaged, or that other code made, is
-reported and made again.
+A run that was killed leaves nothing behind and is made again the next time. So is one whose result is damaged or of other code.
 """
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
@@ -16,132 +13,25 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from queue import SimpleQueue
-from statistics import median
-from typing import Literal, NamedTuple
 
 from tqdm import tqdm
 
 from dsgc.config import Config
 from dsgc.errors import UserError, check_writable, printable
-from dsgc.experiments.provenance import code_version, provenance
+from dsgc.experiments import forks
+from dsgc.experiments.plan import counted
+from dsgc.experiments.provenance import provenance
+from dsgc.experiments.schedule import Schedule, Task
+from dsgc.experiments.stored import Result, described, digest, look_up, path_of
 from dsgc.methods import configured
 
-MACHINE = ("data", "out", "workers", "accumulate", "recompute", "keep_checkpoints")  # fields that say where and how, and change no score
 
-State = Literal["done", "missing", "damaged", "other code"]
-
-
-class Result(NamedTuple):
-    """What a run gave, and where it comes from."""
-
-    config: dict  # every field but those of `MACHINE`
-    scores: dict  # as `evaluate.evaluate` gives them
-    counts: dict  # of the network that is reported, as `diagnosis.count` gives them; empty where no label is corrected
-    samples: dict  # image id -> {"cam", "pseudo", "prediction"}: that network's maps as PNG in base64
-    about: dict  # as `provenance.provenance` gives it
-
-
-ABOUT = {"code": str, "commit": str, "date": str, "machine": str, "threads": int, "seconds": int, "versions": dict}
-
-
-def described(config: Config) -> dict:
-    """The fields that decide a run's scores, as JSON has them."""
-    fields = {name: value for name, value in config.flat().items() if name not in MACHINE}
-    return json.loads(json.dumps(fields))
-
-
-def path_of(config: Config, folder: Path) -> Path:
-    """The file that holds the result of a configuration."""
-    digest = hashlib.sha256(json.dumps(described(config), sort_keys=True).encode()).hexdigest()[:16]
-    return Path(folder) / f"{digest}.json"
-
-
-def look_up(config: Config, folder: Path) -> tuple[State, Result | None]:
-    """What the folder has of a run; a result of other code comes with its state, a damaged one does not come."""
-    path = path_of(config, folder)
-    if not path.is_file():
-        return "missing", None
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        result = Result(**{name: stored[name] for name in Result._fields})
-        whole = stored["digest"] == digest(result) and result.config == described(config)
-        whole &= all(isinstance(part, dict) for part in result) and all(isinstance(result.about[key], ABOUT[key]) for key in ABOUT)
-        whole &= 0 <= result.about["seconds"] < 1e9
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        whole = False
-    if not whole:
-        return "damaged", None
-    return ("done" if result.about["code"] == code_version(config.method.name) else "other code"), result
-
-
-def read(runs: Mapping[Hashable, Config], folder: Path, command: str) -> dict[Hashable, Result]:
-    """The results of all runs by label, whatever it is, those of other code too: `summary` says how many these are.
-
-    Raises:
-        UserError: one is missing or damaged; says how many and which command makes them.
-    """
-    found = {label: look_up(config, folder) for label, config in runs.items()}
-    lacking = [state for state, result in found.values() if result is None]
-    if lacking:
-        counts = ", ".join(f"{lacking.count(state)} {state}" for state in dict.fromkeys(lacking))
-        raise UserError(f"{folder}: of {len(runs)} results {counts}; make them with `{command}`")
-    return {label: result for label, (_, result) in found.items()}
-
-
-def summary(results: Mapping[Hashable, Result]) -> str:
-    """One paragraph on where results come from: how many, code, commits, dates, machines, time."""
-    abouts = [result.about for result in results.values()]
-    today = {name: code_version(name) for name in sorted({result.config["method"] for result in results.values()})}
-    others = {r.about["code"] for r in results.values() if r.about["code"] != today[r.config["method"]]}
-    other = sum(result.about["code"] != today[result.config["method"]] for result in results.values())
-
-    def several(name: str) -> str:
-        return ", ".join(sorted({str(about[name]) for about in abouts}))
-
-    made = f"all by today's code, {', '.join(sorted(today.values()))}"
-    whose = f"{other} of them by other code than today's ({', '.join(sorted(others))})" if other else made
-    versions = ", ".join(sorted({f"{package} {number}" for about in abouts for package, number in about["versions"].items()}))
-    return (
-        f"{len(abouts)} runs, {whose}; commit {several('commit')}; {several('date')}; {several('machine')}; "
-        f"threads {several('threads')}; {versions}; {sum(about['seconds'] for about in abouts) / 3600:.1f} hours of training in all"
-    )
-
-
-ALIKE = ("method", "steps", "encoder", "crop_size", "batch_size")  # runs that agree in these take about the same time
-
-
-def durations(folder: Path) -> dict[tuple, float]:
-    """Median seconds of the folder's runs by their values of `ALIKE`, whatever code made them."""
-    known: dict[tuple, list[float]] = {}
-    for path in Path(folder).glob("*.json"):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):  # `look_up` reports it
-            stored = json.loads(path.read_text(encoding="utf-8"))
-            seconds, kind = float(stored["about"]["seconds"]), tuple(stored["config"][name] for name in ALIKE)
-            known.setdefault(kind, []).append(seconds)
-    return {kind: median(seconds) for kind, seconds in known.items()}
-
-
-def plan(runs: Mapping[str, Config], folder: Path, jobs: int) -> list[str]:
-    """What `make_all` would do, line by line, with the time that it would take."""
-    states = {label: look_up(config, folder)[0] for label, config in runs.items()}
-    known = durations(folder)
-    waiting = {
-        label: known.get(tuple(described(runs[label])[name] for name in ALIKE)) for label, state in states.items() if state != "done"
-    }
-    lines = [f"{states[label]:<10}  {path_of(config, folder).name}  {label}" for label, config in runs.items()]
-    seconds = [value for value in waiting.values() if value is not None]
-    time_needed = "no run to estimate from"
-    if waiting and len(seconds) == len(waiting):
-        time_needed = f"about {max(sum(seconds) / jobs, *seconds) / 60:.0f} min"
-    return [*lines, _counted(len(runs), len(waiting), jobs) + (f": {time_needed}" if waiting else "")]
-
-
-def make(config: Config, folder: Path, scratch: Path) -> Path:
-    """Train in `scratch` and write the result to the folder."""
+def make(config: Config, folder: Path, scratch: Path, trunk: Path | None = None) -> Path:
+    """Train in `scratch` and write the result to the folder; from the trunk that a folder has, if one is given."""
     from dsgc.runs.parallel import accelerator_of
     from dsgc.runs.record import write_json
     from dsgc.runs.restore import load_networks
@@ -151,13 +41,19 @@ def make(config: Config, folder: Path, scratch: Path) -> Path:
     from dsgc.training.splits import open_data
 
     begun, about = time.monotonic(), provenance(config, 0)  # of the code that was loaded: files may change while it trains
-    run = train(dataclasses.replace(config, out=str(scratch / "run")))
+    here, warm_up = dataclasses.replace(config, out=str(scratch / "run")), {}
+    if trunk is None:
+        run = train(here)
+    else:
+        run, grown = forks.go_on(trunk, here)
+        warm_up = {"id": grown.id, "seconds": grown.seconds}
     scores = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     device = accelerator_of(config).device
     network, dataset = load_networks(run)[0][config.method.networks[0]].to(device), open_data(config).val
     counts = diagnosis.count(network, dataset, config, device)
     samples = encoded(network, dataset, config, device)
-    result = Result(described(config), scores, counts, samples, about | {"seconds": round(time.monotonic() - begun)})
+    about |= {"seconds": round(time.monotonic() - begun), "warm_up": warm_up}
+    result = Result(described(config), scores, counts, samples, about)
     path = path_of(config, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, result._asdict() | {"digest": digest(result)})
@@ -181,7 +77,8 @@ def jobs_here() -> int:
 def make_all(runs: Mapping[str, Config], folder: Path, *, jobs: int, say: Callable[[str], None] = tqdm.write) -> int:
     """Make what the folder lacks, `jobs` runs at a time, each in a process of its own; returns how many failed.
 
-    What is done is kept whatever happens. Processes are dealt out over the cards, or share the cores where there is none.
+    What is done is kept whatever happens. Processes are dealt out over the cards, or share the cores where there is none. Of the
+    runs to make, those that share their warm-up (`forks.shared`) go on from one; each comes out as if it were made alone.
 
     Raises:
         UserError: `jobs` is less than 1, or the folder cannot be written to.
@@ -194,40 +91,74 @@ def make_all(runs: Mapping[str, Config], folder: Path, *, jobs: int, say: Callab
     for label in waiting:
         if states[label] != "missing":
             say(f"{label}: {path_of(runs[label], folder).name} {states[label]}, made again")
-    say(_counted(len(runs), len(waiting), jobs))
-    places: SimpleQueue[dict[str, str]] = SimpleQueue()
-    cards, threads = _cards(), max(1, (os.cpu_count() or 1) // jobs)
-    for job in range(jobs):
-        places.put({"CUDA_VISIBLE_DEVICES": cards[job % len(cards)]} if cards else {"OMP_NUM_THREADS": str(threads)})
-    stop = threading.Event()
+    say(counted(runs, waiting, jobs))
+    with tempfile.TemporaryDirectory(prefix="dsgc-runs-") as scratch:
+        return _Making(waiting, Path(folder), Path(scratch), jobs, say).run()
 
-    def one(label: str, scratch: Path) -> str | None:
-        place = places.get()
-        try:
-            return _make_apart(waiting[label], folder, scratch, place, stop)
-        finally:
-            places.put(place)
 
-    failed, total = 0, sum(config.steps for config in waiting.values())
-    with tempfile.TemporaryDirectory(prefix="dsgc-runs-") as scratch, tqdm(total=total, unit="step", smoothing=0.05) as bar:
-        folders = {label: Path(scratch, str(number)) for number, label in enumerate(waiting)}
-        pool = ThreadPoolExecutor(jobs)
+class _Making:
+    """One call of `make_all` under way."""
+
+    def __init__(self, waiting: Mapping[str, Config], folder: Path, scratch: Path, jobs: int, say: Callable[[str], None]):
+        self.folder, self.scratch, self.jobs, self.say = folder, scratch, jobs, say
+        self.schedule, self.runs = Schedule(waiting), len(waiting)
+        self.running: dict[Future, tuple[Task, Path]] = {}
+        self.begun = self.ended = self.failed = 0  # tasks; runs
+        self.places: SimpleQueue[dict[str, str]] = SimpleQueue()
+        self.stop = threading.Event()
+        cards, threads = _cards(), max(1, (os.cpu_count() or 1) // jobs)
+        for job in range(jobs):
+            self.places.put({"CUDA_VISIBLE_DEVICES": cards[job % len(cards)]} if cards else {"OMP_NUM_THREADS": str(threads)})
+
+    def run(self) -> int:
+        """Make them; returns how many failed."""
+        total = sum(task.steps for task in self.schedule.tasks())
+        pool = ThreadPoolExecutor(self.jobs)
         try:
-            running = {pool.submit(one, label, place): label for label, place in folders.items()}
-            while running:
-                done, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
-                for future in done:
-                    label = running.pop(future)
-                    problem = future.result()
-                    failed += problem is not None
-                    left = f"{len(waiting) - len(running)} of {len(waiting)}"
-                    say(f"{left}: {label}" if problem is None else f"{left}: FAILED {label}: {problem}")
-                ahead = sum(waiting[label].steps - _steps(folders[label]) for label in running.values())
-                bar.update(total - ahead - bar.n)
+            with tqdm(total=total, unit="step", smoothing=0.05) as bar:
+                while self._begin(pool):
+                    done, _ = wait(self.running, timeout=1, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        self._end(*self.running.pop(future), future.result())
+                    ahead = sum(task.steps for task in self.schedule.tasks())
+                    ahead += sum(task.last - max(_steps(scratch), task.first) for task, scratch in self.running.values())
+                    bar.update(total - ahead - bar.n)
         finally:
-            stop.set()
+            self.stop.set()
             pool.shutdown(cancel_futures=True)
-    return failed
+        return self.failed
+
+    def _begin(self, pool: ThreadPoolExecutor) -> bool:
+        """Begin as many tasks as there is room for; whether any is under way."""
+        while len(self.running) < self.jobs and (task := self.schedule.take()):
+            scratch = self._trunk(task.trunk) if task.grows else self.scratch / str(self.begun)
+            self.running[pool.submit(self._one, task, scratch)] = task, scratch
+            self.begun += 1
+        return bool(self.running)
+
+    def _one(self, task: Task, scratch: Path) -> str | None:
+        """What went wrong with a task, on one line, if it did."""
+        place = self.places.get()
+        try:
+            trunk = None if task.trunk is None else self._trunk(task.trunk)
+            return _apart(task.config, self.folder, scratch, place, self.stop, trunk, grows=task.grows)
+        finally:
+            self.places.put(place)
+
+    def _end(self, task: Task, scratch: Path, problem: str | None) -> None:
+        if (unused := self.schedule.end(task, well=problem is None)) is not None:
+            shutil.rmtree(self._trunk(unused), ignore_errors=True)
+        if task.grows and problem is None:
+            return
+        for label in task.labels:
+            self.ended += 1
+            self.failed += problem is not None
+            what = label if problem is None else f"FAILED {label}: {'its shared warm-up: ' * task.grows}{problem}"
+            self.say(f"{self.ended} of {self.runs}: {what}")
+
+    def _trunk(self, key: str) -> Path:
+        """Where a trunk lies."""
+        return self.scratch / f"trunk-{key[:16]}"
 
 
 def _cards() -> list[str]:
@@ -236,14 +167,21 @@ def _cards() -> list[str]:
     return (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))).split(",")[:count]
 
 
-def _make_apart(config: Config, folder: Path, scratch: Path, place: dict[str, str], stop: threading.Event) -> str | None:
-    """`make` in a process of its own, killed once `stop` is set; returns what went wrong, on one line, if it did."""
+def _apart(
+    config: Config, folder: Path, scratch: Path, place: dict[str, str], stop: threading.Event, trunk: Path | None, *, grows: bool
+) -> str | None:
+    """`make`, or `forks.grow` in the trunk's folder, in a process of its own; returns what went wrong, on one line, if it did.
+
+    It is killed once `stop` is set. Of a run nothing but its result stays: the checkpoints of all together would fill a disk.
+    """
     scratch.mkdir()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dsgc.experiments.runner", str(folder), str(scratch)],
-        env=os.environ | {"TQDM_DISABLE": "1"} | place,
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=(scratch / "stderr").open("w"), text=True,
-    )  # fmt: skip
+    words = ["grow", str(scratch)] if grows else ["make", str(scratch), str(folder), *([] if trunk is None else [str(trunk)])]
+    with (scratch / "stderr").open("w") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dsgc.experiments.runner", *words],
+            env=os.environ | {"TQDM_DISABLE": "1"} | place,
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, text=True,
+        )  # fmt: skip
     with contextlib.suppress(BrokenPipeError):  # it has ended already; its exit code says why
         process.stdin.write(json.dumps(config.flat()) + "\n")
         process.stdin.flush()  # and stays open: its end tells the process that this one is gone
@@ -253,19 +191,25 @@ def _make_apart(config: Config, folder: Path, scratch: Path, place: dict[str, st
     with contextlib.suppress(BrokenPipeError):
         process.stdin.close()
     lines = (scratch / "stderr").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    shutil.rmtree(scratch, ignore_errors=True)  # now: the checkpoints of all runs together would fill a disk
+    if not grows:
+        shutil.rmtree(scratch, ignore_errors=True)
     if code == 0:
         return None
     return f"killed by signal {-code}" if code < 0 else (printable(lines[-1]) if lines else f"exit code {code}")
 
 
-def _child(folder: str, scratch: str) -> int:
+def _child(what: str, scratch: str, *others: str) -> int:
     """What a process of `make_all` does: a configuration comes in on standard input."""
     values = json.loads(sys.stdin.readline())
     # This process ends with its parent. Not sys.stdin.read(): its lock, held, would stop the loading processes that fork.
     threading.Thread(target=_end_with_parent, args=[Path(scratch).parent], daemon=True).start()
     try:
-        make(configured(values), Path(folder), Path(scratch))
+        config, others = configured(values), [Path(other) for other in others]
+        if what == "grow":
+            forks.grow(config, Path(scratch))
+        else:
+            folder, *trunk = others
+            make(config, folder, Path(scratch), *trunk)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
@@ -285,15 +229,6 @@ def _steps(scratch: Path) -> int:
         return json.loads(last)["step"]
     except (OSError, ValueError, IndexError):
         return 0
-
-
-def _counted(all_runs: int, waiting: int, jobs: int) -> str:
-    return f"{all_runs - waiting} of {all_runs} results are there, {waiting} to make, {jobs} at a time"
-
-
-def digest(result: Result) -> str:
-    """A digest of a whole result, which its file holds too."""
-    return hashlib.sha256(json.dumps(result._asdict(), sort_keys=True).encode()).hexdigest()
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from scipy import optimize, stats
 
 from dsgc.correction import RULES
 from dsgc.errors import UserError
-from dsgc.experiments import grids, paper, runner
-from dsgc.experiments.runner import Result
+from dsgc.experiments import grids, paper, stored
+from dsgc.experiments.stored import Result
 from dsgc.methods import configured
 from dsgc.scoring.diagnosis import STATES
 
@@ -40,7 +40,7 @@ def read(
     found = {}
     for name, of_grid in seeds.items():
         runs = grids.rows(name, scale, of_grid, data)
-        found[name] = runner.read(runs, Path(folder) / scale, _command(name, scale, of_grid, data))
+        found[name] = stored.read(runs, Path(folder) / scale, _command(name, scale, of_grid, data))
     return found
 
 
@@ -68,7 +68,7 @@ def read_some(
 ) -> tuple[dict[tuple[str, int], Result], str]:
     """What there is of a grid by row and seed, and a line that says how many results are missing and what makes them."""
     runs = grids.rows(name, scale, seeds, data)
-    found = {key: runner.look_up(config, Path(folder) / scale)[1] for key, config in runs.items()}
+    found = {key: stored.look_up(config, Path(folder) / scale)[1] for key, config in runs.items()}
     found = {key: result for key, result in found.items() if result is not None}
     missing = f"{len(runs) - len(found)} of {len(runs)} results missing; `{_command(name, scale, seeds, data)}` makes them"
     return found, missing if len(found) < len(runs) else f"all {len(runs)} results are there"
@@ -80,9 +80,9 @@ def _command(name: str, scale: str, seeds: Sequence[int], data: str) -> str:
 
 
 def sources(found: Mapping[str, Mapping[tuple[str, int], Result]]) -> str:
-    """`runner.summary` of what `read` found, each run counted once."""
-    results = {runner.digest(result): result for part in found.values() for result in part.values()}
-    return runner.summary(results)
+    """`stored.summary` of what `read` found, each run counted once."""
+    results = {stored.digest(result): result for part in found.values() for result in part.values()}
+    return stored.summary(results)
 
 
 def reported(result: Result) -> str:

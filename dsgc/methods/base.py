@@ -38,6 +38,11 @@ class Base(Method):
         "shapes": {"warmup_steps": 100, "ptc_low": 0.2, "ptc_high": 0.4, "label_high": 0.5, "refine_dilations": (1, 2, 4)},
     }
 
+    later: ClassVar[tuple[str, ...]] = (  # the warm-up makes no label but that of Eq. 3, and trains no decoder
+        "lambda4", "segmentation_average",
+        "label_low", "label_high", "label_scales", "label_stride", "refine_dilations", "refine_iterations",
+    )  # fmt: skip
+
     warmup_steps: int = paper(2_000, "iterations of the warm-up stage", coco=5_000)
 
     # losses (Eq. 23 and what it sums)
@@ -65,6 +70,10 @@ class Base(Method):
     POSITIVE: ClassVar[tuple[str, ...]] = ("label_scales", "label_stride", "refine_dilations")
     NOT_NEGATIVE: ClassVar[tuple[str, ...]] = ("warmup_steps", "lambda1", "lambda4", "refine_iterations")
     ORDERED: ClassVar[tuple[tuple[str, str], ...]] = (("ptc_low", "ptc_high"), ("label_low", "label_high"))
+
+    @property
+    def shared_steps(self) -> int:
+        return self.warmup_steps
 
     def check(self, steps: int) -> None:
         if self.warmup_steps > steps:

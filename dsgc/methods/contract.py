@@ -79,6 +79,7 @@ class Method(Settings):
     blocks: ClassVar[tuple[str, ...]] = ()  # the names of what `views` gives as evidence
     corrects: ClassVar[bool] = False  # whether it corrects its pseudo label, and `examined` says how
     from_masks: ClassVar[bool] = False  # whether it learns from true masks; else no mask is opened for training
+    later: ClassVar[tuple[str, ...]] = ()  # fields on which the first `shared_steps` do not depend; a subclass says it anew, or has none
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -87,6 +88,11 @@ class Method(Settings):
 
     def check(self, steps: int) -> None:
         """Refuse numbers that do not fit a run of so many steps. Raises `UserError`."""
+
+    @property
+    def shared_steps(self) -> int:
+        """How many steps runs have in common that differ in `later` alone."""
+        return 0
 
     def rates(self, lr: float) -> dict[str, float]:
         """The base learning rate of each network."""

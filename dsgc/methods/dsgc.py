@@ -50,6 +50,13 @@ class Dsgc(GaussianCorrection, Base):
         "shapes": {**Base.presets["shapes"], "student_lr": 1e-4, "ema_momentum": 0.98},
     }
 
+    later: ClassVar[tuple[str, ...]] = (  # in the warm-up the student learns by itself, nothing is exchanged and nothing corrected
+        *Base.later, *GaussianCorrection.names(),
+        "ema_momentum", "ema_weighs", "lambda3", "similarity_after_warmup", "roi_low", "roi_high", "punc_tokens", "punc_mean",
+        "student_temperature", "teacher_temperature", "centre_momentum", "label_network",
+        "correction", "correction_from", "correction_until",
+    )  # fmt: skip
+
     # dual-stage knowledge distillation
     distillation: bool = choice(True, "DSKD; without it there is no student")
     student_lr: float = paper(6e-6, "base learning rate of the student, during warm-up")

@@ -32,6 +32,15 @@ def train(config: Config) -> Path:
     return _run(config, None)
 
 
+def train_until(config: Config, step: int) -> Path:
+    """The first steps of a run, and a checkpoint of them; `resume` goes on, here or in a copy that has other numbers from there on.
+
+    Raises: as `train`.
+    """
+    refuse_used(config.out)
+    return _run(config, None, step)
+
+
 def resume(run: Path, **changes: Any) -> Path:
     """Go on with a run that was stopped, from its newest sound checkpoint or from the start; it ends as if it had not been.
 
@@ -45,8 +54,9 @@ def resume(run: Path, **changes: Any) -> Path:
     return _run(config, checkpoint.load(run, say=say) if checkpoint.checkpoints(run) else None)
 
 
-def _run(config: Config, saved: checkpoint.Checkpoint | None) -> Path:
-    accelerator = accelerator_of(config)
+def _run(config: Config, saved: checkpoint.Checkpoint | None, stop: int | None = None) -> Path:
+    """Of a run, all that a checkpoint does not have; or up to the step `stop`, and then there are no scores."""
+    accelerator, stop = accelerator_of(config), config.steps if stop is None else stop
     with accelerator.main_process_first():  # it may write a cache that the others read
         data = open_data(config)
     device, main, share = accelerator.device, accelerator.is_main_process, parallel.rank_and_size()
@@ -79,24 +89,26 @@ def _run(config: Config, saved: checkpoint.Checkpoint | None) -> Path:
         if start and scored_during(start, config) and not log.has_scores(start):
             log.scores(start, score(config.eval_images))  # the run ended between the checkpoint and the evaluation after it
         batches = train_batches(
-            data.train, batch=config.batch_size, seed=config.seed, start=start, stop=config.steps, workers=config.workers, share=share
+            data.train, batch=config.batch_size, seed=config.seed, start=start, stop=stop, workers=config.workers, share=share
         )
 
-        for step in range(start, config.steps):
+        for step in range(start, stop):
             with progress.reading():
                 parts = parts_of(next(batches), size, device)  # of `size` images (b, 3, S, S), their tags (b, C)
             with progress.stepping(device):
                 made, stage, facts, sound = advance(learner, parts, step, config, accelerator)
             asked = signals.received()  # to stop; the same in every process
-            log.step(step, stage.name, made.losses, made.watched, facts, sound=sound, last=bool(asked))
+            log.step(step, stage.name, made.losses, made.watched, facts, sound=sound, last=bool(asked) or step + 1 == stop)
             progress.count(made, sound, log.say)
-            if asked or progress.done % config.checkpoint_every == 0 or progress.done == config.steps:
+            if asked or progress.done % config.checkpoint_every == 0 or progress.done == stop:
                 progress.save()
             if asked:
                 raise Stopped(asked)
             if scored_during(progress.done, config):
                 log.scores(progress.done, score(config.eval_images))
 
+        if stop < config.steps:
+            return out
         scores = score(0)
         if not log.has_scores(config.steps):  # it has where the run was killed while it drew the pictures
             log.scores(config.steps, scores)

@@ -39,7 +39,7 @@ from spoilt import every, write
 from dsgc.__main__ import main
 from dsgc.data.split import open_split
 from dsgc.errors import UserError
-from dsgc.experiments import grids, runner
+from dsgc.experiments import grids, stored
 from dsgc.scoring import pictures
 from dsgc.training.loop import train
 
@@ -194,16 +194,17 @@ def test_names_that_are_commands_are_names(layout, shapes_copy, drawn, marker, t
 # results of the grids
 
 
-ABOUT = {"code": "0", "commit": "0", "date": "0", "machine": "0", "threads": 1, "seconds": 1, "versions": {}}
+ABOUT = dict.fromkeys(("code", "commit", "date", "machine", "processor", "system"), "0")
+ABOUT |= {"threads": 1, "seconds": 1, "versions": {}, "warm_up": {}}
 
 
 def result_of(config, about=ABOUT, **parts):
-    return runner.Result(runner.described(config), {}, {}, {}, about)._replace(**parts)
+    return stored.Result(stored.described(config), {}, {}, {}, about)._replace(**parts)
 
 
-def stored(result):
+def written(result):
     """A result as its file holds it; the digest is right, whatever is inside."""
-    return json.dumps(result._asdict() | {"digest": runner.digest(result)}).encode()
+    return json.dumps(result._asdict() | {"digest": stored.digest(result)}).encode()
 
 
 NONSENSE = {
@@ -215,15 +216,18 @@ NONSENSE = {
     "brackets without end": lambda config: b"[" * 100_000,
     "a pickle": lambda config: pickle.dumps(opens("marker")),
     "no parts": lambda config: b'{"digest": ""}',
-    "provenance that is a list": lambda config: stored(result_of(config, [])),
-    "provenance that is nothing": lambda config: stored(result_of(config, None)),
-    "a code that is a list": lambda config: stored(result_of(config, ABOUT | {"code": ["0"]})),
-    "seconds in words": lambda config: stored(result_of(config, ABOUT | {"seconds": "long"})),
-    "seconds without end": lambda config: stored(result_of(config, ABOUT | {"seconds": 10**400})),
-    "versions that are a number": lambda config: stored(result_of(config, ABOUT | {"versions": 5})),
-    "scores that are a list": lambda config: stored(result_of(config, scores=[])),
-    "samples that are a word": lambda config: stored(result_of(config, samples="moon")),
-    "a config that is another's": lambda config: stored(result_of(config)._replace(config={"seed": 1})),
+    "provenance that is a list": lambda config: written(result_of(config, [])),
+    "provenance that is nothing": lambda config: written(result_of(config, None)),
+    "a code that is a list": lambda config: written(result_of(config, ABOUT | {"code": ["0"]})),
+    "seconds in words": lambda config: written(result_of(config, ABOUT | {"seconds": "long"})),
+    "seconds without end": lambda config: written(result_of(config, ABOUT | {"seconds": 10**400})),
+    "a warm-up that is a word": lambda config: written(result_of(config, ABOUT | {"warm_up": "long"})),
+    "a warm-up without a name": lambda config: written(result_of(config, ABOUT | {"warm_up": {"seconds": 1}})),
+    "a warm-up that took less than no time": lambda config: written(result_of(config, ABOUT | {"warm_up": {"id": "0", "seconds": -1}})),
+    "versions that are a number": lambda config: written(result_of(config, ABOUT | {"versions": 5})),
+    "scores that are a list": lambda config: written(result_of(config, scores=[])),
+    "samples that are a word": lambda config: written(result_of(config, samples="moon")),
+    "a config that is another's": lambda config: written(result_of(config)._replace(config={"seed": 1})),
 }
 
 
@@ -235,13 +239,13 @@ def test_results_that_hold_nonsense_are_damaged_and_stop_nothing(name, tmp_path,
     config = next(iter(runs.values()))
     folder = tmp_path / "results/shapes"
     folder.mkdir(parents=True)
-    runner.path_of(config, folder).write_bytes(stored(result_of(config)))
-    assert runner.look_up(config, folder)[0] == "other code", "as it is, it would be taken for a result"
+    stored.path_of(config, folder).write_bytes(written(result_of(config)))
+    assert stored.look_up(config, folder)[0] == "other code", "as it is, it would be taken for a result"
     content = NONSENSE[name](config)
-    runner.path_of(config, folder).write_bytes(content)
-    assert runner.look_up(config, folder) == ("damaged", None)
+    stored.path_of(config, folder).write_bytes(content)
+    assert stored.look_up(config, folder) == ("damaged", None)
     with pytest.raises(UserError, match="1 damaged"):
-        runner.read({"one": config}, folder, "python -m dsgc grid")
+        stored.read({"one": config}, folder, "python -m dsgc grid")
     assert main(["grid", "modules", "--seeds", "0", "--dry-run"]) == 0
-    assert f"damaged     {runner.path_of(config, folder).name}" in capsys.readouterr().out
-    assert runner.path_of(config, folder).read_bytes() == content and not (tmp_path / "marker").exists()
+    assert f"damaged     {stored.path_of(config, folder).name}" in capsys.readouterr().out
+    assert stored.path_of(config, folder).read_bytes() == content and not (tmp_path / "marker").exists()

@@ -8,7 +8,8 @@ from refusal import tree
 from dsgc.__main__ import main
 from dsgc.config import PRESETS
 from dsgc.errors import UserError
-from dsgc.experiments import grids, paper, runner
+from dsgc.experiments import grids, paper, runner, stored
+from dsgc.experiments.plan import plan
 from dsgc.methods import preset
 
 ALL = tuple(grids.GRIDS)
@@ -148,9 +149,9 @@ def test_a_dry_run_says_line_by_line_what_would_be_made_and_writes_nothing(tmp_p
     *lines, last = capsys.readouterr().out.splitlines()
     found = grids.runs(["thresholds", "modules"], "shapes", (4, 5))
     assert [line.split(maxsplit=2) for line in lines] == [
-        ["missing", runner.path_of(config, tmp_path).name, label] for label, config in found.items()
+        ["missing", stored.path_of(config, tmp_path).name, label] for label, config in found.items()
     ]
-    assert last == f"0 of {len(found)} results are there, {len(found)} to make, 3 at a time: no run to estimate from"
+    assert last == plan(found, tmp_path, 3)[-1] and last.startswith(f"0 of {len(found)} results are there, {len(found)} to make (")
     assert tree(tmp_path) == {}
 
 

@@ -1,9 +1,12 @@
 """Where a result comes from: a digest that changes with the code that makes results and with nothing else; the commit."""
 
+import platform
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
+import PIL
 import pytest
 
 from dsgc.experiments import provenance
@@ -35,6 +38,7 @@ def changed_code(monkeypatch, tmp_path, file, old, new, method="dsgc"):
         ("teaching/figures.py", "def style", "def look", False),
         ("experiments/paper.py", "74.8", "74.9", False),
         ("experiments/runner.py", "jobs < 1", "jobs <= 0", False),
+        ("experiments/forks.py", "AFTER_THE_END = (", "AFTER_THE_END = (*[], ", False),
         ("experiments/grids.py", "SEEDS = (0, 1, 2)", "SEEDS = (0, 1)", False),
     ],
 )
@@ -70,7 +74,14 @@ def test_provenance_names_code_commit_date_time_and_machine(tiny):
     about = provenance.provenance(tiny(), 12.6)
     assert about["code"] == provenance.code_version("dsgc") and about["seconds"] == 13 and about["threads"] == 1
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", about["date"]) and about["machine"].endswith(" cores, cpu")
-    assert set(about["versions"]) == {"torch", "timm", "numpy"}
+    assert set(about["versions"]) == {"python", "torch", "timm", "numpy", "pillow", "scipy"}
+    assert about["versions"]["pillow"] == PIL.__version__ and about["processor"] and about["system"].startswith(platform.system())
+
+
+def test_a_processor_has_a_name_where_the_system_tells_none(monkeypatch):
+    monkeypatch.setattr(provenance, "Path", lambda *words: Path("nowhere", "cpuinfo"))
+    monkeypatch.setattr(platform, "processor", lambda: "")
+    assert provenance.processor() == platform.machine()
 
 
 def git(folder, *words):

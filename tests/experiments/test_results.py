@@ -10,7 +10,7 @@ import pytest
 from dsgc.config import PRESETS
 from dsgc.correction import RULES
 from dsgc.errors import UserError
-from dsgc.experiments import grids, runner, tables
+from dsgc.experiments import grids, stored, tables
 from dsgc.scoring.pictures import decoded
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,8 +35,8 @@ def test_a_result_is_whole_and_belongs_to_a_run_that_the_grids_name(path):
     """A preset or a grid that has changed leaves results that nothing asks for: delete them, then `make ablations`."""
     seed = json.loads(path.read_text(encoding="utf-8"))["config"]["seed"]
     runs = grids.runs(list(grids.GRIDS), path.parent.name, (seed,))
-    config = {runner.path_of(config, path.parent).name: config for config in runs.values()}[path.name]
-    state, result = runner.look_up(config, path.parent)
+    config = {stored.path_of(config, path.parent).name: config for config in runs.values()}[path.name]
+    state, result = stored.look_up(config, path.parent)
     assert state in ("done", "other code")
     assert result.scores.keys() == {*config.method.networks, "images", "list", "masks"}
     for network in config.method.networks:

@@ -1,9 +1,8 @@
-"""Results are made several at a time, each in a process of its own, once; what is damaged or of other code is told apart."""
+"""Runs are made several at a time, each in a process of its own, once; nothing but results is left."""
 
 import contextlib
 import json
 import os
-import re
 import select
 import shutil
 import signal
@@ -15,205 +14,13 @@ import time
 from pathlib import Path
 
 import pytest
+from kept import handed_out, store
 
-import dsgc.training.loop
-from dsgc.correction import RULES
-from dsgc.data import shapes
 from dsgc.errors import UserError
-from dsgc.experiments import provenance, runner
-from dsgc.scoring.pictures import decoded
+from dsgc.experiments import runner, stored
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = {"steps": 20_000}  # minutes: such a run is killed long before
-
-
-@pytest.fixture(scope="module")
-def made(tiny, tmp_path_factory):
-    """A folder with the result of one tiny run, and its configuration."""
-    folder = tmp_path_factory.mktemp("made")
-    config = tiny(seed=3, pictures=2)
-    runner.make(config, folder, tmp_path_factory.mktemp("scratch"))
-    return folder, config
-
-
-@pytest.fixture
-def copy(made, tmp_path):
-    """The same in a folder that a test may damage: (folder, config, path of the result)."""
-    folder, config = made
-    return tmp_path, config, Path(shutil.copy(runner.path_of(config, folder), tmp_path))
-
-
-def store(config, folder, of, **about):
-    """Write the result `of` as one of this configuration, with other facts about it."""
-    result = of._replace(config=runner.described(config), about=of.about | about)
-    runner.path_of(config, folder).write_text(json.dumps(result._asdict() | {"digest": runner.digest(result)}))
-
-
-def handed_out(monkeypatch, act=lambda *_: None):
-    """Runs are not made: a list of the arguments that each process would get, in the order in which they come."""
-    seen = []
-    monkeypatch.setattr(runner, "_make_apart", lambda *given: seen.append(given) or act(*given))
-    return seen
-
-
-# one result
-
-
-def test_a_result_is_found_again_with_scores_counts_samples_and_provenance(made):
-    folder, config = made
-    state, result = runner.look_up(config, folder)
-    assert state == "done" and result.config["seed"] == 3 and "out" not in result.config
-    assert 0 <= result.scores["teacher"]["seg"]["miou"] <= 1 and result.scores["images"] == 4
-    assert len(result.counts["rules"]) == len(RULES) and len(result.counts["detectors"]) == 2
-    assert list(result.samples) == ["val_00000", "val_00001"]
-    for maps in result.samples.values():
-        assert {name: decoded(png).shape for name, png in maps.items()} == dict.fromkeys(
-            ("cam", "pseudo", "prediction"), (shapes.SIDE, shapes.SIDE)
-        )
-    assert set(result.about) == {"code", "commit", "date", "seconds", "threads", "machine", "versions"}
-    assert result.about["code"] == provenance.code_version("dsgc")
-
-
-def test_the_counts_are_of_every_pixel_of_the_split(made):
-    """Masks of the shapes have no pixel without a label, and the pseudo label has one for every second pixel each way."""
-    counts = runner.look_up(made[1], made[0])[1].counts
-    assert sum(number for rule in counts["rules"] for row in rule for number in row) == 4 * (shapes.SIDE // 2) ** 2
-
-
-def test_without_pseudo_labels_there_is_nothing_to_count(tiny, tmp_path):
-    config = tiny("masks", pictures=0)
-    runner.make(config, tmp_path / "results", tmp_path)
-    state, result = runner.look_up(config, tmp_path / "results")
-    assert state == "done" and result.counts == {} and result.samples == {}
-    assert result.scores.keys() == {"network", "images", "list", "masks"}
-
-
-def test_where_a_run_takes_place_does_not_matter_but_what_it_does(made, tiny):
-    folder, config = made
-    places = [{"out": "elsewhere"}, {"workers": 1}, {"data": "copy"}]
-    for elsewhere in (*places, {"batch_size": 4, "accumulate": 2}, {"recompute": True}, {"keep_checkpoints": 1}):
-        assert runner.look_up(config.changed(**elsewhere), folder)[0] == "done"
-    for other in ({"seed": 4}, {"tau": 0.51}, {"refine_dilations": (1, 2)}, {"pictures": 3}):
-        assert runner.look_up(config.changed(**other), folder) == ("missing", None)
-    assert runner.look_up(tiny("base", seed=3, pictures=2), folder) == ("missing", None)
-
-
-DAMAGES = {
-    "cut short": lambda text: text[: len(text) // 2],
-    "empty": lambda text: "",
-    "other configuration": lambda text: text.replace('"seed": 3', '"seed": 2'),
-    "other scores": lambda text: text.replace('"images": 4', '"images": 5'),
-    "other counts": lambda text: text.replace('"rules": [', '"rules": [[[0]], '),
-    "other code": lambda text: text.replace(provenance.code_version("dsgc"), "0123456789"),
-    "without samples": lambda text: text.replace('"samples"', '"examples"'),
-    "a list": lambda text: "[1, 2]",
-    "bytes": lambda text: "\udcff" + text,
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_result_is_not_used(copy, damage):
-    folder, config, path = copy
-    text = path.read_text()
-    damaged = DAMAGES[damage](text)
-    assert damaged != text
-    path.write_bytes(damaged.encode(errors="surrogateescape"))
-    assert runner.look_up(config, folder) == ("damaged", None)
-
-
-def test_a_result_of_another_run_under_this_one_s_name_is_damaged(copy):
-    folder, config, path = copy
-    other = config.changed(seed=4)
-    path.rename(runner.path_of(other, folder))
-    assert runner.look_up(other, folder) == ("damaged", None)
-
-
-def test_a_result_of_other_code_is_used_but_named_and_made_again(copy, monkeypatch):
-    folder, config, path = copy
-    whole = runner.look_up(config, folder)[1]
-    monkeypatch.setattr(runner, "code_version", lambda method: "0123456789")
-    assert runner.look_up(config, folder) == ("other code", whole)
-    results = runner.read({"mine": config}, folder, "make it")
-    assert results == {"mine": whole}
-    assert runner.summary(results).startswith(f"1 runs, 1 of them by other code than today's ({whole.about['code']});")
-    seen, said = handed_out(monkeypatch), []
-    assert runner.make_all({"mine": config}, folder, jobs=1, say=said.append) == 0
-    assert [given[0] for given in seen] == [config]
-    assert said[:2] == [f"mine: {path.name} other code, made again", "0 of 1 results are there, 1 to make, 1 at a time"]
-
-
-# several results
-
-
-def test_what_is_lacking_is_counted_by_kind_and_the_command_that_makes_it_is_named(copy):
-    folder, config, _ = copy
-    runs = {(seed, "row"): config.changed(seed=seed) for seed in (3, 4, 5, 6)}
-    assert runner.read({(3, "row"): config}, folder, "make it")[3, "row"].config["seed"] == 3
-    runner.path_of(runs[5, "row"], folder).write_text("{}")
-    with pytest.raises(UserError, match="of 4 results 2 missing, 1 damaged; make them with `make it`$"):
-        runner.read(runs, folder, "make it")
-
-
-def test_a_summary_names_each_code_machine_and_version_once_and_adds_the_hours(made):
-    result = runner.look_up(made[1], made[0])[1]
-    facts = {"code": "0123456789", "date": "2001-02-03", "machine": "a box", "seconds": 7200, "threads": 96}
-    slow = result._replace(about=result.about | {"seconds": 3600})
-    assert f"2 runs, all by today's code, {provenance.code_version('dsgc')};" in runner.summary({1: slow, 2: slow})
-    text = runner.summary({1: slow, 2: slow._replace(about=slow.about | facts), 3: slow})
-    assert re.match(r"3 runs, 1 of them by other code than today's \(.*\b0123456789\b.*?\); ", text)
-    assert text.endswith("4.0 hours of training in all")
-    for name in ("date", "machine", "threads"):
-        assert f" {', '.join(sorted((str(facts[name]), str(slow.about[name]))))};" in text
-    assert text.count(f"torch {slow.about['versions']['torch']}") == 1
-
-
-def test_a_summary_compares_each_result_with_the_code_of_its_method(made):
-    result = runner.look_up(made[1], made[0])[1]
-    codes = {name: provenance.code_version(name) for name in ("base", "dsgc", "masks")}
-    assert len(set(codes.values())) == 3
-    results = {
-        name: result._replace(config=result.config | {"method": name}, about=result.about | {"code": code})
-        for name, code in codes.items()
-    }
-    assert f"3 runs, all by today's code, {', '.join(sorted(codes.values()))};" in runner.summary(results)
-    swapped = results["base"]._replace(about=result.about | {"code": codes["masks"]})
-    assert f"2 of them by other code than today's ({codes['masks']})" in runner.summary({1: swapped, 2: result, 3: swapped})
-
-
-def test_a_plan_has_a_line_for_each_run_and_the_time_that_the_rest_takes(made, tmp_path):
-    config, result = made[1], runner.look_up(made[1], made[0])[1]
-    runs = {f"seed {seed}": config.changed(seed=seed) for seed in range(7)}
-    for seed, seconds in enumerate((60, 1200, 600)):  # the median is ten minutes
-        store(runs[f"seed {seed}"], tmp_path, result, seconds=seconds)
-    runner.path_of(runs["seed 3"], tmp_path).write_text("{}")
-    *lines, last = runner.plan(runs, tmp_path, 2)
-    states = 3 * ["done"] + ["damaged"] + 3 * ["missing"]
-    assert [line.split(maxsplit=2) for line in lines] == [
-        [state, runner.path_of(run, tmp_path).name, label] for state, (label, run) in zip(states, runs.items(), strict=True)
-    ]
-    assert last == "3 of 7 results are there, 4 to make, 2 at a time: about 20 min"
-
-
-def test_a_plan_says_when_there_is_nothing_to_estimate_from_or_nothing_to_do(copy):
-    folder, config, _ = copy
-    last = runner.plan({"longer": config.changed(steps=5)}, folder, 1)[-1]
-    assert last == "0 of 1 results are there, 1 to make, 1 at a time: no run to estimate from"
-    assert runner.plan({"mine": config}, folder, 1)[-1] == "1 of 1 results are there, 0 to make, 1 at a time"
-
-
-def test_an_estimate_is_of_as_many_steps_of_the_same_method_and_encoder_by_whatever_code(copy, tiny, monkeypatch):
-    folder, config, _ = copy
-    seconds = runner.look_up(config, folder)[1].about["seconds"]
-    (folder / "other.json").write_text("[1, 2]")
-    monkeypatch.setattr(runner, "code_version", lambda method: "0123456789")
-    assert runner.durations(folder) == {("dsgc", config.steps, config.encoder, config.crop_size, config.batch_size): seconds}
-    assert "about" in runner.plan({"other": config.changed(seed=9, tau=0.1)}, folder, 1)[-1]
-    assert "no run to estimate from" in runner.plan({"other": tiny("base")}, folder, 1)[-1]
-    for other in ({"steps": 5}, {"encoder": "vit_tiny_patch16_224"}, {"crop_size": 64}, {"batch_size": 5}):
-        assert "no run to estimate from" in runner.plan({"other": config.changed(**other)}, folder, 1)[-1]
-
-
-# how processes are dealt out
 
 
 def test_no_jobs_is_refused(made):
@@ -262,9 +69,6 @@ def test_never_more_run_than_the_jobs_and_each_has_a_folder_of_its_own(tiny, tmp
     assert counts == 6 * [True] and len({given[2] for given in seen}) == 6
 
 
-# real processes
-
-
 class Apart:
     """What `make_all` did with four runs, two at a time: one is there, one damaged, one cannot be, one is killed on the way."""
 
@@ -280,9 +84,9 @@ class Apart:
             "broken": config.changed(seed=6, val_split="nowhere"),
             "damaged": config.changed(workers=1),
         }
-        store(self.runs["there"], self.results, runner.look_up(config, source)[1])
-        runner.path_of(self.runs["damaged"], self.results).write_text("{}")
-        self.before = runner.path_of(self.runs["there"], self.results).stat().st_mtime_ns
+        store(self.runs["there"], self.results, stored.look_up(config, source)[1])
+        stored.path_of(self.runs["damaged"], self.results).write_text("{}")
+        self.before = stored.path_of(self.runs["there"], self.results).stat().st_mtime_ns
         self.said, self.started = [], []
         started = self.started
 
@@ -323,13 +127,13 @@ def apart(made, tmp_path_factory):
 
 def test_a_failing_and_a_killed_run_stop_nothing_and_cost_only_themselves(apart):
     assert apart.failed == 2 and len(apart.started) == 3
-    states = {label: runner.look_up(config, apart.results)[0] for label, config in apart.runs.items()}
+    states = {label: stored.look_up(config, apart.results)[0] for label, config in apart.runs.items()}
     assert states == {"killed": "missing", "there": "done", "broken": "missing", "damaged": "done"}
-    assert runner.path_of(apart.runs["there"], apart.results).stat().st_mtime_ns == apart.before
+    assert stored.path_of(apart.runs["there"], apart.results).stat().st_mtime_ns == apart.before
 
 
 def test_what_happens_is_told_line_by_line(apart):
-    name = runner.path_of(apart.runs["damaged"], apart.results).name
+    name = stored.path_of(apart.runs["damaged"], apart.results).name
     assert apart.said[:2] == [f"damaged: {name} damaged, made again", "1 of 4 results are there, 3 to make, 2 at a time"]
     broken, damaged, killed = apart.said[2:]  # the two that follow each other end while the long one goes on
     assert broken.startswith("1 of 3: FAILED broken: ") and "nowhere.txt" in broken and "\n" not in broken
@@ -338,13 +142,13 @@ def test_what_happens_is_told_line_by_line(apart):
 
 
 def test_a_run_apart_gives_what_it_gives_here_also_with_loading_processes(apart, made):
-    here, there = (runner.look_up(apart.config, folder)[1] for folder in (made[0], apart.results))
+    here, there = (stored.look_up(apart.config, folder)[1] for folder in (made[0], apart.results))
     assert here.config == there.config and there.about["threads"] == 1
     assert (here.scores, here.counts, here.samples) == (there.scores, there.counts, there.samples)
 
 
 def test_nothing_is_left_but_results(apart):
-    wanted = {runner.path_of(apart.runs[label], apart.results) for label in ("there", "damaged")}
+    wanted = {stored.path_of(apart.runs[label], apart.results) for label in ("there", "damaged")}
     assert set(apart.results.iterdir()) == wanted
     assert list(apart.scratch.iterdir()) == []
 
@@ -354,6 +158,9 @@ def test_the_same_command_makes_only_what_lacks(apart, monkeypatch):
     assert runner.make_all(apart.runs, apart.results, jobs=1, say=said.append) == 0
     assert [given[0] for given in seen] == [apart.runs["killed"], apart.runs["broken"]]
     assert said == ["2 of 4 results are there, 2 to make, 1 at a time", "1 of 2: killed", "2 of 2: broken"]
+
+
+# processes that lose their parent, and other trouble
 
 
 GRID = """
@@ -369,7 +176,7 @@ class Passed(subprocess.Popen):
 results, alive, values = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
 subprocess.Popen = Passed
 config = configured(values)
-runner.make_all({seed: config.changed(seed=seed) for seed in (1, 2)}, results, jobs=2)
+runner.make_all({tau: config.changed(tau=tau) for tau in (0.1, 0.2)}, results, jobs=2)
 """
 
 
@@ -381,7 +188,10 @@ def near():
 
 
 def test_the_runs_of_a_killed_process_end_soon_and_leave_no_result(made, tmp_path, near):
-    """All its processes, those that load data too, hold one end of a pipe: the other end reads nothing only when all are gone."""
+    """All its processes, those that load data too, hold one end of a pipe: the other end reads nothing only when all are gone.
+
+    The two go on from one warm-up of two steps, whose files are still there when both train.
+    """
     results, scratch = tmp_path / "results", near
     config = made[1].changed(workers=1, **LONG)
     here, there = os.pipe()
@@ -393,9 +203,10 @@ def test_the_runs_of_a_killed_process_end_soon_and_leave_no_result(made, tmp_pat
     os.close(there)
     try:
         deadline = time.monotonic() + 300
-        while sum(path.stat().st_size > 0 for path in scratch.glob("*/*/run/log.jsonl")) < 2:
+        while sum(len(path.read_text().splitlines()) > 2 for path in scratch.glob("*/*/run/log.jsonl")) < 2:
             assert parent.poll() is None and time.monotonic() < deadline, "the two runs never came to their first step"
             time.sleep(0.05)
+        assert len(list(scratch.glob("*/trunk-*"))) == 1
         parent.kill()
         parent.wait()
         assert select.select([here], [], [], 60)[0], "a process is still there a minute after its parent was killed"
@@ -407,27 +218,6 @@ def test_the_runs_of_a_killed_process_end_soon_and_leave_no_result(made, tmp_pat
         parent.wait()
     assert not results.exists() or list(results.iterdir()) == []
     assert list(scratch.glob("dsgc-runs-*")) == []
-
-
-def test_what_other_code_made_is_named_without_today_s(made):
-    result = runner.look_up(made[1], made[0])[1]
-    other = result._replace(about=result.about | {"code": "0123456789"})
-    assert "1 of them by other code than today's (0123456789);" in runner.summary({1: result, 2: other})
-
-
-def test_a_plan_for_more_jobs_than_runs_takes_as_long_as_one(made, tmp_path):
-    config = made[1]
-    store(config, tmp_path, runner.look_up(config, made[0])[1], seconds=600)
-    runs = {"a": config.changed(seed=1), "b": config.changed(seed=2)}
-    assert runner.plan(runs, tmp_path, 8)[-1].endswith("about 10 min")
-
-
-def test_a_result_is_of_the_code_that_was_loaded_though_files_changed_while_it_trained(tiny, tmp_path, monkeypatch):
-    order, genuine, train = [], runner.provenance, dsgc.training.loop.train
-    monkeypatch.setattr(runner, "provenance", lambda *given: order.append("provenance") or genuine(*given))
-    monkeypatch.setattr(dsgc.training.loop, "train", lambda config: order.append("train") or train(config))
-    runner.make(tiny(pictures=0), tmp_path / "results", tmp_path)
-    assert order == ["provenance", "train"]
 
 
 def test_cards_are_those_that_the_environment_names(tiny, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from scipy import stats
 from dsgc import correction
 from dsgc.errors import UserError
 from dsgc.experiments import grids, paper, tables
-from dsgc.experiments.runner import Result
+from dsgc.experiments.stored import Result
 from dsgc.methods import find
 from dsgc.scoring import diagnosis
 
@@ -30,7 +30,8 @@ def result(seg, student=None, per_class=None, method="dsgc"):
         scores,
         {},
         {},
-        {"code": "c", "commit": "x", "date": "d", "seconds": 3600, "threads": 1, "machine": "m", "versions": {}},
+        dict.fromkeys(("commit", "date", "machine", "processor", "system"), "x")
+        | {"code": "c", "seconds": 3600, "threads": 1, "versions": {}, "warm_up": {}},
     )
 
 
@@ -233,7 +234,7 @@ def test_scales_that_are_complete_are_read_too_and_the_others_named(tmp_path, mo
             raise UserError(f"{folder}: 1 missing; make them with `{command}`")
         return {key: result(0.5) for key in runs}
 
-    monkeypatch.setattr(tables.runner, "read", read)
+    monkeypatch.setattr(tables.stored, "read", read)
     monkeypatch.setattr(tables.grids, "scales", lambda folder: ["shapes", "voc"])
     found, lines = tables.read_scales(tmp_path, "shapes", {"modules": (0, 1)})
     assert set(found) == {"shapes"} and set(found["shapes"]["modules"]) == set(grids.rows("modules", "shapes", (0, 1)))
