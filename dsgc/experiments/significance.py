@@ -129,7 +129,8 @@ def detectable(differences: Iterable[float], family: int = 1) -> float:
     values = finite(differences)
     if len(values) < 2:
         return np.nan
-    return standard(len(values), family) * float(values.std(ddof=1))
+    unit = standard(len(values), family)
+    return unit * float(values.std(ddof=1)) if np.isfinite(unit) else np.inf
 
 
 def standard(seeds: int, family: int = 1) -> float:

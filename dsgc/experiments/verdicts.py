@@ -76,13 +76,15 @@ def reach(seeds: int, family: int) -> str:
     return f"{seeds} seeds and {of}: the smallest p that can be reached is {least:.2g}{enough}"
 
 
-def sizes(table: pd.DataFrame) -> str:
-    """In words: the smallest true differences that the rows of `compared` would have told."""
-    low, high = table["could tell"].min(), table["could tell"].max()
-    if not np.isfinite(low):
+def sizes(could_tell: Sequence[float]) -> str:
+    """In words: the smallest true differences that comparisons would have told, infinite where none."""
+    every = np.asarray(could_tell, float)
+    there = every[np.isfinite(every)]
+    if not len(there):
         return "no difference, however large, could have been told"
-    spread = f"{low:.1f} points" if f"{low:.1f}" == f"{high:.1f}" else f"{low:.1f} to {high:.1f} points"
-    return f"a true difference of {spread} could have been told"
+    low, high = f"{there.min():.1f}", f"{there.max():.1f}"
+    none = f", and none in {len(every) - len(there)} of them" if len(there) < len(every) else ""
+    return f"a true difference of {low if low == high else f'{low} to {high}'} points could have been told{none}"
 
 
 def verdict(values: pd.DataFrame, printed: Mapping[str, float], scale: str, reference: str = "") -> str:
@@ -94,7 +96,7 @@ def verdict(values: pd.DataFrame, printed: Mapping[str, float], scale: str, refe
     counts = {kind: int((table.order == kind).sum()) for kind in (HELD, REVERSED, OPEN)}
     same = "The paper's order held" if order == ours else "The paper's order did not hold"
     of = f"pairs with {reference}" if reference else "pairs"
-    unsure = f" ({sizes(table[table.order == OPEN])})" if counts[OPEN] else ""
+    unsure = f" ({sizes(table['could tell'][table.order == OPEN])})" if counts[OPEN] else ""
     return (
         f"{same} in the means on scale {scale} (Kendall's tau {rank_agreement(values, printed):.2f}). Paper: {order}. Here: {ours}. "
         f"Of {len(table)} {of} {counts[HELD]} can be told apart as in the paper, {counts[REVERSED]} the other way round, "
@@ -104,10 +106,11 @@ def verdict(values: pd.DataFrame, printed: Mapping[str, float], scale: str, refe
 
 def said(line: pd.Series) -> str:
     """A row of `compared` in words: the difference, its interval, p, and the verdict with what could have been told."""
-    found = f"{line.difference:+.1f} points ({line['from']:+.1f} to {line.to:+.1f}; p {line['p (Holm)']:.2g} after Holm), "
+    ends = f"{line['from']:+.1f} to {line.to:+.1f}" if np.isfinite(line.to) else "an interval without end"
+    found = f"{line.difference:+.1f} points ({ends}; p {line['p (Holm)']:.2g} after Holm), "
     if line["p (Holm)"] <= significance.LEVEL:
         return found + "which can be told from none"
-    return found + f"which cannot be told from none: {sizes(line.to_frame().T)}"
+    return found + f"which cannot be told from none: {sizes([line['could tell']])}"
 
 
 def overview(families: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -130,7 +133,7 @@ def balance(families: Mapping[str, pd.DataFrame]) -> str:
     apart, unsure = table[table.verdict == TOLD], table[table.verdict == OPEN]
     named = "; ".join(f"{line.comparison} ({family}) {line.difference:+.1f}" for family, line in apart.iterrows())
     which = f": {named}" if len(apart) else ""
-    rest = f" {len(unsure)} cannot: there {sizes(unsure)}." if len(unsure) else ""
+    rest = f" {len(unsure)} cannot be told apart; {sizes(unsure['could tell'])}." if len(unsure) else ""
     return f"Of {len(table)} comparisons in {len(whole)} families {len(apart)} can be told apart{which}.{rest}"
 
 

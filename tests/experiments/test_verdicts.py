@@ -107,6 +107,18 @@ def test_a_comparison_in_words_has_its_verdict_and_what_could_have_been_told():
     assert unsure.endswith(f"which cannot be told from none: a true difference of {size} points could have been told")
 
 
+def test_sizes_in_words_leave_out_what_could_tell_nothing_but_count_it():
+    table = [1.24, 2.0, math.inf]
+    assert verdicts.sizes(table) == "a true difference of 1.2 to 2.0 points could have been told, and none in 1 of them"
+    assert verdicts.sizes(table[:1]) == "a true difference of 1.2 points could have been told"
+    assert verdicts.sizes(table[2:]) == "no difference, however large, could have been told"
+    few = verdicts.compared(frame(few=[1.0, 1.0, 1.0])).loc["few"]
+    assert verdicts.said(few) == (
+        "+1.0 points (an interval without end; p 0.25 after Holm), which cannot be told from none: "
+        "no difference, however large, could have been told"
+    )
+
+
 def test_all_comparisons_of_a_page_stand_in_one_table_and_one_sentence():
     one, two = verdicts.pairs(VALUES, PRINTED), verdicts.compared(frame(change=NOISE[1], other=NOISE[2]))
     families = {"Table 1": one, "Table 2": two, "Table 3": verdicts.compared(pd.DataFrame())}
@@ -116,7 +128,7 @@ def test_all_comparisons_of_a_page_stand_in_one_table_and_one_sentence():
     assert table.verdict.tolist() == [verdicts.TOLD] * 3 + [verdicts.OPEN] * 2
     line = verdicts.balance(families)
     assert line.startswith("Of 5 comparisons in 2 families 3 can be told apart: a against b (Table 1) +1.0; a against c (Table 1) -4.0;")
-    assert "2 cannot: there a true difference of " in line and verdicts.balance({"Table 1": one}).endswith("(Table 1) -5.0.")
+    assert "2 cannot be told apart; a true difference of " in line and verdicts.balance({"Table 1": one}).endswith("(Table 1) -5.0.")
     assert verdicts.balance({}) == "Of 0 comparisons in 0 families 0 can be told apart."
 
 
