@@ -166,9 +166,9 @@ def grid(arguments: Sequence[str]) -> None:
     for name in options.names:
         if name not in known:
             raise UserError(f"grid {name!r}: unknown; there are {', '.join(known)}")
-    if not options.seeds:
+    if options.seeds == ():
         raise UserError("seeds: none given; name one or more")
-    runs = grids.runs(list(options.names or known), options.scale, options.seeds, options.data)
+    runs = grids.runs(list(options.names or known), options.scale, options.seeds or (), options.data)
     folder = options.out / options.scale
     jobs = runner.jobs_here() if options.jobs is None else options.jobs
     if jobs < 1:

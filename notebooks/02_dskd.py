@@ -232,7 +232,7 @@ figure
 # runs that the repository holds, 300 steps on the embedded data, student less teacher, in points of mIoU:
 
 # %% tags=["nbval-ignore-output"]
-results, complete = tables.read_some(grids.RESULTS, "shapes", "modules", grids.SEEDS)
+results, complete = tables.read_some(grids.RESULTS, "shapes", "modules", grids.SEEDS["modules"])
 with_student = ["+ DSKD", grids.METHOD]
 lag = pd.concat(
     {

@@ -17,7 +17,7 @@ import torch
 from dsgc.data.loading import EvalImages
 from dsgc.data.split import open_split
 from dsgc.errors import UserError
-from dsgc.experiments import grids, ladder, tables
+from dsgc.experiments import grids, ladder, verdicts
 from dsgc.experiments.forks import fork, stopped
 from dsgc.experiments.provenance import provenance
 from dsgc.methods import preset
@@ -64,7 +64,7 @@ def score(run: Path, data: str, which: tuple[str, str], step: int | None = None)
 def measure(name: str, seed: int, folder: Path, data: str) -> dict[str, float]:
     """A departure's score and that of the printed value, under one seed; `folder` has the warm-ups of the ladder."""
     row, which, warms = DEPARTURES[name]
-    base, printed = preset("shapes"), grids.GRIDS["choices"][row]
+    base, printed = preset("shapes"), grids.CHANGES["choices"][row]
     warm = folder / f"seed{seed}"
     if warms:
         other = folder / f"{name}, seed{seed}"
@@ -85,7 +85,7 @@ FIXED = {  # in the ladder
 
 
 def effects(rungs: pd.DataFrame, file: Path = FILE) -> pd.DataFrame:
-    """What the printed value changes on `dev`, points, by departure: the mean over seeds, its interval, what could have been told.
+    """What the printed value changes on `dev`, points, by departure, as a family of comparisons: `verdicts.compared`.
 
     rungs: the ladder, as `ladder.read` gives it.
     Raises:
@@ -101,11 +101,7 @@ def effects(rungs: pd.DataFrame, file: Path = FILE) -> pd.DataFrame:
     by_row = rungs.groupby(["row", "seed"]).gain_dev.mean().unstack()
     for name, row in FIXED.items():
         changes[f"{name} (fixed maps)"] = list(by_row.loc[row] - by_row.loc["preset"])
-    lines = {
-        name: (sum(values) / len(values), *tables.interval(values), tables.detectable(values), len(values))
-        for name, values in changes.items()
-    }
-    return pd.DataFrame.from_dict(lines, orient="index", columns=["mean", "from", "to", "could tell", "seeds"])
+    return verdicts.compared(pd.DataFrame({name: pd.Series(values) for name, values in changes.items()}).T)
 
 
 def main(folder: Path, data: str) -> None:

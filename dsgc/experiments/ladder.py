@@ -30,7 +30,7 @@ ROWS = (  # of the readings, and of the choices those that labels and decoder al
     "labelled foreground on the pixel grid", "labelled foreground, a mixture for each class", "means 3 standard deviations apart",
     "Eq. 1 without minimum (as printed)", "Eq. 22 as a sum (as printed)",
 )  # fmt: skip
-CHANGES = grids.GRIDS["choices"] | grids.GRIDS["readings"]
+CHANGES = grids.CHANGES["choices"] | grids.CHANGES["readings"]
 SEEDS, RUNGS = (0, 1, 2, 3), (60, 100, 160)  # of warm-ups; steps after which each is stopped
 LOST = 20.0  # IoU, per cent
 DECODERS = (0,)  # seeds

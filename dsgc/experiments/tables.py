@@ -1,18 +1,17 @@
-"""Tables of measured values beside the paper's: mean and spread over seeds, what the spread allows to tell, exports.
+"""Tables of measured values beside the paper's: results by grid, mean and spread over seeds, exports.
 
 Values are per cent throughout. `scores` gives a frame with one row for each setting and one column for each seed; runs with
-the same seed share data order, augmentation and first weights, so settings are compared seed by seed.
+the same seed share data order, augmentation and first weights, so settings are compared seed by seed (`verdicts`).
 """
 
 import base64
 import html
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, stats
 
 from dsgc.correction import RULES
 from dsgc.errors import UserError
@@ -21,10 +20,7 @@ from dsgc.experiments.stored import Result
 from dsgc.methods import configured
 from dsgc.scoring.diagnosis import STATES
 
-CONFIDENCE = 0.95
-POWER = 0.8
 ROUNDING = 4.0  # points of mIoU between runs of one seed that differ in rounding: seen were 0.8 and 3.6 (threads, machine), 3.1 (bfloat16)
-HELD, REVERSED, OPEN = "as in the paper", "the other way round", "cannot be told apart"
 
 
 def read(
@@ -146,80 +142,6 @@ def wide(table: pd.DataFrame, name: str = "setting") -> pd.DataFrame:
     return frame.rename_axis(name)
 
 
-def interval(differences: Sequence[float]) -> tuple[float, float]:
-    """Where the mean of such differences lies, with 95 % confidence (Student's t); NaN for fewer than two."""
-    values = np.asarray(differences, float)
-    values = values[np.isfinite(values)]
-    n = len(values)
-    if n < 2:
-        return np.nan, np.nan
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n)
-    return values.mean() - half, values.mean() + half
-
-
-def detectable(differences: Sequence[float]) -> float:
-    """The smallest true difference that as many runs, with this spread, would tell from 0 in four of five cases; NaN for fewer than two.
-
-    Power of the two-sided t-test at 5 %: the noncentral t distribution. Source: Cohen 1988; Colas et al. 2018.
-    """
-    values = np.asarray(differences, float)
-    values = values[np.isfinite(values)]
-    n = len(values)
-    if n < 2:
-        return np.nan
-    edge = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)
-
-    def missing(effect: float) -> float:  # effect: of the mean, in standard errors
-        return stats.nct.sf(edge, n - 1, effect) - POWER  # told apart the right way round; the other way is too rare to count
-
-    return float(optimize.brentq(missing, 0, 100) * values.std(ddof=1) / np.sqrt(n))
-
-
-def pairs(values: pd.DataFrame, printed: Mapping[str, float]) -> pd.DataFrame:
-    """Each two rows, the better one of the paper first: the paper's difference, the measured one seed by seed, a verdict.
-
-    The verdict is `OPEN` unless the 95 % interval of the measured difference leaves out 0. Two rows that the paper prints
-    with the same value are left out.
-    """
-    ranked = sorted((row for row in values.index if row in printed), key=lambda row: -printed[row])
-    lines = []
-    for better, worse in combinations(ranked, 2):
-        if printed[better] == printed[worse]:
-            continue
-        difference = (values.loc[better] - values.loc[worse]).dropna()
-        low, high = interval(difference)
-        verdict = HELD if low > 0 else REVERSED if high < 0 else OPEN
-        lines.append((better, worse, printed[better] - printed[worse], difference.mean(), low, high, verdict))
-    names = ["better in the paper", "than", "by", "measured by", "from", "to", "order"]
-    return pd.DataFrame(lines, columns=names)
-
-
-def rank_agreement(values: pd.DataFrame, printed: Mapping[str, float]) -> tuple[float, float]:
-    """Kendall's tau in [-1, 1] between the paper's order of the rows and that of the means, and its two-sided p-value."""
-    means = values.mean(axis=1)
-    common = [row for row in means.index if row in printed]
-    tau, chance = stats.kendalltau([printed[row] for row in common], means[common])
-    return float(tau), float(chance)
-
-
-def verdict(values: pd.DataFrame, printed: Mapping[str, float], scale: str) -> str:
-    """An honest line: did the paper's order hold in the means, and does the spread allow to tell?"""
-    compared = pairs(values, printed)
-    order = " > ".join(sorted(printed, key=lambda row: -printed[row]))
-    means = values.mean(axis=1).loc[[row for row in values.index if row in printed]]
-    ours = " > ".join(means.sort_values(ascending=False).index)
-    tau, chance = rank_agreement(values, printed)
-    counts = compared["order"].value_counts()
-    held, reversed_, open_ = (int(counts.get(kind, 0)) for kind in (HELD, REVERSED, OPEN))
-    same = "The paper's order held" if order == ours else "The paper's order did not hold"
-    return (
-        f"{same} on scale {scale} ({values.shape[1]} seeds). Paper: {order}. Here, by the means: {ours}. "
-        f"Of {len(compared)} pairs the spread over seeds tells {held + reversed_} apart: {held} as in the paper, "
-        f"{reversed_} the other way round; {open_} cannot be told apart. "
-        f"Agreement of the two orders: Kendall's tau {tau:.2f} (p {chance:.3f} that chance alone gives as much)."
-    )
-
-
 def reproduced(live: float, committed: float) -> str:
     """That a run made now comes to what is committed of the same seed, but for rounding, in words.
 
@@ -260,12 +182,12 @@ class Exported:
     """A table as a notebook shows it, written as CSV, Markdown and LaTeX, with these files as downloads below it.
 
     Args:
-        table: what is shown; strings, or numbers that are shown with one decimal.
+        table: what is shown; strings, or numbers that are shown with one decimal, p-values with three.
         data: what the CSV holds instead, for a table whose cells join several numbers.
     """
 
     def __init__(self, table: pd.DataFrame, folder: Path, name: str, data: pd.DataFrame | None = None):
-        self.shown = table.map(lambda value: f"{value:.1f}" if isinstance(value, float) else value)
+        self.shown = table.apply(lambda column: column.map(partial(_shown, digits=3 if str(column.name).startswith("p (") else 1)))
         digits = "%.10g"  # the last ones of a double differ from machine to machine
         texts = {
             "csv": table.to_csv(float_format=digits) if data is None else data.to_csv(index=False, float_format=digits),
@@ -290,9 +212,21 @@ class Exported:
         return f"{table}<p>This table as {', '.join(links)}</p>"
 
 
+LATEX = str.maketrans({"±": "$\\pm$", "–": "--", "∞": "$\\infty$"})
+
+
+def _shown(value: object, digits: int) -> object:
+    """A cell as it is read: a number rounded, without a negative zero; no value and no bound as signs."""
+    if not isinstance(value, float):
+        return value
+    if np.isfinite(value):
+        return f"{round(value, digits) + 0.0:.{digits}f}"
+    return "–" if np.isnan(value) else "∞" if value > 0 else "-∞"
+
+
 def _latex(table: pd.DataFrame) -> str:
     style = table.reset_index().rename_axis(columns=None).style.hide(axis="index").format(escape="latex")
-    return style.format_index(escape="latex", axis=1).to_latex(hrules=True).replace("±", "$\\pm$").replace("–", "--")
+    return style.format_index(escape="latex", axis=1).to_latex(hrules=True).translate(LATEX)
 
 
 def printed(table: paper.Table, column: str) -> dict[str, float]:

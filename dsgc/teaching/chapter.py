@@ -41,14 +41,15 @@ def results_of(scale: str, seeds: Sequence[int], live: Sequence[str], results: s
     """The folder of results that a page reads, the repository's for ""; refuses a wrong parameter of such a page.
 
     Raises:
-        UserError: no such preset, no such row of Table 1, or seeds that are not whole numbers, each once, the pictures' first.
+        UserError: no such preset, no such row of Table 1, or seeds that are not whole numbers, each once, the pictures' first; none is
+            named for those of each grid.
     """
     among("scale", scale, PRESETS)
     listed = isinstance(seeds, Sequence) and all(type(seed) is int for seed in seeds)  # a bool is none
-    if not listed or not seeds or len(set(seeds)) < len(seeds):
-        raise UserError(f"parameter seeds = {seeds!r}: name one or more whole numbers, each once")
-    if seeds[0] != grids.SEEDS[0]:
-        raise UserError(f"parameter seeds = {seeds!r}: must begin with {grids.SEEDS[0]}, the seed whose runs keep pictures")
+    if not listed or len(set(seeds)) < len(seeds):
+        raise UserError(f"parameter seeds = {seeds!r}: name whole numbers, each once, or [] for those of each grid")
+    if seeds and seeds[0] != grids.FIRST:
+        raise UserError(f"parameter seeds = {seeds!r}: must begin with {grids.FIRST}, the seed whose runs keep pictures")
     for row in live:
         among("live", row, grids.GRIDS["modules"])
     return Path(results) if results else grids.RESULTS

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from dsgc.experiments import tables
+from dsgc.experiments import significance
 from dsgc.runs.record import read_config
 from dsgc.scoring import diagnosis
 
@@ -152,7 +152,7 @@ def gains(
     colours = sns.color_palette("colorblind")
     for place, row in enumerate(rows):
         gain = (values.loc[row] - values.loc[reference]).dropna()
-        low, high = tables.interval(gain)
+        low, high = significance.interval(gain)
         if np.isfinite(low):
             axis.plot([low, high], [place, place], color=colours[0], lw=6, alpha=0.25, solid_capstyle="butt")
         axis.plot(gain, [place] * len(gain), "o", color=colours[0], ms=5, mec="white", mew=0.6)

@@ -12,7 +12,7 @@ from steps import TAGS
 matplotlib.use("agg")
 
 from dsgc.data.palette import voc_palette  # noqa: E402
-from dsgc.experiments import tables  # noqa: E402
+from dsgc.experiments import significance  # noqa: E402
 from dsgc.scoring import diagnosis  # noqa: E402
 from dsgc.scoring.evaluate import views  # noqa: E402
 from dsgc.teaching import figures, panels  # noqa: E402
@@ -31,12 +31,17 @@ def test_gains_are_differences_to_the_reference_under_the_same_seed():
     assert [label.get_text() for label in axis.get_yticklabels()] == ["better", "worse"]
     (diamond,) = dots(axis, "D")  # the paper says nothing about the other row
     assert (diamond.get_xdata()[0], diamond.get_ydata()[0]) == (2, 0)
+
+
+def test_gains_have_an_interval_from_six_seeds_on():
+    values = pd.concat([VALUES.add([0, seed, seed / 2], axis=0) for seed in range(3)], axis=1, ignore_index=True)  # (3 rows, 6 seeds)
+    axis = figures.gains(values, "base").axes[0]
     spans = [line.get_xdata() for line in axis.lines if line.get_linewidth() == 6]
-    np.testing.assert_allclose(spans, [tables.interval([5, 4]), tables.interval([-2, -1])])
+    np.testing.assert_allclose(spans, [significance.interval(values.loc[row] - values.loc["base"]) for row in ("better", "worse")])
 
 
-def test_gains_of_one_seed_have_no_interval():
-    axis = figures.gains(VALUES[[0]], "base").axes[0]
+def test_gains_of_few_seeds_have_no_interval():
+    axis = figures.gains(VALUES, "base").axes[0]
     assert [line for line in axis.lines if line.get_linewidth() == 6] == [] and len(dots(axis, "o")) == 2
 
 

@@ -30,14 +30,14 @@ def test_effects_are_printed_less_ours_seed_by_seed(tmp_path):
     rows = ["preset", *departures.FIXED.values()]
     lines = [{"row": row, "seed": seed, "gain_dev": 10.0 * (row == "preset") + seed} for row in rows for seed in (0, 1)]
     table = departures.effects(pd.DataFrame(lines), file)
-    assert table.loc["ptc_classes (CAM)", "mean"] == pytest.approx(-1.5) and table.loc["ptc_classes (CAM)", "seeds"] == 2
-    assert table.loc["subtract_minimum (fixed maps)", "mean"] == pytest.approx(-10)
+    assert table.loc["ptc_classes (CAM)", "difference"] == pytest.approx(-1.5) and table.loc["ptc_classes (CAM)", "seeds"] == 2
+    assert table.loc["subtract_minimum (fixed maps)", "difference"] == pytest.approx(-10)
     with pytest.raises(UserError, match="make departures"):
         departures.effects(pd.DataFrame(lines), tmp_path / "none.json")
 
 
 def test_every_departure_of_a_method_is_measured_or_cannot_be():
-    changed = {name for row in departures.DEPARTURES.values() for name in grids.GRIDS["choices"][row.row]}
+    changed = {name for row in departures.DEPARTURES.values() for name in grids.CHANGES["choices"][row.row]}
     changed |= {name for row in departures.FIXED.values() for name in ladder.CHANGES[row]}
     assert changed == {
         "subtract_minimum", "ptc_classes", "segmentation_average", "student_temperature", "teacher_temperature", "centre_momentum",
@@ -47,7 +47,7 @@ def test_every_departure_of_a_method_is_measured_or_cannot_be():
 def test_the_committed_effects_are_of_every_departure():
     found = json.loads(departures.FILE.read_text(encoding="utf-8"))["found"]
     assert set(found) == set(departures.DEPARTURES) and min(map(len, found.values())) >= 2
-    assert departures.effects(ladder.read())["mean"].notna().all()
+    assert departures.effects(ladder.read())["difference"].notna().all()
 
 
 MEASURED = {
@@ -63,4 +63,4 @@ def test_the_page_on_choices_has_the_committed_effects(field):
     page = (grids.RESULTS.parent / "book/choices.md").read_text(encoding="utf-8")
     (line,) = [line for line in page.splitlines() if line.startswith(f"| `{field}` |") and "Eq." in line.split("|")[3] + line.split("|")[2]]
     effect = departures.effects(ladder.read()).loc[MEASURED[field]]
-    assert f"{effect['mean']:+.1f} ({effect['from']:+.1f} to {effect['to']:+.1f})" in line
+    assert f"{effect['difference']:+.1f} ({effect['from']:+.1f} to {effect['to']:+.1f})" in line

@@ -1,5 +1,6 @@
 """The grids of runs: their rows are the paper's or one change each, a run that two share is one, and the command makes them."""
 
+import re
 from functools import cache
 
 import pytest
@@ -8,12 +9,13 @@ from refusal import tree
 from dsgc.__main__ import main
 from dsgc.config import PRESETS
 from dsgc.errors import UserError
-from dsgc.experiments import grids, paper, runner, stored
+from dsgc.experiments import grids, paper, runner, significance, stored
 from dsgc.experiments.plan import plan
 from dsgc.methods import preset
 
 ALL = tuple(grids.GRIDS)
-SHARED = {"modules": grids.METHOD, "thresholds": "0.85, 0.25", "weights": "0.2, 0.5, 0.1", "choices": "preset", "precision": "float32"}
+METHODS_ROW = {"modules": grids.METHOD, "thresholds": "0.85, 0.25", "weights": "0.2, 0.5, 0.1", "choices": "preset", "readings": "preset",
+               "precision": "float32"}  # fmt: skip
 MODULES = {  # (method, distillation, correction); the baseline has neither and knows of neither
     "baseline": ("base", None, None),
     "+ DSKD": ("dsgc", True, False),
@@ -70,18 +72,18 @@ def test_every_row_is_a_valid_run_that_keeps_all_else_of_the_preset(name, row, s
 
 @pytest.mark.parametrize("scale", PRESETS)
 def test_each_choice_changes_every_field_that_it_names_and_no_two_are_the_same(scale):
-    for row, changes in grids.GRIDS["choices"].items():
+    for row, changes in grids.CHANGES["choices"].items():
         assert bool(changes) == (row != "preset")
         same = [field for field, value in changes.items() if preset(scale).flat()[field] == value]
         assert not same or (scale != "shapes" and same == ["tag_pool_of"]), f"{row}: {same} as in the preset"  # there it is the default
-    configs = [all_rows(0, scale=scale)["choices", row, 0] for row in grids.GRIDS["choices"]]
+    configs = [grids.config_of(scale, changes, 7) for changes in grids.CHANGES["choices"].values()]
     assert len(set(configs)) == len(configs) - (scale != "shapes")
 
 
 def test_two_choices_at_once_have_each_of_them_alone_beside_them():
     """Else nobody could tell which of the two made the difference; pairs of one kind go together."""
     together = [{"student_temperature", "teacher_temperature"}, {"lr", "student_lr"}]
-    rows = [set(changes.items()) for changes in grids.GRIDS["choices"].values()]
+    rows = [set(changes.items()) for changes in grids.CHANGES["choices"].values()]
     for items in rows:
         if len(items) > 1 and {field for field, _ in items} not in together:
             parts = [other for other in rows if other < items]
@@ -91,13 +93,31 @@ def test_two_choices_at_once_have_each_of_them_alone_beside_them():
 # runs
 
 
-@pytest.mark.parametrize("seeds", [(0,), grids.SEEDS])
-def test_the_presets_row_is_one_run_that_six_grids_share(seeds):
-    found = all_runs(*seeds)
-    assert len(set(found.values())) == len(found) == (sum(map(len, grids.GRIDS.values())) - 6) * len(seeds)
-    for seed in seeds:
-        (shared,) = {all_rows(*seeds)[name, row, seed] for name, row in SHARED.items()}
-        assert [label for label, config in found.items() if config == shared] == [f"modules: {grids.METHOD}, seed {seed}"]
+def test_a_run_that_grids_share_is_made_once():
+    """The method stands in six grids, the method without correction and the baseline in two."""
+    found, of = all_runs(0), all_rows(0)
+    assert len(set(found.values())) == len(found) == sum(map(len, grids.GRIDS.values())) - 5 - 1 - 1
+    (method,) = {of[name, row, 0] for name, row in METHODS_ROW.items()}
+    assert [label for label, config in found.items() if config == method] == [f"modules: {grids.METHOD}, seed 0"]
+    assert of["readings", "no correction", 0] == of["modules", "+ DSKD", 0]
+    assert of["stability", "baseline", 0] == of["modules", "baseline", 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "family"), [("modules", 3), ("thresholds", 3), ("weights", 6), ("choices", 6), ("readings", 5), ("precision", 1)]
+)
+def test_a_grid_has_the_seeds_that_a_verdict_on_its_family_needs(name, family):
+    """With fewer no difference could be told after Holm's correction, however large; the baseline alone is compared with nothing."""
+    compared = len(grids.GRIDS[name]) - 1
+    assert family == (3 if name in ("modules", "thresholds") else compared)  # all pairs of the paper's three rows, else with one row
+    assert significance.smallest(len(grids.SEEDS[name])) * family <= significance.LEVEL
+    assert set(grids.SEEDS) == set(ALL) and all(seeds == tuple(range(len(seeds))) for seeds in grids.SEEDS.values())
+
+
+def test_all_runs_together_fit_into_three_hours_of_two_cores():
+    """At the 100 seconds that a run is given, warm-ups not yet shared."""
+    runs = grids.runs(ALL, "shapes")
+    assert sum(label.startswith("modules") for label in runs) == 40 and len(runs) * 100 <= 2 * 3 * 3600
 
 
 def test_runs_come_grid_by_grid_and_seed_by_seed():
@@ -110,15 +130,15 @@ def test_runs_come_grid_by_grid_and_seed_by_seed():
 
 
 def test_rows_of_a_grid_are_all_there_though_other_grids_have_them_too():
-    found = all_rows(*grids.SEEDS)
-    assert list(found) == [(name, row, seed) for name in ALL for seed in grids.SEEDS for row in grids.GRIDS[name]]
-    assert set(found.values()) == set(all_runs(*grids.SEEDS).values())
+    found = all_rows()
+    assert list(found) == [(name, row, seed) for name in ALL for seed in grids.SEEDS[name] for row in grids.GRIDS[name]]
+    assert set(found.values()) == set(all_runs().values())
 
 
 def test_only_the_first_seeds_runs_of_the_modules_keep_pictures():
-    found = all_runs(*grids.SEEDS)
+    found = all_runs(0, 1)
     kept = {label for label, config in found.items() if config.pictures}
-    assert kept == {f"modules: {row}, seed {grids.SEEDS[0]}" for row in grids.GRIDS["modules"]}
+    assert kept == {f"modules: {row}, seed {grids.FIRST}" for row in grids.GRIDS["modules"]}
     assert {found[label].pictures for label in kept} == {grids.PICTURES}
 
 
@@ -168,7 +188,17 @@ def asked(monkeypatch, tmp_path):
 def test_without_a_name_all_grids_are_made_as_many_runs_at_a_time_as_there_is_room_for(asked, tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "jobs_here", lambda: 5)
     assert main(["grid", "--scale", "voc", "--out", str(tmp_path)]) == 0
-    assert asked[0] == [(all_runs(*grids.SEEDS, scale="voc"), tmp_path / "voc", 5)]
+    assert asked[0] == [(all_runs(scale="voc"), tmp_path / "voc", 5)]
+
+
+def test_the_command_s_help_names_the_grids_and_their_seeds(capsys):
+    with pytest.raises(SystemExit):
+        main(["grid", "--help"])
+    said = " ".join(re.sub("[^ -~]", " ", capsys.readouterr().out).split())
+    assert ", ".join(ALL) + "; all if none" in said
+    named = {name: int(count) for count, name in re.findall(r"(\d+) for (\w+)", said)}
+    others = {len(grids.SEEDS[name]) for name in ALL if name not in named}
+    assert {name: len(grids.SEEDS[name]) for name in named if name != "the"} | {"the": others.pop()} == named and not others
 
 
 def test_the_embedded_data_is_written_where_it_is_not_and_no_other(asked, tmp_path, monkeypatch):

@@ -39,7 +39,7 @@ def changed_code(monkeypatch, tmp_path, file, old, new, method="dsgc"):
         ("experiments/paper.py", "74.8", "74.9", False),
         ("experiments/runner.py", "jobs < 1", "jobs <= 0", False),
         ("experiments/forks.py", "AFTER_THE_END = (", "AFTER_THE_END = (*[], ", False),
-        ("experiments/grids.py", "SEEDS = (0, 1, 2)", "SEEDS = (0, 1)", False),
+        ("experiments/grids.py", "PICTURES = 6", "PICTURES = 5", False),
     ],
 )
 def test_code_version_changes_with_what_a_run_depends_on_and_with_nothing_else(monkeypatch, tmp_path, file, old, new, differs):

@@ -34,7 +34,7 @@ def test_there_are_results_and_every_folder_is_a_scale():
 def test_a_result_is_whole_and_belongs_to_a_run_that_the_grids_name(path):
     """A preset or a grid that has changed leaves results that nothing asks for: delete them, then `make ablations`."""
     seed = json.loads(path.read_text(encoding="utf-8"))["config"]["seed"]
-    runs = grids.runs(list(grids.GRIDS), path.parent.name, (seed,))
+    runs = grids.runs([name for name in grids.GRIDS if seed in grids.SEEDS[name]], path.parent.name, (seed,))
     config = {stored.path_of(config, path.parent).name: config for config in runs.values()}[path.name]
     state, result = stored.look_up(config, path.parent)
     assert state in ("done", "other code")
@@ -55,17 +55,17 @@ def test_a_result_is_whole_and_belongs_to_a_run_that_the_grids_name(path):
 
 def test_notebook_07_finds_what_it_reads():
     given = parameters("07_ablations")
-    seeds = dict.fromkeys(("modules", "thresholds"), given["seeds"])
-    found = tables.read(grids.RESULTS, given["scale"], seeds)
-    assert len(given["seeds"]) >= 3
-    weights, _ = tables.read_some(grids.RESULTS, given["scale"], "weights", given["seeds"])
-    assert {row for row, _ in weights} == set(grids.GRIDS["weights"]), "a row of Table 3 has no run at all"
+    assert given["seeds"] == []  # those of each grid
+    found = tables.read(grids.RESULTS, given["scale"], {name: grids.SEEDS[name] for name in ("modules", "thresholds")})
+    for name in grids.GRIDS:
+        rows, _ = tables.read_some(grids.RESULTS, given["scale"], name, grids.SEEDS[name])
+        assert {row for row, _ in rows} == set(grids.GRIDS[name]), f"{name}: a row has no run at all"
     assert set(given["live"]) <= {row for row, _ in found["modules"]}
 
 
 def test_notebook_08_finds_what_it_reads():
     given = parameters("08_comparison")
-    assert tables.read(grids.RESULTS, given["scale"], {"modules": given["seeds"]}) and len(given["seeds"]) >= 3
+    assert given["seeds"] == [] and tables.read(grids.RESULTS, given["scale"], {"modules": grids.SEEDS["modules"]})
 
 
 @pytest.mark.parametrize("notebook", ["07_ablations", "08_comparison"])
@@ -81,10 +81,10 @@ def test_the_page_on_choices_names_rows_that_exist():
     page = (ROOT / "book/choices.md").read_text(encoding="utf-8")
     paragraphs = [text.replace("\n", " ") for text in page.split("\n\n") if text.startswith("Measured:")]
     named = {name for text in paragraphs for name in re.findall(r"\*([^*]+)\*", text)}
-    assert named and named <= {*grids.GRIDS["choices"], *grids.GRIDS["readings"]}
+    assert named and named <= {*grids.CHANGES["choices"], *grids.CHANGES["readings"]}
 
 
 @pytest.mark.parametrize("grid", ["choices", "readings"])
 def test_every_row_of_the_choices_stands_on_the_page_on_choices(grid):
     page = " ".join((ROOT / "book/choices.md").read_text(encoding="utf-8").split())
-    assert [row for row in grids.GRIDS[grid] if row != "preset" and f"*{row}*" not in page] == []
+    assert [row for row in grids.CHANGES[grid] if row != "preset" and f"*{row}*" not in page] == []

@@ -1,4 +1,4 @@
-"""Measured values beside the paper's: spread, what it allows to tell, and the files that a table is written to."""
+"""Measured values beside the paper's: results by grid, spread, and the files that a table is written to."""
 
 import base64
 import csv
@@ -9,7 +9,6 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 from dsgc import correction
 from dsgc.errors import UserError
@@ -36,10 +35,6 @@ def result(seg, student=None, per_class=None, method="dsgc"):
 
 
 RESULTS = {("a", 0): result(0.50), ("a", 1): result(0.54), ("b", 0): result(0.60, 0.3), ("b", 1): result(0.63, 0.4)}
-
-
-def frame(**rows):
-    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def test_scores_are_per_cent_by_row_and_seed():
@@ -88,56 +83,6 @@ def test_a_wide_table_puts_sources_side_by_side_and_marks_what_is_not_there():
     assert list(table.columns) == ["seg, paper", "seg, small", "seg, big"] and table.index.name == "row"
     assert table.loc["a"].tolist() == ["70.5", "52.0 ± 2.8", "–"]
     assert table.loc["b"].tolist() == ["–", "61.5 ± 2.1", "25.0"]
-
-
-def test_the_interval_is_student_s():
-    expected = stats.ttest_1samp([1.0, 2.0, 4.0], 0).confidence_interval(0.95)
-    np.testing.assert_allclose(tables.interval([1, 2, float("nan"), 4]), expected)
-    assert all(math.isnan(end) for end in tables.interval([3.0]))
-
-
-@pytest.mark.parametrize("runs", [3, 6, 10])
-def test_what_can_be_told_apart_is_told_apart_in_four_of_five_cases(runs):
-    rng = np.random.default_rng(runs)
-    draws = rng.normal(size=(6000, runs))
-    unit = tables.detectable(draws[0]) / draws[0].std(ddof=1)  # in standard deviations
-    told = [not low <= 0 <= high for row in draws + unit for low, high in [tables.interval(row)]]
-    assert 0.78 < np.mean(told) < 0.82
-    assert math.isnan(tables.detectable([1.0]))
-
-
-def test_pairs_are_judged_by_the_paper_s_order_seed_by_seed():
-    values = frame(a=[70.0, 50.0, 60.0], b=[69.0, 49.1, 58.9], c=[75.0, 55.2, 64.9], d=[60.0, 60.0, 60.0])
-    table = tables.pairs(values, {"a": 3.0, "b": 2.0, "c": 1.0, "d": 0.0}).set_index(["better in the paper", "than"])
-    assert table.loc[("a", "b"), "order"] == tables.HELD  # seeds differ by 20, the rows under one seed hardly
-    assert table.loc[("a", "c"), "order"] == tables.REVERSED
-    assert table.loc[("a", "d"), "order"] == tables.OPEN
-    assert table.loc[("a", "c"), "by"] == 2.0 and math.isclose(table.loc[("a", "b"), "measured by"], 1.0)
-    assert len(table) == 6
-
-
-def test_rows_that_the_paper_does_not_rank_are_left_out_of_the_pairs():
-    values = frame(a=[1.0, 2.0], b=[2.0, 3.1], c=[0.0, 0.1])
-    assert len(tables.pairs(values, {"a": 1.0, "b": 1.0})) == 0  # a tie
-    assert len(tables.pairs(values, {"a": 1.0, "c": 2.0})) == 1
-
-
-def test_the_verdict_says_whether_the_order_held_and_what_can_be_told():
-    values = frame(a=[70.0, 71.0, 72.0], b=[60.0, 61.1, 62.0], c=[60.5, 60.0, 63.0])
-    line = tables.verdict(values, {"a": 3.0, "b": 2.0, "c": 1.0}, "small")
-    assert line.startswith(
-        "The paper's order did not hold on scale small (3 seeds). Paper: a > b > c. Here, by the means: a > c > b."
-    )
-    assert (
-        "Of 3 pairs the spread over seeds tells 2 apart: 2 as in the paper, 0 the other way round; 1 cannot be told apart."
-        in line
-    )
-    assert line.endswith("Agreement of the two orders: Kendall's tau 0.33 (p 1.000 that chance alone gives as much).")
-    assert tables.verdict(values, {"a": 3.0, "b": 2.0}, "small").startswith("The paper's order held")
-
-
-def test_one_seed_tells_nothing_apart():
-    assert "tells 0 apart" in tables.verdict(frame(a=[70.0], b=[10.0]), {"a": 2.0, "b": 1.0}, "small")
 
 
 @pytest.mark.parametrize(("live", "committed"), [(61.0, 61.0), (61.0, 62.5), (58.1, 62.0), (0.0, 4.0)])
@@ -197,6 +142,13 @@ def test_a_table_is_written_as_csv_markdown_and_latex(tmp_path):
         r"\bottomrule",
     ]
     assert texts[".tex"].splitlines()[1:-1] == rows
+
+
+def test_p_values_have_three_digits_and_what_has_no_value_or_bound_its_sign(tmp_path):
+    frame = pd.DataFrame({"p (Holm)": [0.00195, math.nan], "could tell": [math.inf, 1.26], "from": [-math.inf, -0.04]}, ["a", "b"])
+    table = tables.Exported(frame.rename_axis("row"), tmp_path, "t")
+    assert table.shown.to_numpy().tolist() == [["0.002", "∞", "-∞"], ["–", "1.3", "0.0"]]
+    assert r"a & 0.002 & $\infty$ & -$\infty$ \\" in (tmp_path / "t.tex").read_text()
 
 
 def test_the_csv_holds_the_numbers_where_cells_join_several(tmp_path):
