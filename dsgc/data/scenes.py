@@ -50,14 +50,15 @@ class Dials(NamedTuple):
     body: float  # share of a thing's length that is body
     grounds: float  # share of things that stand on the ground of their class; a quarter as often a ground lies elsewhere
     touching: float  # share of things, after a picture's first, that are put beside another
-    small: float  # share of things that are half the size
+    small: float  # share of things that are half as large
     wrong_tags: float  # share of training pictures with one tag missing or too many
+    radius: tuple[float, float] = (0.28, 0.42)  # of a thing, smallest and largest, as a share of the picture
+    small_radius: tuple[float, float] = (0.13, 0.19)
 
 
-DIALS = Dials(body=0.4, grounds=0.2, touching=0.3, small=0.15, wrong_tags=0.05)  # of the data set
+DIALS = Dials(body=0.4, grounds=0.2, touching=0.4, small=0.1, wrong_tags=0.05)  # of the data set
 OBJECTS = (1, 2)  # in a picture
 
-SMALL, LARGE = (0.13, 0.19), (0.28, 0.42)  # radii of things, shares of the picture
 EASY = Dials(0, 0, 0, 0, 0)
 
 
@@ -98,12 +99,12 @@ def scene(rng: np.random.Generator, kinds: Sequence[Kind], objects: int, dials: 
     for _ in range(objects):
         kind, small, beside, grounded, elsewhere = int(rng.integers(len(kinds))), *(rng.random(4) < _chances(dials))
         neighbour = poses[rng.integers(len(poses))] if beside and poses else None
-        found = _place(rng, canvas, kinds[kind], SMALL if small else LARGE, neighbour, dials.body)
+        found = _place(rng, canvas, kinds[kind], dials.small_radius if small else dials.radius, neighbour, dials.body)
         if found is None:
             continue
         where, parts = found
         if elsewhere:
-            _put_ground(rng, canvas, kinds[rng.integers(len(kinds))], drawing.pose(rng, fine, LARGE))
+            _put_ground(rng, canvas, kinds[rng.integers(len(kinds))], drawing.pose(rng, fine, dials.radius))
         if grounded:
             _put_ground(rng, canvas, kinds[kind], where)
         placed.append(kind)

@@ -49,17 +49,19 @@ def write(out: Path | str, *, seed: int = 0, sizes: dict[str, int] | None = None
 
 def _write_one(folder: Path, split: str, seed: int, number: int, count: int) -> tuple[dict, list[dict]]:
     """Write one image; returns its entry and those of its instances. From `count` on they have none."""
-    pixels, instances, placed = shapes.picture((seed, SOURCES.index(split), number))
+    pixels, instances, _, placed = shapes.picture(drawn := (seed, SOURCES.index(split), number))
+    said = shapes.tags(drawn, placed)
     if number >= count:  # a background of its own: the mean colour of a picture
-        pixels, placed = np.broadcast_to(pixels.mean((0, 1)).astype(np.uint8), pixels.shape), []
+        pixels, placed, said = np.broadcast_to(pixels.mean((0, 1)).astype(np.uint8), pixels.shape), [], []
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     if number % GREY == GREY - 1:
         picture = picture.convert("L")
     image = {"id": number + 1, "file_name": f"COCO_{split}_{number + 1:012d}.jpg", "width": pixels.shape[1], "height": pixels.shape[0]}
     picture.save(folder / image["file_name"], quality=95)
     found = []
-    for i, kind in enumerate(placed):
-        region = instances == i + 1
+    shown = [(kind, instances == i + 1) for i, kind in enumerate(placed) if kind in said]
+    shown += [(kind, np.zeros(instances.shape, bool)) for kind in said[len(placed) :]]  # an instance that is not there has no pixel
+    for i, (kind, region) in enumerate(shown):
         found.append(
             {
                 "image_id": image["id"],

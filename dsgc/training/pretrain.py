@@ -34,7 +34,9 @@ GRID = CROP // PATCH  # tokens
 COLOURS = 4  # a patch's colours are told on a grid of so many by so many
 HELD_OUT = 500  # images on which accuracy is told
 CHUNK = 100  # images a task of the pool
-DIALS = scenes.DIALS._replace(touching=0.0, wrong_tags=0.0)
+DIALS = scenes.Dials(
+    body=0.4, grounds=0.2, touching=0.0, small=0.15, wrong_tags=0.0, radius=(0.24, 0.38), small_radius=(0.12, 0.17)
+)
 
 
 class Recipe(NamedTuple):
