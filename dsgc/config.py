@@ -37,6 +37,7 @@ class Config(Settings):
     # network
     encoder: str = choice("vit_base_patch16_224.orig_in21k_ft_in1k", "a timm vision transformer; the paper says ViT-B")
     weights: str = choice("hub", "encoder weights: `hub`, `none`, `shipped` (for the shapes encoder) or a .safetensors / .pth file")
+    frozen_blocks: int = choice(0, "first blocks of the encoder that do not learn, nor what lies before them; all blocks: heads only")
     aux_block: int = choice(10, "m of Eq. 2, the block of the middle tokens, from 1")
     tag_pool: float = choice(0.0, "Eq. 8 on tokens: mean over this share of the highest; 0 for the maximum, 1 for the mean")
     tag_pool_of: Literal["logits", "tokens"] = choice("tokens", "the highest of each channel of the tokens (ToCo), or of a class's logits")
@@ -68,7 +69,9 @@ class Config(Settings):
         "crop_size", "steps", "batch_size", "lr", "head_lr_factor", "aux_block", "decoder_channels", "decoder_dilation",
         "eval_batch", "log_every", "checkpoint_every", "keep_checkpoints", "accumulate", "projector",
     )  # fmt: skip
-    NOT_NEGATIVE: ClassVar = ("workers", "weight_decay", "lr_ramp_steps", "gradient_clip", "eval_every", "eval_images", "pictures", "seed")
+    NOT_NEGATIVE: ClassVar = (
+        "workers", "frozen_blocks", "weight_decay", "lr_ramp_steps", "gradient_clip", "eval_every", "eval_images", "pictures", "seed",
+    )  # fmt: skip
     SHARES: ClassVar = ("background_threshold", "tag_pool")
 
     def __post_init__(self) -> None:
@@ -114,6 +117,28 @@ PRESETS: dict[str, dict[str, Any]] = {
         "eval_every": 10_000,
         "eval_images": 2_000,
         "checkpoint_every": 5_000,
+    },
+    "voc6": {  # VOC's pictures in the noisy regime of few steps, small crops and an encoder of which three blocks learn
+        "data": "VOCdevkit/VOC2012",
+        "out": "runs/voc6",
+        "train_split": "voc6_train",
+        "val_split": "voc6_val",
+        "crop_size": 168,
+        "encoder": "vit_small_patch14_dinov2",
+        "frozen_blocks": 9,
+        "decoder_channels": 256,
+        "decoder_dilation": 2,
+        "projector": (512, 128, 512),
+        "steps": 400,
+        "batch_size": 16,
+        "lr": 1e-4,
+        "lr_ramp_steps": 20,
+        "eval_every": 200,
+        "eval_images": 64,
+        "eval_batch": 8,
+        "log_every": 10,
+        "checkpoint_every": 1_000,
+        "precision": "no",
     },
     "shapes": {
         "data": "data/shapes",

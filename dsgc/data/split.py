@@ -8,13 +8,13 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from dsgc.data import coco, layout, voc
+from dsgc.data import coco, layout, voc, voc6
 from dsgc.data.images import Pictures, is_plain, open_pictures
 from dsgc.errors import UserError
 
 
 class Split(Protocol):
-    """What training and evaluation ask of a data set. `voc.Folder` and `coco.Instances` are such."""
+    """What training and evaluation ask of a data set. `voc.Folder`, `voc6.Six` and `coco.Instances` are such."""
 
     root: Path
     classes: tuple[str, ...]  # of the foreground
@@ -37,11 +37,13 @@ class Split(Protocol):
 
 
 def open_split(root: str | Path, split: str) -> Split:
-    """A split of the data set in a folder, in COCO's layout or VOC's as `layout.is_coco` tells.
+    """A split of the data set in a folder, in COCO's layout or VOC's as `layout.is_coco` tells; by a name of `voc6.SPLITS`, of that.
 
     Raises:
         UserError: the folder or the split is not there, or what training needs of it is missing or damaged.
     """
+    if split in voc6.SPLITS:
+        return voc6.open_split(root, split)
     return (coco if layout.is_coco(Path(root), split) else voc).open_split(root, split)
 
 
@@ -51,7 +53,7 @@ def named(split: Split) -> dict[str, str]:
     return {"list": split.origin.removeprefix(root), "masks": split.truth.removeprefix(root)}
 
 
-def open_images(root: str | Path, split: str) -> voc.Folder | Pictures:
+def open_images(root: str | Path, split: str) -> voc.Folder | voc6.Six | Pictures:
     """Images alone, as those of a test set: a list of the VOC layout, the images of a split in COCO's or the pictures in
     `root/split`, or those in `root`.
 
@@ -61,6 +63,8 @@ def open_images(root: str | Path, split: str) -> voc.Folder | Pictures:
     root = Path(root)
     if not is_plain(split):
         raise UserError(f"split {split!r}: not the name of a list or of a folder in {root}; leave out where it is and its ending")
+    if split in voc6.SPLITS:
+        return voc6.open_split(root, split)
     names, instances = layout.listed(root), layout.instances_files(root)
     if names >= layout.VOC:
         return voc.open_images(root, split)

@@ -81,19 +81,35 @@ def open_split(root: str | Path, split: str) -> Folder:
     return _opened(root, split, annotated=True)
 
 
+def open_ids(root: str | Path, ids: Sequence[str], origin: str) -> Folder:
+    """The pictures of ids that another place than the folder lists, which `origin` names. Raises `UserError` as `open_split` does."""
+    root = _root_of(root)
+    return _of_ids(root, by_stem(root / IMAGES, ENDINGS), ids, origin, annotated=True)
+
+
 def open_images(root: str | Path, split: str) -> Folder:
     """A split of which only the images are needed, as that of a test set. Raises `UserError` as `open_split` does."""
     return _opened(root, split, annotated=False)
 
 
 def _opened(root: str | Path, split: str, *, annotated: bool) -> Folder:
-    root = Path(root)
-    if not (root / IMAGES).is_dir():
-        raise UserError(f"{root}: no data set in the VOC layout here (no folder {IMAGES}); {layout.instead(root)}")
+    root = _root_of(root)
     pictures = by_stem(root / IMAGES, ENDINGS)
     ids, origin = split_ids(root, split, pictures)
     if not ids:
         raise UserError(f"{origin}: the split has no images; list one id a line")
+    return _of_ids(root, pictures, ids, origin, annotated=annotated)
+
+
+def _root_of(root: str | Path) -> Path:
+    """The folder, if it is one of the VOC layout."""
+    root = Path(root)
+    if not (root / IMAGES).is_dir():
+        raise UserError(f"{root}: no data set in the VOC layout here (no folder {IMAGES}); {layout.instead(root)}")
+    return root
+
+
+def _of_ids(root: Path, pictures: Mapping[str, list[str]], ids: Sequence[str], origin: str, *, annotated: bool) -> Folder:
     classes = read_classes(root)
     return Folder(
         root,

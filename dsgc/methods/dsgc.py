@@ -47,6 +47,7 @@ class Dsgc(GaussianCorrection, Base):
     scores: ClassVar[tuple[str, ...]] = ("seg", "cam", "pseudo_initial", "pseudo")
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "coco": Base.presets["coco"],
+        "voc6": {**Base.presets["voc6"], "student_lr": 1e-5, "ema_momentum": 0.98},
         "shapes": {**Base.presets["shapes"], "student_lr": 1e-4, "ema_momentum": 0.98},
     }
 

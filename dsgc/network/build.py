@@ -18,6 +18,7 @@ def build_network(config: Config, num_classes: int) -> tuple[Network, str]:
         network = Network(
             encoder,
             num_classes,
+            frozen_blocks=config.frozen_blocks,
             aux_block=config.aux_block,
             decoder_channels=config.decoder_channels,
             decoder_dilation=config.decoder_dilation,

@@ -113,6 +113,18 @@ def _not_plain(encoder: nn.Module) -> str | None:
     return None if encoder.has_class_token else "a vision transformer without a class token"
 
 
+def freeze(encoder: VisionTransformer, blocks: int) -> None:
+    """Keep the first blocks and all that comes before them from learning; after the last block the final norm too.
+
+    No graph is built up to there, so that these blocks cost a forward pass and keep no activations.
+    """
+    if blocks:
+        encoder.requires_grad_(False)
+    if 0 < blocks < len(encoder.blocks):
+        encoder.blocks[blocks:].requires_grad_(True)
+        encoder.norm.requires_grad_(True)
+
+
 def fitted(images: Tensor, patch: int) -> Tensor:
     """Images (B, 3, H, W) scaled so that both sides are the nearest multiple of the patch."""
     size = [max(1, round(side / patch)) * patch for side in images.shape[-2:]]
@@ -170,6 +182,7 @@ class Network(nn.Module):
     Args:
         encoder: from `create_encoder`.
         num_classes: C, foreground classes.
+        frozen_blocks: how many blocks do not learn, the first ones, nor what lies before them; with all of them only heads learn.
         aux_block: m, 1-based: the block whose tokens are the middle ones.
         decoder_channels, decoder_dilation: of the LargeFOV decoder.
         projector: hidden width, bottleneck width, outputs.
@@ -183,6 +196,7 @@ class Network(nn.Module):
         encoder: VisionTransformer,
         num_classes: int,
         *,
+        frozen_blocks: int,
         aux_block: int,
         decoder_channels: int,
         decoder_dilation: int,
@@ -194,6 +208,9 @@ class Network(nn.Module):
         super().__init__()
         if not 1 <= aux_block <= len(encoder.blocks):
             raise UserError(f"aux_block {aux_block}: the encoder has blocks 1 to {len(encoder.blocks)}")
+        if frozen_blocks > len(encoder.blocks):
+            raise UserError(f"frozen_blocks {frozen_blocks}: the encoder has {len(encoder.blocks)} blocks")
+        freeze(encoder, frozen_blocks)
         self.encoder, self.aux_block, self.pool, self.pool_of = encoder, aux_block, pool, pool_of
         dim = encoder.embed_dim
         self.class_classifier = nn.Linear(dim, num_classes)

@@ -66,11 +66,12 @@ def learning_rate(step: int, config: Config) -> float:
 
 
 def optimiser(network: Network, rate: float, config: Config) -> torch.optim.AdamW:
-    """AdamW with the encoder at the base rate and everything after it at `head_lr_factor` times that."""
+    """AdamW with the encoder at the base rate and everything after it at `head_lr_factor` times that; what is frozen is in neither."""
     encoder = {id(parameter) for parameter in network.encoder.parameters()}
+    learning = [p for p in network.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in network.parameters() if id(p) in encoder], "base_rate": rate},
-        {"params": [p for p in network.parameters() if id(p) not in encoder], "base_rate": rate * config.head_lr_factor},
+        {"params": [p for p in learning if id(p) in encoder], "base_rate": rate},
+        {"params": [p for p in learning if id(p) not in encoder], "base_rate": rate * config.head_lr_factor},
     ]
     return torch.optim.AdamW(groups, lr=rate, weight_decay=config.weight_decay)
 
