@@ -133,6 +133,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "batch_size": 16,
         "lr": 1e-4,
         "lr_ramp_steps": 20,
+        "background_threshold": 0.4,
         "eval_every": 200,
         "eval_images": 64,
         "eval_batch": 8,

@@ -145,5 +145,5 @@ def rows(name: str, scale: str, seeds: Sequence[int] = SEEDS, data: str = "") ->
 
 
 def scales(folder: Path) -> list[str]:
-    """The scales of which a folder holds results."""
-    return [name for name in PRESETS if any(Path(folder, name).glob("*.json"))]
+    """The scales of which a folder holds results of grids that are made on every scale."""
+    return [name for name in PRESETS if name not in OF_SCALE.values() and any(Path(folder, name).glob("*.json"))]
