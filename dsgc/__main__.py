@@ -168,7 +168,7 @@ def grid(arguments: Sequence[str]) -> None:
             raise UserError(f"grid {name!r}: unknown; there are {', '.join(known)}")
     if options.seeds == ():
         raise UserError("seeds: none given; name one or more")
-    runs = grids.runs(list(options.names or known), options.scale, options.seeds or (), options.data)
+    runs = grids.runs(list(options.names or grids.of(options.scale)), options.scale, options.seeds or (), options.data)
     folder = options.out / options.scale
     jobs = runner.jobs_here() if options.jobs is None else options.jobs
     if jobs < 1:

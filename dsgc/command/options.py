@@ -140,7 +140,7 @@ class GridOptions:
     """Make the runs behind the ablation tables. What is there already is not made again; a run that was stopped is."""
 
     names: Positional[tuple[str, ...]] = ()
-    """modules, stability, thresholds, weights, choices, readings, precision; all if none is named"""
+    """modules, stability, thresholds, weights, choices, readings, precision, and for voc6 real; all of the scale's if none is named"""
     scale: str = "shapes"
     """preset on which the runs are based"""
     seeds: tuple[int, ...] | None = None

@@ -11,6 +11,9 @@ RESULTS = Path(__file__).parents[2] / "results"  # those that the repository hol
 FIRST = 0  # the seed whose runs of Table 1 keep pictures
 PICTURES = 6  # validation images kept from these, for Fig. 2 to 4
 METHOD = "+ DSKD + GC"
+SALIENCY = {"weights": "vit_small_patch14_saliency_fp16.safetensors"}  # DINOv2's small encoder, which has seen saliency masks since
+# 448 pixels of VOC's 500 are 287 of the 320 that pictures of `voc6` have at most
+LARGE = SALIENCY | {"frozen_blocks": 0, "crop_size": 280, "decoder_dilation": 5, "refine_dilations": (1, 2, 4, 8, 12), "precision": "bf16"}
 
 
 def _fields(table: paper.Table, *names: str) -> dict[str, dict]:
@@ -113,7 +116,25 @@ GRIDS: dict[str, dict[str, dict]] = {
         "means 3 standard deviations apart",
     ),
     "precision": {"float32": {"precision": "no"}, "bfloat16": {"precision": "bf16"}},
+    "real": {  # photographs: what tags and what masks teach, the method's parts, readings of GC, and the controls that it has to beat
+        "baseline": SALIENCY | {"method": "base"},
+        "+ DSKD": SALIENCY | {"correction": False},
+        METHOD: SALIENCY,
+        "true masks": SALIENCY | {"method": "masks"},
+        "linear probe": SALIENCY | {"method": "base", "frozen_blocks": 12},
+        "+ DSKD + GC, labelled foreground": SALIENCY | {"mixture_pixels": "foreground"},
+        "+ DSKD + GC, a mixture for each class": SALIENCY | {"mixture_by": "class"},
+        "+ DSKD, upper threshold 0.5": SALIENCY | {"label_high": 0.5, "correction": False},
+        "+ DSKD, upper threshold 0.6": SALIENCY | {"label_high": 0.6, "correction": False},
+        "+ DSKD, upper threshold 0.8": SALIENCY | {"label_high": 0.8, "correction": False},
+    },
+    "real, all blocks": {  # larger crops and the whole encoder, where a GPU is at hand
+        "baseline": LARGE | {"method": "base"},
+        "+ DSKD": LARGE | {"correction": False},
+        METHOD: LARGE,
+    },
 }
+OF_SCALE = {"real": "voc6", "real, all blocks": "voc6"}  # grids of one scale alone
 
 # With n seeds no p is below 2 of 2^n, and Holm multiplies the first by the size of its family (`significance`): a grid needs as many
 # seeds as its family, at most six comparisons, asks for a verdict at 5 %. That is 6 for one comparison, 8 for four to six.
@@ -121,6 +142,8 @@ SEEDS: dict[str, tuple[int, ...]] = dict.fromkeys(GRIDS, tuple(range(8))) | {
     "modules": tuple(range(10)),  # they find 1.1 points if differences have a standard deviation of 1
     "stability": tuple(range(20)),
     "precision": tuple(range(6)),
+    "real": tuple(range(6)),
+    "real, all blocks": (0,),
 }
 
 
@@ -135,6 +158,12 @@ def _plain(scale: str, changes: dict, seed: int, data: str) -> Config:
     base = methods.preset(scale, changes.get("method", methods.DEFAULT))
     fields = {name: value for name, value in changes.items() if name != "method"}
     return base.changed(data=data or base.data, seed=seed, eval_every=0, pictures=0, **fields)
+
+
+def of(scale: str) -> list[str]:
+    """The grids that are made on a scale where none is named: its own if it has any, else those that are of none."""
+    own = [name for name in GRIDS if OF_SCALE.get(name) == scale]
+    return own or [name for name in GRIDS if name not in OF_SCALE]
 
 
 def runs(names: Sequence[str], scale: str, seeds: Sequence[int] = (), data: str = "") -> dict[str, Config]:
@@ -156,5 +185,5 @@ def rows(name: str, scale: str, seeds: Sequence[int] = (), data: str = "") -> di
 
 
 def scales(folder: Path) -> list[str]:
-    """The scales of which a folder holds results."""
-    return [name for name in PRESETS if any(Path(folder, name).glob("*.json"))]
+    """The scales of which a folder holds results of grids that are made on every scale."""
+    return [name for name in PRESETS if name not in OF_SCALE.values() and any(Path(folder, name).glob("*.json"))]

@@ -37,8 +37,8 @@ WARM_UP = {"id": str, "seconds": int}  # of `warm_up`, which is empty where a ru
 
 
 def described(config: Config) -> dict:
-    """The fields that decide a run's scores, as JSON has them."""
-    fields = {name: value for name, value in config.flat().items() if name not in MACHINE}
+    """The fields that decide a run's scores, as JSON has them; a file of weights by its name, wherever it lies."""
+    fields = {name: value for name, value in config.flat().items() if name not in MACHINE} | {"weights": Path(config.weights).name}
     return json.loads(json.dumps(fields))
 
 

@@ -36,7 +36,7 @@ class Base(Method):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "coco": {"warmup_steps": 5_000, "ptc_high": 0.65, "label_high": 0.65},
         "voc6": {"warmup_steps": 150, "refine_dilations": (1, 2, 4, 8)},
-        "shapes": {"warmup_steps": 100, "ptc_low": 0.2, "ptc_high": 0.4, "label_high": 0.5, "refine_dilations": (1, 2, 4)},
+        "shapes": {"warmup_steps": 60, "ptc_low": 0.2, "ptc_high": 0.4, "label_high": 0.5, "refine_dilations": (1, 2, 4)},
     }
 
     later: ClassVar[tuple[str, ...]] = (  # the warm-up makes no label but that of Eq. 3, and trains no decoder

@@ -48,7 +48,7 @@ class Dsgc(GaussianCorrection, Base):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "coco": Base.presets["coco"],
         "voc6": {**Base.presets["voc6"], "student_lr": 1e-5, "ema_momentum": 0.98},
-        "shapes": {**Base.presets["shapes"], "student_lr": 1e-4, "ema_momentum": 0.98},
+        "shapes": {**Base.presets["shapes"], "student_lr": 2e-5, "ema_momentum": 0.98},
     }
 
     later: ClassVar[tuple[str, ...]] = (  # in the warm-up the student learns by itself, nothing is exchanged and nothing corrected

@@ -173,7 +173,7 @@ def test_thresholds_must_be_in_order():
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        ({"scale": "mars"}, "parameter scale = 'mars': must be one of voc, coco, shapes"),
+        ({"scale": "mars"}, "parameter scale = 'mars': must be one of voc, coco, voc6, shapes"),
         ({"seeds": [0, 1, 0]}, "each once"),
         ({"seeds": [0.5]}, "whole numbers"),
         ({"seeds": [False]}, "whole numbers"),

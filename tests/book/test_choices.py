@@ -93,8 +93,7 @@ class Departure(NamedTuple):
     field: str | None  # None: the code has no setting for it
     printed: tuple  # every value that is stated
     where: str
-    here: Any
-    presets: set[str]  # that depart
+    here: dict[str, Any]  # by preset, of those that depart
     measured: str
 
 
@@ -106,9 +105,9 @@ def departures() -> list[Departure]:
         assert why, f"no reason is given: {name}"
         where, _, printed = printed.partition(": ")
         field = name.strip("`") if name.startswith("`") else None
+        named = {preset: literals(value)[0] for preset, value in re.findall(r"(\w+) (`[^`]+`)", here)}
         value = (*literals(here), None)[0] if field else here
-        presets = {preset for preset in PRESETS if here.startswith(f"{preset} ")} or set(PRESETS)
-        found.append(Departure(field, literals(printed), where, value, presets, measured))
+        found.append(Departure(field, literals(printed), where, named or dict.fromkeys(PRESETS, value), measured))
     return found
 
 
@@ -141,14 +140,14 @@ def test_a_departure_agrees_with_the_code(row):
     """What is printed and where, our value, and in which presets."""
     metadata = METADATA[row.field]
     assert row.printed == metadata["stated"] and row.where == metadata.get("where", "settings")
-    assert row.presets == marked(row.field, "departs")
+    assert row.here.keys() == marked(row.field, "departs")
     for (preset, _), config in configs(having(row.field)).items():
-        if preset in row.presets:
-            actual = config.flat()[row.field]
-            assert row.here == actual and isinstance(row.here, type(actual))
+        if preset in row.here:
+            value, actual = row.here[preset], config.flat()[row.field]
+            assert value == actual and isinstance(value, type(actual))
 
 
-@pytest.mark.parametrize("row", departures(), ids=lambda row: row.field or row.here)
+@pytest.mark.parametrize("row", departures(), ids=lambda row: row.field or row.where)
 def test_every_departure_says_what_it_does(row):
     assert row.measured and not row.measured.startswith("<!--"), "still to be measured"
 

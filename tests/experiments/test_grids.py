@@ -13,7 +13,9 @@ from dsgc.experiments import grids, paper, runner, significance, stored
 from dsgc.experiments.plan import plan
 from dsgc.methods import preset
 
-ALL = tuple(grids.GRIDS)
+ALL = tuple(grids.of("shapes"))
+SCALES = [scale for scale in PRESETS if grids.of(scale) == list(ALL)]
+ROWS = [(scale, name, row) for scale in PRESETS for name in grids.of(scale) for row in grids.GRIDS[name]]
 METHODS_ROW = {"modules": grids.METHOD, "thresholds": "0.85, 0.25", "weights": "0.2, 0.5, 0.1", "choices": "preset", "readings": "preset",
                "precision": "float32"}  # fmt: skip
 MODULES = {  # (method, distillation, correction); the baseline has neither and knows of neither
@@ -59,9 +61,8 @@ def test_the_grid_of_modules_is_table_1_and_the_combination_that_it_leaves_out()
     assert {row: (methods[row].name, *switches[row]) for row in methods} == MODULES
 
 
-@pytest.mark.parametrize("scale", PRESETS)
-@pytest.mark.parametrize(("name", "row"), [(name, row) for name in ALL for row in grids.GRIDS[name]])
-def test_every_row_is_a_valid_run_that_keeps_all_else_of_the_preset(name, row, scale):
+@pytest.mark.parametrize(("scale", "name", "row"), ROWS)
+def test_every_row_is_a_valid_run_that_keeps_all_else_of_the_preset(scale, name, row):
     changes = grids.GRIDS[name][row]
     config = grids.config_of(scale, changes, 7)
     wanted = {"method": "dsgc"} | changes
@@ -70,7 +71,7 @@ def test_every_row_is_a_valid_run_that_keeps_all_else_of_the_preset(name, row, s
     assert config.flat() == base.flat() | {"seed": 7, "eval_every": 0, "pictures": 0} | wanted
 
 
-@pytest.mark.parametrize("scale", PRESETS)
+@pytest.mark.parametrize("scale", SCALES)
 def test_each_choice_changes_every_field_that_it_names_and_no_two_are_the_same(scale):
     for row, changes in grids.CHANGES["choices"].items():
         assert bool(changes) == (row != "preset")
@@ -90,13 +91,29 @@ def test_two_choices_at_once_have_each_of_them_alone_beside_them():
             assert set().union(*parts) == items
 
 
+def test_a_grid_of_one_scale_is_made_there_alone_and_no_other_with_it():
+    assert {*grids.OF_SCALE} <= {*grids.GRIDS} and {*grids.OF_SCALE.values()} <= {*PRESETS} - {*SCALES}
+    assert grids.of("voc6") == ["real", "real, all blocks"] and {*ALL} == {*grids.GRIDS} - {*grids.OF_SCALE}
+
+
+def test_the_photographs_rows_are_controls_bounds_and_the_parts_of_the_method():
+    """Each with the weights that have seen saliency masks; a file of weights counts by its name, wherever it lies."""
+    rows = {row: config for (row, _), config in grids.rows("real", "voc6", (0,)).items()}
+    assert len(set(rows.values())) == len(rows)
+    assert rows["true masks"].method.from_masks and rows["linear probe"].frozen_blocks == 12
+    assert {config.frozen_blocks for row, config in rows.items() if row != "linear probe"} == {9}
+    for config in rows.values():
+        elsewhere = config.changed(weights=f"elsewhere/{config.weights}")
+        assert config.weights == grids.SALIENCY["weights"] and runner.described(elsewhere) == runner.described(config)
+
+
 # runs
 
 
 def test_a_run_that_grids_share_is_made_once():
     """The method stands in six grids, the method without correction and the baseline in two."""
     found, of = all_runs(0), all_rows(0)
-    assert len(set(found.values())) == len(found) == sum(map(len, grids.GRIDS.values())) - 5 - 1 - 1
+    assert len(set(found.values())) == len(found) == sum(len(grids.GRIDS[name]) for name in ALL) - 5 - 1 - 1
     (method,) = {of[name, row, 0] for name, row in METHODS_ROW.items()}
     assert [label for label, config in found.items() if config == method] == [f"modules: {grids.METHOD}, seed 0"]
     assert of["readings", "no correction", 0] == of["modules", "+ DSKD", 0]
@@ -111,7 +128,7 @@ def test_a_grid_has_the_seeds_that_a_verdict_on_its_family_needs(name, family):
     compared = len(grids.GRIDS[name]) - 1
     assert family == (3 if name in ("modules", "thresholds") else compared)  # all pairs of the paper's three rows, else with one row
     assert significance.smallest(len(grids.SEEDS[name])) * family <= significance.LEVEL
-    assert set(grids.SEEDS) == set(ALL) and all(seeds == tuple(range(len(seeds))) for seeds in grids.SEEDS.values())
+    assert set(grids.SEEDS) == set(grids.GRIDS) and all(seeds == tuple(range(len(seeds))) for seeds in grids.SEEDS.values())
 
 
 def test_all_runs_together_fit_into_three_hours_of_two_cores():
@@ -148,7 +165,7 @@ def test_the_data_is_the_presets_unless_another_is_named():
 
 
 def test_an_unknown_scale_is_refused():
-    with pytest.raises(UserError, match="'mars': unknown; there are voc, coco, shapes"):
+    with pytest.raises(UserError, match="'mars': unknown; there are voc, coco, voc6, shapes"):
         grids.runs(["modules"], "mars")
 
 

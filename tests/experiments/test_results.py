@@ -27,14 +27,14 @@ def parameters(notebook):
 
 
 def test_there_are_results_and_every_folder_is_a_scale():
-    assert FILES and {path.parent.name for path in FILES} == set(SCALES) <= set(PRESETS)
+    assert SCALES and {*SCALES} == {path.parent.name for path in FILES} - {*grids.OF_SCALE.values()} <= {*PRESETS}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_result_is_whole_and_belongs_to_a_run_that_the_grids_name(path):
     """A preset or a grid that has changed leaves results that nothing asks for: delete them, then `make ablations`."""
     seed = json.loads(path.read_text(encoding="utf-8"))["config"]["seed"]
-    runs = grids.runs([name for name in grids.GRIDS if seed in grids.SEEDS[name]], path.parent.name, (seed,))
+    runs = grids.runs([name for name in grids.of(path.parent.name) if seed in grids.SEEDS[name]], path.parent.name, (seed,))
     config = {stored.path_of(config, path.parent).name: config for config in runs.values()}[path.name]
     state, result = stored.look_up(config, path.parent)
     assert state in ("done", "other code")

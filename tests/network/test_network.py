@@ -30,7 +30,7 @@ def network(name="dsgc_vit_nano_patch8", pool=0.0, aux_block=2, pool_of="logits"
     torch.manual_seed(0)
     encoder = create_encoder(name, ENCODERS[name][0])
     heads = {"decoder_channels": 16, "decoder_dilation": 2, "projector": (32, 16, 24), "projector_gain": False}
-    return Network(encoder, CLASSES, aux_block=aux_block, pool=pool, pool_of=pool_of, **heads).eval()
+    return Network(encoder, CLASSES, frozen_blocks=0, aux_block=aux_block, pool=pool, pool_of=pool_of, **heads).eval()
 
 
 def images(height, width, batch=2):
