@@ -124,9 +124,9 @@ def beside(grid, reference):
 # .25, whatever they show, and five not below .06. The *95 % interval* holds the true differences that this test does not refuse at 5 %; with
 # less than six seeds it has no end.
 #
-# *Out of how many?* Who asks twenty questions at 5 % gets a yes to one by chance. So the comparisons of one table are a *family*, and their
+# *Out of how many?* Who asks twenty questions at 5 % gets a yes to one by chance alone, on average. So the comparisons of one table are a *family*, and their
 # p-values are corrected together ({cite:t}`holm1979simple`): the smallest is multiplied by their number, the next by one less, and
-# so on. All verdicts of a family are then wrong with a probability of 5 % together. What is called *told apart* has a p of at most .05
+# so on. The probability that any verdict of a family is wrong is then at most 5 %. What is called *told apart* has a p of at most .05
 # *after* that. The intervals are of one comparison each, and not corrected.
 #
 # *What would have been found?* "Cannot be told apart" says little by itself: it may mean that the two are alike, or that nobody could have
@@ -201,18 +201,19 @@ tables.Exported(verdicts.lost(lost_in(found["stability"] | found["modules"])).re
 alone = spread("stability").loc["baseline"].dropna() if found["stability"] else spread("modules").loc["baseline"].dropna()
 cases = sum(bool(names) for (row, _), names in lost_in(found["stability"] or found["modules"]).items() if row == "baseline")
 share, low, high = significance.rate(cases, len(alone))
-widest = max(spreads.values())
+widest, unit = max(spreads.values()), significance.standard(len(seeds_of["modules"]), SIZES["modules"])
+reached = f"{unit:.2f} times that" if np.isfinite(unit) else "no difference"
 marks = {
     f"{cases} of {len(alone)} runs of the baseline lose a class ({share:.0f} %; the true rate lies between {low:.0f} and {high:.0f} %)": cases == 0,
     f"its mIoU is {alone.mean():.1f} ± {alone.std(ddof=1):.1f}": alone.std(ddof=1) <= 1.5,
-    f"the differences of Table 1 have a standard deviation of up to {widest:.1f}": widest <= 1.0,
+    f"the differences of Table 1 have a standard deviation of up to {widest:.1f} (its seeds find {reached})": widest <= 1.0,
 }
 Markdown("\n".join(f"- {'met' if met else '**not met**'}: {text}." for text, met in marks.items()))
 
 # %% [markdown]
 # *Rate*, *from* and *to*: how often such a run loses a class, with the exact interval of 95 %; in brackets how many runs lost which one.
-# Runs that part only after the warm-up share it to the last bit, and so the classes that it lost: between such rows, with and without GC for
-# example, differences vary less than between rows that part at the first step.
+# Runs that part only after the warm-up, with and without GC for example, share it to the last bit, and so what it makes of each class; rows
+# that part at the first step do not.
 #
 # ## Table 1: the modules
 #
@@ -468,7 +469,7 @@ tables.Exported(verdicts.overview(families), out, "told-apart")
 Markdown(verdicts.balance(families))
 
 # %% [markdown]
-# A family is wrong with a probability of 5 %, so of twenty families one may be. What cannot be told apart is a property of this design, of its
+# Any one family may be wrong, with a probability of at most 5 %. What cannot be told apart is a property of this design, of its
 # seeds and its scale, and says nothing for or against the paper but within *could tell*: a true difference larger than that would
 # most likely have been seen.
 #

@@ -53,6 +53,7 @@ def test_a_difference_that_is_there_is_told_and_what_is_not_says_how_much_would_
     text = page("07_ablations", list(grids.GRIDS), (), steady)
     assert "met: 0 of 20 runs of the baseline lose a class (0 %; the true rate lies between 0 and 17 %)." in text
     assert "**not met**: its mIoU is 60." in text and "met: the differences of Table 1 have a standard deviation of up to 0." in text
+    assert "(its seeds find 1.25 times that)" in text
     assert re.search(r"\*\*GC\*\* changes the teacher of the full method by \+[23]\.\d points \(.*\), which can be told from none", text)
     assert re.search(r"\*baseline\* less \*\+ DSKD\* is .*, which cannot be told from none: a true difference of 0\.\d points could", text)
     assert "The paper's order held in the means" in text or "The paper's order did not hold in the means" in text
