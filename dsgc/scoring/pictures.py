@@ -48,7 +48,7 @@ def encoded(network: Network, dataset: EvalImages, config: Config, device: torch
     for index in range(min(config.pictures, len(dataset))):
         item = dataset[index]
         images, tags, _ = collate([item], device)
-        scored, drawn = views(network, images, tags, config)
+        scored, drawn, _ = views(network, images, tags, config)
         found = {}
         if "cam" in drawn:
             found["cam"] = _png((drawn["cam"][0] * 255).round().byte().cpu().numpy(), palette=False)
