@@ -27,10 +27,10 @@
 # says.
 
 # %% tags=["parameters"]
-steps = 60  # training steps of the network, 20 to 2000
+steps = 100  # training steps of the network, 20 to 2000
 seed = 0
-image = 184  # whose confidences are fitted, 0 to 199
-iterations = 24  # of EM, that are shown, 2 to 60
+image = 27  # whose confidences are fitted, 0 to 199
+iterations = 30  # of EM, that are shown, 2 to 60
 
 # %% tags=["hide-input"]
 import tempfile
@@ -42,15 +42,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from IPython.display import display
 from myst_nb import glue
+from PIL import Image
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
 from dsgc import binned, cam, gmm
+from dsgc.data import scenes
 from dsgc.data.loading import EvalImages
 from dsgc.data.palette import coloured
 from dsgc.data.split import open_split
-from dsgc.methods.labels import enlarged
+from dsgc.methods.labels import enlarged, nearest
 from dsgc.runs.restore import load_networks
 from dsgc.scoring import diagnosis
 from dsgc.teaching import chapter, figures
@@ -88,21 +91,62 @@ worth = {name: diagnosis.worth(labels, truth, 1 + tags.shape[1]) for name, label
 chapter.Table(pd.DataFrame(worth).T.round(1), "pseudo label")
 
 # %% [markdown]
+# What is wrong with the initial label? The drawn things have a head, which tells the class, and a body, whose look two classes share, and some stand on a
+# ground that goes with their class. So one can ask for each part, in per cent of its pixels, what the label says:
+
+# %% tags=["hide-input", "nbval-ignore-output"]
+files = [Path(config.data) / "SegmentationParts" / f"{image_id}.png" for image_id in data.val.folder.ids]
+parts = nearest(torch.from_numpy(np.stack([np.asarray(Image.open(file)) for file in files])), truth.shape[-2:])  # (B, H', W')
+called = {"its class": (made.initial == truth) & (truth > 0), "background": made.initial == 0, "left out": made.initial == 255}
+called = {"its class": called["its class"], "another class": ~torch.stack([*called.values()]).any(0)} | called
+said = {
+    name: {column: 100 * float(where[parts == number].float().mean()) for column, where in called.items()}
+    for name, number in {"head": scenes.HEAD, "body": scenes.BODY, "ground": scenes.GROUND, "rest": 0}.items()
+}
+said = pd.DataFrame(said).T
+chapter.Table(said.round(1), "part")
+
+# %% [markdown]
+# The map finds most of the heads and few of the bodies. So the errors of this label are objects that are called background, and hardly
+# ever background that is called an object.
+#
 # The values $x_1,\dots,x_N$ are the confidences of *all* places of one image: the paper's $N$ is the total number of
 # pixels. Which places? The correction will compare each with its four neighbours by the features of the network, and
 # there is one feature vector for every patch. So the package fits the patches (`mixture_grid`; {doc}`04_gc_rules` shows
 # why pixels are a poor grid for this comparison). The confidence is that of the map of Eq. 1 as it is, of the strongest
-# class among the image's tags. The label was made of a map that is refined by the colours of the image first; to fit that
-# one is another reading (`mixture_map`).
+# class among the image's tags. (The label was made of a map that is refined by the colours of the image first; to fit that
+# one is another reading, `mixture_map`.)
+
+# %% mystnb={"image": {"alt": "Left: histogram of the confidences of all patches, most of them in one bar at 0. Right: those above 0 on the label's pixels, spread from 0 to 1."}} tags=["hide-input", "nbval-ignore-output"]
+raw = cam.tagged(config.method.cam(network, output), tags)  # (B, C, h, w)
+patches = raw.amax(1)  # (B, h, w)
+pixels = F.interpolate(raw, truth.shape[-2:], mode="bilinear", align_corners=False).amax(1)  # (B, H', W') of the label
+foreground = (made.initial > 0) & (made.initial != 255)  # (B, H', W')
+zero = patches == 0
+glue("zero", 100 * float(zero.float().mean()), display=False)
+figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 2.8), layout="constrained")
+left.hist(patches.flatten().numpy(), bins=50, range=(0, 1), color="0.6", log=True)
+left.set(title="all patches of all images", xlabel="confidence $x$", ylabel="patches, logarithmic")
+right.hist(pixels[pixels > 0].numpy(), bins=50, range=(0, 1), color="0.6")
+right.set(title="pixels of the label where the map is above 0", xlabel="confidence $x$", ylabel="pixels")
+plt.close(figure)
+figure
+
+# %% [markdown]
+# Of the patches, {glue:text}`zero:.0f` % have a confidence of exactly 0: this encoder can tell where there is nothing, and the ReLU of
+# Eq. 1 makes 0 of all that speaks against the class. What that does to a mixture is told below, where
+# [a component collapses](#collapse). To see EM at work we take the others, on the pixels of the label: `mixture_pixels="positive"` and
+# `mixture_grid="pixel"`, another reading of the paper. Both are kept side by side in this chapter.
 
 # %% tags=["hide-input"]
-confidence = cam.tagged(config.method.cam(network, output), tags).amax(1)  # (B, h, w)
-noise = enlarged(made.noise, truth.shape[-2:])  # (B, H', W') of the label's pixels
-foreground = (made.initial > 0) & (made.initial != 255)  # (B, H', W')
-wrong = foreground & (made.initial != truth) & (truth != 255)
-fits = binned.fit(confidence.flatten(1))  # a mixture for each image
-x = confidence[image].flatten()[None]  # (1, N)
-print(f"{x.shape[1]} places, each of {truth[image].numel() // x.shape[1]} pixels of the label")
+readings = {"all patches": {}, "positive pixels": {"mixture_pixels": "positive", "mixture_grid": "pixel"}}
+confidences = {"all patches": patches, "positive pixels": pixels}
+counted = {name: torch.ones_like(part, dtype=torch.bool) if name == "all patches" else part > 0 for name, part in confidences.items()}
+fits = {name: binned.fit(part.flatten(1), counted[name].flatten(1)) for name, part in confidences.items()}  # a mixture for each image
+noises = {name: enlarged(config.method.replaced(**readings[name]).noise(part, counted[name], None), truth.shape[-2:]) for name, part in confidences.items()}
+assert torch.allclose(enlarged(made.noise, truth.shape[-2:]), noises["all patches"], atol=1e-5), "as printed: all patches, of the map as it is"
+x = pixels[image][pixels[image] > 0][None]  # (1, N)
+print(f"image {image}: {x.shape[1]} of {pixels[image].numel()} pixels of the label have a positive map")
 
 # %% [markdown]
 # EM starts with two equal bells one standard deviation to either side of the mean. Each iteration first asks of
@@ -441,20 +485,20 @@ figure
 chapter.source(binned.sums, binned.newton_step)
 
 # %% [markdown]
-# Forty validation images, each with the iterations that EM takes until one gains less than $10^{-10}$ nats, for the map as it
-# is and for the refined one, in which the bells overlap more; and the looks of training's fit, of which EM's are the first forty:
+# Forty validation images, each with the iterations that EM takes until one gains less than $10^{-10}$ nats, for all patches
+# and for the positive pixels, where the bells overlap; and the looks of training's fit, of which EM's are the first forty:
 
-# %% mystnb={"image": {"alt": "For forty images in the order of EM's iterations: for the map as it is from five to some ninety, for the refined map up to several hundred, and the looks that training's fit takes, between forty and fifty for every one."}} tags=["hide-input", "nbval-ignore-output"]
-at_patches = made.confidence[:40].unflatten(1, (confidence.shape[1], -1)).unflatten(3, (confidence.shape[2], -1)).mean((2, 4))
+# %% mystnb={"image": {"alt": "For forty images in the order of EM's iterations: for all patches fewer than ten, for the positive pixels up to several hundred, and the looks that training's fit takes, a few more than forty for every one."}} tags=["hide-input", "nbval-ignore-output"]
 figure, axis = plt.subplots(figsize=(7, 3.4), layout="constrained")
 off, looks = {}, []
-for (name, some), colour in zip({"the map as it is": confidence[:40], "the refined map": at_patches}.items(), ("C0", "C2"), strict=True):
-    some = some.flatten(1).double()
-    slow, cut, quick = gmm.fit(some, max_iter=1000, tolerance=1e-10), gmm.fit(some, max_iter=30, tolerance=0.0), binned.fit(some)
+for (name, part), colour in zip(confidences.items(), ("C0", "C2"), strict=True):
+    some, those = part[:40].flatten(1).double(), counted[name][:40].flatten(1)
+    slow, cut = gmm.fit(some, those, max_iter=1000, tolerance=1e-10), gmm.fit(some, those, max_iter=30, tolerance=0.0)
+    quick = binned.fit(some, those)
     axis.semilogy(slow.n_iter.sort().values, "o", ms=4, color=colour, label=f"EM, {name}: iterations")
     axis.semilogy(quick.n_iter.sort().values, "_" if looks else "|", ms=7, color="C3", label=f"EM, then Newton, {name}: looks")
     looks += quick.n_iter.tolist()
-    whole, ended, early = (gmm.noise_probability(some, fitted) for fitted in (quick, slow, cut))
+    whole, ended, early = (gmm.noise_probability(some, fitted, those) for fitted in (quick, slow, cut))
     assert quick.converged.all() and slow.converged.all() and not (quick.log_likelihood < slow.log_likelihood - 1e-3).any()
     off[name] = (whole - ended).abs().amax(1)
     short = (whole - early).abs().amax(1)
@@ -466,13 +510,14 @@ plt.close(figure)
 figure
 
 # %% [markdown]
-# So Newton's steps save little where EM ends soon, and much in the slowest images, for whose number of iterations the whole
-# batch would have to wait. And they know the end: the next step says what it would still gain.
+# So where EM ends soon, as over all patches, the forty iterations are more than it needs; Newton's steps save much in the slowest images, for whose number
+# of iterations the whole batch would have to wait. And they know the end: the next step says what it would still gain.
 #
 # What that is worth in seconds, against scikit-learn and against EM over all pixels, is measured in
 # {doc}`../book/performance`.
 
 # %% [markdown]
+# (collapse)=
 # ## A component that collapses
 #
 # The likelihood of a mixture has no maximum. Put one mean exactly on a value and let its variance go to 0: the
@@ -497,13 +542,17 @@ for part, colour in zip(gmm.log_joint(grid, needle.mean, needle.variance, needle
 right.set(xlabel="$x$", ylabel="density", title="floor 0.001")
 plt.close(figure)
 assert all(b > a for a, b in zip(heights, heights[1:], strict=False))
-thin = int((fits.variance[:, 0] < 0.01**2).sum())
-print(f"in {thin} of the {len(fits.variance)} images the low component has a standard deviation below 0.01")
+thin = {name: int((mixture.variance[:, 0] < 0.01**2).sum()) for name, mixture in fits.items()}
+for name, number in thin.items():
+    print(f"{name}: in {number} of {len(images)} images the low component has a standard deviation below 0.01")
+same = float(((made.noise > 0.5) == zero).float().mean())
+print(f"all patches: {100 * same:.1f} % are noise (above 0.5) if their map is exactly 0, and not noise if it is above")
 figure
 
 # %% [markdown]
-# So the needle is no corner case. In many of the validation images the map is exactly 0 over most of the background; the
-# low component is that one value, and whatever is above it belongs to the other.
+# So the needle is no corner case. Over all patches it is what becomes of *every* image here: the map is exactly 0 over most of
+# it, the low component is that one value, and whatever is above it belongs to the other. The noise probability then says no more than
+# the ReLU has said: 1 where the map is 0, and 0 where it is not. Over the positive pixels there are two bells.
 #
 # At the other end, all values may be equal, or there may be a single one, or none. Then there is nothing to split.
 # The package says so with weights $(0,1)$ and calls nothing noise:
@@ -530,68 +579,75 @@ for field in ("weight", "n_iter", "converged"):
 chapter.source(gmm.noise_probability)
 
 # %% [markdown]
-# Below, the image from above and two more, each with the noise probability as a function of the confidence, as a map, and
-# beside it what is wrong with the label: object where it says background, or an object's label where it is not.
+# Below, the image from above and two more, each with the noise probability as a function of the confidence (of the mixture over
+# positive pixels), as a map (of either mixture), and beside it what is wrong with the label: object where it says background, or an
+# object's label where it is not.
 
-# %% mystnb={"image": {"alt": "Three rows, an image each: the noise probability as a curve over the histogram of confidences, the image, its pseudo label, the noise probability as a map, and the label's true errors."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Three rows, an image each: the noise probability as a curve over the histogram of the positive confidences, the image, its pseudo label, the noise probability of the mixture over all patches and of that over positive pixels, and the label's true errors."}} tags=["hide-input"]
 unit = torch.linspace(0, 1, 401)[None]
 
 
 def draw_noise(axes, index):
-    """One row: the curve of Eq. 17, the image, its label, the noise probability and the true errors."""
-    one = gmm.Mixture(*(field[index : index + 1] for field in fits))
-    axes[0].hist(confidence[index].flatten().numpy(), bins=40, range=(0, 1), color="0.8", density=True)
-    axes[0].set(xlabel="confidence $x$", yticks=[], xlim=(0, 1), title=f"means {float(gmm.gap(one)):.1f} sd apart")
+    """One row: the curve of Eq. 17 over positive pixels, the image, its label, both noise probabilities and the true errors."""
+    one = gmm.Mixture(*(field[index : index + 1] for field in fits["positive pixels"]))
+    axes[0].hist(pixels[index][pixels[index] > 0].numpy(), bins=40, range=(0, 1), color="0.8", density=True)
+    axes[0].set(xlabel="confidence $x > 0$", yticks=[], xlim=(0, 1), title=f"means {float(gmm.gap(one)):.1f} sd apart")
     twin = axes[0].twinx()
     twin.plot(unit[0], gmm.noise_probability(unit, one)[0], color="C3", lw=2)
     twin.set(ylim=(-0.02, 1.05), ylabel=r"$\hat G(x)$")
     twin.grid(False)
     axes[1].imshow(images[index].permute(1, 2, 0))
     axes[2].imshow(coloured(made.initial[index]))
-    heat = axes[3].imshow(made.noise[index], cmap="viridis", vmin=0, vmax=1)
+    for axis, noise in zip(axes[3:5], noises.values(), strict=True):
+        heat = axis.imshow(noise[index], cmap="viridis", vmin=0, vmax=1)
     mistakes = (made.initial[index] != truth[index]) & (made.initial[index] != 255)
-    axes[4].imshow(mistakes, cmap="viridis", vmin=0, vmax=1)
-    for axis, title in zip(axes[1:], ("image", "pseudo label", r"$\hat G$", "its errors (yellow)"), strict=True):
-        axis.set(title=title, xticks=[], yticks=[])
+    axes[5].imshow(mistakes, cmap="viridis", vmin=0, vmax=1)
+    titles = ("image", "pseudo label", *(rf"$\hat G$, {name}" for name in noises), "label's errors (yellow)")
+    for axis, title in zip(axes[1:], titles, strict=True):
+        axis.set_title(title, fontsize=10)
+        axis.set(xticks=[], yticks=[])
         axis.grid(False)
-    plt.colorbar(heat, ax=axes[3], shrink=0.8)
+    plt.colorbar(heat, ax=axes[4], shrink=0.8)
 
 
-assert torch.allclose(made.noise, gmm.noise_probability(confidence.flatten(1), fits).view_as(made.noise), atol=1e-5)
-figure, axes = plt.subplots(3, 5, figsize=(12.5, 7.8), layout="constrained", width_ratios=(1.5, 1, 1, 1.12, 1))
+figure, axes = plt.subplots(3, 6, figsize=(13.5, 7), layout="constrained", width_ratios=(1.5, 1, 1, 1, 1.12, 1))
 for row, index in zip(axes, (image, 41, 1), strict=True):
     draw_noise(row, index)
 plt.close(figure)
 figure
 
 # %% [markdown]
-# In the first image the mixture finds errors: the label of the ring spills over, and much of that is called noise. In the
-# second next to nothing is wrong, and most of the image has a noise probability of 1 all the same. The low component *is* the
-# background, whose label 0 is right; here it is a needle at 0. In the third there are not two groups. A mixture makes two in any case: both means
-# are nearly the same, and the wide bell claims whatever lies far from the middle, on both sides.
+# In the first image the map has found the ring, the head of the thing, and not its body. In the second it is the other way round: the body has the
+# label, the head is called background. In the third the ring's head is found, and neither a body nor the star, of which a part is left out. The mixture over all
+# patches calls noise whatever the map does not mark: what is missing is among it, but so is all of the true background, whose label 0 is
+# right. The low component *is* the background. The mixture over positive pixels calls noise the rim of what the map marks, and knows nothing of the rest.
 #
 # So what a high $\hat G$ says of a label depends on the label:
 
 # %% tags=["nbval-ignore-output"]
 theta_high, theta_low = config.method.theta_high, config.method.theta_low
-lines, known = {}, truth != 255
-for kind, where in {"background": made.initial == 0, "object": foreground}.items():
-    low, high, mistaken = noise < theta_low, noise > theta_high, made.initial != truth
-    lines[kind] = {
-        "of all pixels, %": where.float().mean(),
-        f"with noise probability above {theta_high}, %": high[where].float().mean(),
-        "of these wrong, %": mistaken[where & known & high].float().mean(),
-        f"wrong below {theta_low}, %": mistaken[where & known & low].float().mean(),
-    }
-says = 100 * pd.DataFrame(lines).T.astype(float).rename_axis("label")
-for kind in lines:
-    glue(f"{kind}_high", float(says.loc[kind].iloc[2]), display=False)
-    glue(f"{kind}_low", float(says.loc[kind].iloc[3]), display=False)
-chapter.Table(says.round(1))
+lines, known, mistaken = {}, truth != 255, made.initial != truth
+for name, noise in noises.items():
+    seen = enlarged(counted[name].float(), truth.shape[-2:]) > 0  # pixels that have a noise probability
+    low, high = seen & (noise < theta_low), seen & (noise > theta_high)
+    for kind, where in {"background": made.initial == 0, "object": foreground}.items():
+        lines[f"{name}: {kind}"] = {
+            "of all pixels, %": where.float().mean(),
+            f"with noise probability above {theta_high}, %": high[where].float().mean(),
+            "of these wrong, %": mistaken[where & known & high].float().mean(),
+            f"wrong below {theta_low}, %": mistaken[where & known & low].float().mean(),
+        }
+says = 100 * pd.DataFrame(lines).T.astype(float)
+for number, kind in enumerate(("background", "object")):
+    glue(f"{kind}_high", float(says.iloc[number, 2]), display=False)
+    glue(f"{kind}_low", float(says.iloc[number, 3]), display=False)
+chapter.Table(says.round(1), "mixture over, and label")
 
 # %% [markdown]
-# Where an object's label is called noise, it is wrong more than twice as often as where it is not. Where background is called noise, it is *right* more often
-# than elsewhere. What the correction makes of that is told in {doc}`04_gc_rules`.
+# Over all patches: where an object's label is called noise, it is wrong more often than where it is not, but in either case it is
+# nearly always right. Where background is called noise, it is *right* more often
+# than elsewhere, for what the map marks at all and the label calls background is often an object. Over positive pixels $\hat G$ says nearly
+# nothing about either label. What the correction makes of that is told in {doc}`04_gc_rules`.
 #
 # ## A threshold for each image
 #
@@ -607,11 +663,14 @@ def suspects(seen):
     """Of a split's object labels, pixel by pixel: is it wrong, its confidence in two maps, its noise probability in two readings."""
     made, size = seen.made, seen.truth.shape[-2:]
     labelled = (made.initial > 0) & (made.initial != 255)
+    raw = cam.tagged(config.method.cam(network, seen.output), seen.tags)
+    pixels = F.interpolate(raw, size, mode="bilinear", align_corners=False).amax(1)
     found = {
         "wrong": made.initial != seen.truth,
-        "the same map": enlarged(cam.tagged(config.method.cam(network, seen.output), seen.tags).amax(1), size),
+        "the map as it is": pixels,
         "the refined map": made.confidence,
-        "all places": enlarged(made.noise, size),
+        "all patches": enlarged(made.noise, size),
+        "positive pixels": config.method.noise(pixels, pixels > 0, None),
         "object labels": config.method.noise(made.confidence, labelled, None),
     }
     return {name: part[labelled & (seen.truth != 255)] for name, part in found.items()}
@@ -625,20 +684,22 @@ def caught(called, wrong):
 dev = suspects(diagnosis.whole_split(network, EvalImages(open_split(config.data, "dev")), config))
 val = suspects(diagnosis.whole_split(network, data.val, config))
 lines = {}
-for mixture_over, rivals in {"all places": ("the same map", "the refined map"), "object labels": ("the refined map",)}.items():
+for mixture_over in ("all patches", "positive pixels", "object labels"):
     lines[f"mixture over {mixture_over}", "a threshold for each image"] = caught(val[mixture_over] > theta_high, val["wrong"])
     recall = float((dev[mixture_over] > theta_high)[dev["wrong"]].float().mean())
-    for rival in rivals:
+    for rival in ("the map as it is", "the refined map"):
         threshold = dev[rival][dev["wrong"]].double().quantile(recall)
         lines[f"mixture over {mixture_over}", f"one for all, on {rival}"] = caught(val[rival] < threshold, val["wrong"])
 found = pd.DataFrame(lines, index=["precision, %", "recall, %"]).T
-display(found.style.format("{:.0f}"))
+glue("wrong", 100 * float(val["wrong"].float().mean()), display=False)
+print(f"of the object labels {100 * float(val['wrong'].float().mean()):.1f} % are wrong")
+display(found.style.format("{:.1f}"))
 
 # %% [markdown]
-# On the map that the mixture sees, a threshold of each image's own is better than one for all. But the refined map, of
-# which the label was made, is there, too, and one threshold on it is better still. Where the mixture is fitted to the
-# refined confidences of the pixels that have an object's label, as DuPL fits losses, it finds far more of the errors, with
-# more false alarms, and one threshold does as well. This is one short run on one data set. Whether the *correction* helps
+# Of the object labels that the mixtures call wrong, few are: some more than of all object labels, of which {glue:text}`wrong:.1f` % are. Nor does a threshold for each image
+# beat one for all: on the refined map, of which the label was made, one threshold does as well or better every time. Where the mixture is fitted to the
+# refined confidences of the pixels that have an object's label, as DuPL fits losses, it finds far more of the errors, among
+# still more false alarms. This is one short run on one data set, whose object labels have few errors to be found. Whether the *correction* helps
 # is another question, since it does more than to find wrong object labels.
 #
 # ## Bells of two widths
@@ -646,11 +707,12 @@ display(found.style.format("{:.0f}"))
 # One thing in Eq. 17 deserves a second look. Nothing in it says that the noise probability falls as the confidence
 # rises. The wider of the two bells overtakes the other far out on *both* sides (exercise 1 derives where). If the low
 # component is the wider one, the **most** confident pixels are called noise again. If the high one is, as with most
-# of these images, the **least** confident ones are called clean:
+# of these images, the **least** confident ones are called clean. Here are the mixtures over positive pixels:
 
 # %% mystnb={"image": {"alt": "Noise probability over confidence for images of three kinds: in some it falls, in some it falls and rises again towards confidence 1, in some it is small at confidence 0 and rises before it falls."}} tags=["hide-input", "nbval-ignore-output"]
-curves = gmm.noise_probability(unit.expand(len(images), -1), fits)  # (B, 401)
-usable = (fits.weight[:, 0] > 0) & (fits.variance[:, 0] > 0.01**2)  # two components, and the low one no needle
+mixtures = fits["positive pixels"]
+curves = gmm.noise_probability(unit.expand(len(images), -1), mixtures)  # (B, 401)
+usable = (mixtures.weight[:, 0] > 0) & (mixtures.variance[:, 0] > 0.01**2)  # two components, and the low one no needle
 rising = usable & (curves[:, -1] > curves.amin(1) + 0.05)
 falling = usable & ~rising & (curves[:, 0] < curves.amax(1) - 0.05)
 figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")
@@ -665,14 +727,15 @@ for kind, (which, colour, line) in styles.items():
 axis.set(xlabel="confidence $x$", ylabel=r"noise probability $\hat G(x)$", ylim=(-0.02, 1.02))
 figure.legend(loc="outside lower center", ncols=3, fontsize=8, columnspacing=1, handlelength=1.5, frameon=False)
 plt.close(figure)
-low_mean, high_mean = (fits.mean[:, k, None, None] for k in (0, 1))
-surest, least = (made.noise > theta_high)[confidence > high_mean], (made.noise < theta_high)[confidence < low_mean]
-print(f"of the places above the high component's mean {100 * float(surest.float().mean()):.1f} % are called noise (above {theta_high}),")
+low_mean, high_mean = (mixtures.mean[:, k, None, None] for k in (0, 1))
+noise = noises["positive pixels"]
+surest, least = (noise > theta_high)[pixels > high_mean], (noise < theta_high)[(pixels > 0) & (pixels < low_mean)]
+print(f"of the pixels above the high component's mean {100 * float(surest.float().mean()):.1f} % are called noise (above {theta_high}),")
 print(f"of those below the low one's {100 * float(least.float().mean()):.1f} % are not")
 figure
 
 # %% [markdown]
-# Four curves of each kind are drawn, and images left out whose low component is a needle. Few places lie so far out, so it costs little here; but it is a property of the
+# Four curves of each kind are drawn, and images left out whose low component is a needle. Few pixels lie so far out, so it costs little here; but it is a property of the
 # formula, not of the data.
 #
 # ## The same mixture on losses: DuPL
@@ -695,35 +758,47 @@ figure
 
 # %% tags=["nbval-ignore-output"]
 cut_off = config.method.replaced(em_start="kmeans", em_iterations=10, em_tolerance=1e-2, variance_floor=5e-4)
-everywhere = torch.ones_like(confidence, dtype=torch.bool)
 moved = {}
-for name, these, counted in (("all places", confidence, everywhere), ("object labels, of the refined map by pixels", made.confidence, foreground)):
-    whole, short = (method.noise(these, counted, None)[counted] for method in (config.method, cut_off))
+for name, (these, which) in {
+    "all patches": (patches, counted["all patches"]), "positive pixels": (pixels, counted["positive pixels"]),
+    "object labels, of the refined map": (made.confidence, foreground),
+}.items():  # fmt: skip
+    whole, short = (method.noise(these, which, None)[which] for method in (config.method, cut_off))
     groups = [(part > theta_low).long() + (part > theta_high).long() for part in (whole, short)]
     moved[name] = 100 * float((groups[0] != groups[1]).float().mean())
     print(f"mixture over {name}: {moved[name]:.0f} % fall into another group")
-apart = gmm.gap(fits)
-for distance in (1, 2, 3):
-    print(f"means less than {distance} pooled standard deviations apart: {int((apart < distance).sum())} of {len(apart)} images")
-glue("moved", moved["all places"], display=False)
+for name, mixture in fits.items():
+    apart = gmm.gap(mixture)
+    close = ", ".join(f"{distance}: {int((apart < distance).sum())}" for distance in (1, 2, 3))
+    print(f"mixture over {name}: images whose means are less than so many pooled standard deviations apart, {close}")
+glue("moved", moved["positive pixels"], display=False)
+glue("moved_all", moved["all patches"], display=False)
 
 # %% [markdown]
-# So the number of iterations is a setting like any other. The package goes to the maximum by default, since that depends on no
-# such number.
+# A needle is found at once. Where the bells overlap, the number of iterations is a setting like any other. The package goes to the maximum
+# by default, since that depends on no such number. And a distance between means, DuPL's condition or `mixture_gap`, says nothing about a needle: in
+# pooled standard deviations everything is far from it.
 
 # %% tags=["hide-input"]
-assert usable.any() and torch.isfinite(curves[usable]).all() and not float(apart.min()) < 0
-wider = fits.variance[:, 0] > fits.variance[:, 1]
+assert usable.any() and torch.isfinite(curves[usable]).all()
+assert all(float(gmm.gap(mixture).nan_to_num(0).min()) >= 0 for mixture in fits.values())
+wider = mixtures.variance[:, 0] > mixtures.variance[:, 1]
 assert not (rising & ~wider).any(), "without a wider low component the curve cannot rise"
 assert not (falling & wider).any(), "without a wider high component it cannot be small towards 0"
-if (steps, seed) == (60, 0):  # what the text says holds for the run as shipped
-    assert says.loc["object"].iloc[2] > 2 * says.loc["object"].iloc[3] and says.loc["background"].iloc[2] < says.loc["background"].iloc[3]
+if (steps, seed, image) == (100, 0, 27):  # what the text says holds for the run as shipped
+    assert said.loc["head", "its class"] > 50 and said.loc["body", "its class"] < 25 and said["another class"].max() < 5
+    assert zero.float().mean() > 0.8 and thin["all patches"] == len(images) and thin["positive pixels"] < 10 and same > 0.95
+    gained = np.diff(likelihoods)
+    assert gained[8:].max() > 1.5 * gained[5:9].min() and gained.argmin() > 3, "gains fall, grow and fall again"
+    background, object_label = says.iloc[0], says.iloc[1]
+    assert object_label.iloc[2] > object_label.iloc[3] and max(object_label.iloc[2:]) < 10 and background.iloc[2] < background.iloc[3] / 2
+    assert (says.iloc[2:, 2] - says.iloc[2:, 3]).abs().max() < 10
     precision, recall = found["precision, %"], found["recall, %"]
-    assert precision.iloc[2] > precision.iloc[0] + 5 > precision.iloc[1] + 10 and precision.iloc[4] > precision.iloc[3] - 3
-    assert recall.iloc[3] > 2 * recall.iloc[0] and float(off["the map as it is"].max()) < 0.01
-    assert likelihoods[13] - likelihoods[12] > likelihoods[5] - likelihoods[4] > 1e-4
-    assert rising.any() and falling.any() and (~wider).sum() > 150 and min(moved.values()) > 5 and thin > 50
-    assert apart[41] > 2 and apart[1] < 1
+    assert precision.iloc[2::3].gt(precision.iloc[::3].to_numpy()).all() and precision.max() < 15, "one threshold is as good"
+    assert (recall.iloc[2::3].to_numpy() > recall.iloc[::3] - 5).all() and recall.iloc[6] > 2 * max(recall.iloc[0], recall.iloc[3])
+    assert rising.any() and falling.any() and (~wider).sum() > 120
+    assert moved["all patches"] < 3 and min(moved["positive pixels"], moved["object labels, of the refined map"]) > 5
+    assert (gmm.gap(fits["all patches"]) < 3).sum() < 10 < (gmm.gap(mixtures) < 3).sum()
 
 # %% [markdown]
 # ## The paper, the code, our choice
@@ -843,11 +918,12 @@ assert min(gains.values()) > 0 and 14 < gains[0.1] / gains[0.05] < 18
 #   the highest.
 # - A component can collapse onto equal values; a floor under the variance keeps it finite. Rows with nothing to split are not
 #   split; all others are, also where there are no two groups.
-# - Over all pixels the low component is the background. Of the object labels that it claims (above 0.85),
-#   {glue:text}`object_high:.0f` % are wrong, against {glue:text}`object_low:.0f` % of those below 0.25; of the background labels,
+# - The ReLU of Eq. 1 leaves {glue:text}`zero:.0f` % of the patches at exactly 0. Over all of them the low component is that one value, and the noise
+#   probability says whether a map is 0: it is the background, and whatever the map has missed. Of the object labels that it claims (above 0.85),
+#   {glue:text}`object_high:.1f` % are wrong, against {glue:text}`object_low:.1f` % of those below 0.25; of the background labels,
 #   {glue:text}`background_high:.0f` % against {glue:text}`background_low:.0f` %, in this run.
 # - Within an image the mixture only chooses a threshold, and it can claim both ends for the wider bell. Cut off after ten iterations
-#   it puts {glue:text}`moved:.0f` % of the places in another group.
+#   it puts {glue:text}`moved:.0f` % of the positive pixels in another group, and {glue:text}`moved_all:.0f` % of all patches.
 #
 # What is done with the noisy pixels is the subject of {doc}`04_gc_rules`.
 

@@ -25,9 +25,9 @@
 # breaks, and when that can help.
 
 # %% tags=["parameters"]
-steps = 60  # training steps of the network, 20 to 2000
+steps = 100  # training steps of the network, 20 to 2000
 seed = 0
-image = 184  # that is looked at, 0 to 199
+image = 27  # that is looked at, 0 to 199
 theta_high = 0.85  # theta_h, theta_low to 1; the paper's value
 theta_low = 0.25  # theta_l, 0 to 1; the paper's value
 tau = None  # of Eq. 19 and 21, -1 to 1; None takes the method's
@@ -47,9 +47,11 @@ from IPython.display import display
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 from myst_nb import glue
+from PIL import Image
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
 from dsgc import correction
+from dsgc.data import scenes
 from dsgc.data.palette import coloured
 from dsgc.experiments import frozen, ladder, tables
 from dsgc.methods import preset
@@ -77,6 +79,10 @@ begun = time.monotonic()
 # The network is the one of {doc}`03_gmm_em`, trained on tags for a few steps. The label lies on a grid of half the image's
 # resolution, mixture and rules on the grid of the patches, whose features are compared. A patch that the rules change
 # passes its label on to all its pixels; in every other patch each pixel keeps its own.
+#
+# The mixture over all patches, as printed, ends in a needle at confidence 0 in every one of these pictures ({doc}`03_gmm_em`): a place
+# is noise for sure or not at all, and no place is in between. So that all rules are seen at work, a second reading stands
+# beside it: the mixture over the refined map, of which the label was made (`mixture_map`). The similarities are the same for both.
 
 # %% tags=["nbval-ignore-output"]
 config = chapter.embedded_data().changed(
@@ -90,32 +96,41 @@ network = load_networks(run)[0]["teacher"]
 # %% tags=["hide-input"]
 data = open_data(config)
 images, tags, masks, output, made, truth = diagnosis.whole_split(network, data.val, config)
-rule = nearest(made.rule, made.noise.shape[1:])  # (B, h, w) of each patch, a number in `correction.RULES`
+by_refined = diagnosis.whole_split(network, data.val, config.changed(mixture_map="refined")).made
+readings = {"the map as it is": made, "the refined map": by_refined}
+rules_of = {name: nearest(part.rule, part.noise.shape[1:]) for name, part in readings.items()}  # (B, h, w) of each patch, numbers in `correction.RULES`
+rule = rules_of["the map as it is"]
 features = config.method.features(network, output)  # (B, D, h, w)
 similarity = correction.neighbour_similarity(features)  # (B, 4, h, w)
 print(f"tau is {tau:g}")
 
-# %% mystnb={"image": {"alt": "An image, its initial pseudo label, the noise probability, the rule that applies to each pixel in five colours, the corrected label and the truth."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "A ring with a body and its initial pseudo label, which has the ring alone; the truth and the label's errors; and for two readings of the mixture the noise probability, the rule that applies to each patch in five colours, and the corrected label: background around the ring and along the outline of the body, the rest left out."}} tags=["hide-input"]
 colours = ["0.9", "#d55e00", "#f0c000", "#8b3a8b", "#0072b2"]
-figure, axes = plt.subplots(2, 3, figsize=(9.5, 6.9), layout="constrained")
-axes = axes.flatten()
-axes[0].imshow(images[image].permute(1, 2, 0))
-axes[1].imshow(coloured(made.initial[image]))
-heat = axes[2].imshow(made.noise[image], cmap="viridis", vmin=0, vmax=1)
-axes[3].imshow(rule[image], cmap=ListedColormap(colours), vmin=0, vmax=4, interpolation="nearest")
-axes[4].imshow(coloured(made.corrected[image]))
-axes[5].imshow(coloured(truth[image]))
-titles = ("image", "initial pseudo label", "noise probability", "the rule that applies", "corrected (pale: left out)", "truth")
-for axis, title in zip(axes, titles, strict=True):
-    axis.set(title=title, xticks=[], yticks=[])
+figure, axes = plt.subplots(2, 5, figsize=(12.5, 5.9), layout="constrained")
+axes[0, 0].imshow(images[image].permute(1, 2, 0))
+axes[0, 1].imshow(coloured(made.initial[image]))
+axes[1, 0].imshow(coloured(truth[image]))
+axes[1, 1].imshow((made.initial[image] != truth[image]) & (made.initial[image] != 255), cmap="viridis", vmin=0, vmax=1)
+for row, name in zip(axes, readings, strict=True):
+    row[2].imshow(readings[name].noise[image], cmap="viridis", vmin=0, vmax=1)
+    row[3].imshow(rules_of[name][image], cmap=ListedColormap(colours), vmin=0, vmax=4, interpolation="nearest")
+    row[4].imshow(coloured(readings[name].corrected[image]))
+titles = ["image", "initial pseudo label", "noise (1: yellow), map as it is", "the rule that applies", "corrected (pale: left out)"]
+titles += ["truth", "label's errors (yellow)", "noise (1: yellow), refined map", "the rule that applies", "corrected (pale: left out)"]
+for axis, title in zip(axes.flatten(), titles, strict=True):
+    axis.set_title(title, fontsize=10)
+    axis.set(xticks=[], yticks=[])
     axis.grid(False)
-figure.colorbar(heat, ax=axes[2], shrink=0.7)
 handles = [Patch(facecolor=c, edgecolor="0.4", label=name) for c, name in zip(colours, correction.RULES, strict=True)]
 figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
 plt.close(figure)
 figure
 
 # %% [markdown]
+# The map has found the head of this ring, which tells its class, and not its body, which another class has too. So the label's error is no
+# object's label too many, but one that is missing. Sure noise is what the map does not mark: the body among it, but all of the
+# true background as well.
+#
 # ## The rules
 #
 # Let $\hat G_n$ be the noise probability of pixel $n$ (Eq. 17). With $\theta_l<\theta_h$, pixels fall in three
@@ -292,7 +307,7 @@ chapter.source(correction.neighbour_similarity, correction.rules, correction.rew
 # similarities, for patches and for pixels, at edges of objects (a neighbour with another true label) and inside; the
 # dashed line is the method's $\tau$.
 
-# %% mystnb={"image": {"alt": "Histograms of the smallest similarity to a neighbour, at edges and inside, on the grid of patches and on that of pixels. On patches the two part; on pixels nearly all lie above 0.8."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Histograms of the smallest similarity to a neighbour, at edges and inside, on the grid of patches and on that of pixels. On patches the edges are spread from 0 to 0.9 and the inside is near 1; on pixels all lie above 0.8."}} tags=["hide-input"]
 def lowest_and_edges(maps, labels):
     """Smallest similarity to a neighbour (B, h, w) and whether a neighbour has another true label."""
     lowest = correction.neighbour_similarity(maps).nan_to_num(nan=2.0).amin(1)
@@ -308,9 +323,10 @@ lowests = {}
 for axis, name, maps, labels in zip(axes, ("patches", "pixels of the label"), (features, by_pixel), (patch_truth, truth), strict=True):
     lowest, edge = lowests[name] = lowest_and_edges(maps, labels)
     for part, label, colour in ((~edge, "inside", "C0"), (edge, "at an edge", "C1")):
-        axis.hist(lowest[part].numpy(), bins=60, range=(-0.2, 1), density=True, histtype="step", lw=2, color=colour, label=label)
+        axis.hist(lowest[part].numpy(), bins=60, range=(-0.2, 1), density=True, log=True, histtype="step", lw=2, color=colour, label=label)
     axis.axvline(tau, color="0.4", ls="--", lw=1)
-    axis.set(title=name, xlabel="smallest similarity to a neighbour", yticks=[])
+    axis.set(title=name, xlabel="smallest similarity to a neighbour")
+axes[0].set_ylabel("density, logarithmic")
 axes[0].legend(loc="upper left")
 plt.close(figure)
 figure
@@ -329,7 +345,7 @@ glue("pixels_edge", 100 * fires["pixels of the label"]["tau"][0], display=False)
 glue("tau", float(tau), display=False)
 
 # %% [markdown]
-# On patches a threshold means something: edges fall below it far more often than the inside does. On pixels the same
+# On patches a threshold means something: nearly all edges fall below it, and little of the inside does. On pixels the same
 # threshold fires hardly ever, so that noise is always left out and a doubtful pixel always asks a neighbour, who is
 # its copy. Only near 1 would the boundary rules take part there. That is why mixture and rules lie on the grid of the patches; the price is that a patch is a
 # coarse thing to correct.
@@ -382,34 +398,52 @@ plt.close(figure)
 figure
 
 # %% [markdown]
-# On the real labels: of the patches of $R_u$ that had no object's label, how many have one after the correction, and how many of
-# these are right?
+# On the real labels: how many patches of $R_u$ have no object's label, and how many of these have one after the correction? A third
+# reading stands beside the two, a mixture over the patches with a positive map (`mixture_pixels`), which leaves more labels in doubt.
 
 # %% tags=["nbval-ignore-output"]
 of_patch = nearest(made.initial, rule.shape[-2:])
-without = (rule >= 3) & ((of_patch == 0) | (of_patch == 255))  # in R_u, no object's label
+positive = diagnosis.whole_split(network, data.val, config.changed(mixture_pixels="positive")).made
 growth = {}
-for name, (rewrite, rounds, copy_from) in {
-    "as in Eq. 21: any, at once": (correction.rewritten, 1, "any"),
-    "labelled": (correction.rewritten, 1, "labelled"),
-    "labelled, 10 rounds": (correction.rewritten, 10, "labelled"),
-    "raster": (correction.rewritten_in_turn, 1, "any"),
-    "labelled, raster": (correction.rewritten_in_turn, 1, "labelled"),
-}.items():
-    labels = of_patch
-    for _ in range(rounds):
-        labels = rewrite(labels, rule, similarity, copy_from=copy_from)
-    won = without & (labels > 0) & (labels != 255)
-    growth[name] = {
-        "patches": int(without.sum()), "become object": int(won.sum()), "of these right, %": 100 * float((labels == patch_truth)[won].float().mean()),
-        "left out in the end, %": 100 * float((labels == 255)[without].float().mean()),
-    }  # fmt: skip
+for name, seen in {"as printed": rule, "refined map": rules_of["the refined map"], "positive patches": nearest(positive.rule, rule.shape[-2:])}.items():
+    without = (seen >= 3) & ((of_patch == 0) | (of_patch == 255))  # in R_u, no object's label
+    growth[name] = {"in R_u": int((seen >= 3).sum()), "without an object's label": int(without.sum())}
+    for how, rewrite, copy_from in (
+        ("object: as in Eq. 21", correction.rewritten, "any"), ("object: labelled", correction.rewritten, "labelled"),
+        ("object: labelled, raster", correction.rewritten_in_turn, "labelled"),
+    ):  # fmt: skip
+        labels = rewrite(of_patch, seen, similarity, copy_from=copy_from)
+        growth[name][how] = int((without & (labels > 0) & (labels != 255)).sum())
 growth = pd.DataFrame(growth).T
-display(growth.style.format("{:.0f}"))
+chapter.Table(growth, "mixture over")
+
+# %% tags=["hide-input", "nbval-ignore-output"]
+part_names = {"head": scenes.HEAD, "body": scenes.BODY, "ground": scenes.GROUND, "rest": 0}
+files = [Path(config.data) / "SegmentationParts" / f"{image_id}.png" for image_id in data.val.folder.ids]
+parts = nearest(torch.from_numpy(np.stack([np.asarray(Image.open(file)) for file in files])), rule.shape[-2:])  # (B, h, w)
+pairs = (  # a patch's part and class, its lower or right neighbour's, and how alike both are
+    (parts[:, :-1], patch_truth[:, :-1], parts[:, 1:], patch_truth[:, 1:], similarity[:, 1, :-1]),
+    (parts[..., :-1], patch_truth[..., :-1], parts[..., 1:], patch_truth[..., 1:], similarity[:, 3, :, :-1]),
+)
+seams = {}
+for one, other in (("head", "head"), ("body", "body"), ("head", "body"), ("head", "rest"), ("body", "rest"), ("ground", "rest")):
+    ends, of_one_class = {part_names[one], part_names[other]}, "rest" not in (one, other)
+    found = []
+    for p, p_class, q, q_class, s in pairs:
+        here = (torch.minimum(p, q) == min(ends)) & (torch.maximum(p, q) == max(ends))
+        found.append(s[here & ((p_class == q_class) | (not of_one_class))])
+    unlike = 100 * float((torch.cat(found) < tau).float().mean())
+    seams[f"{one} and {other}"] = {"pairs": len(torch.cat(found)), "unlike, %": round(unlike)}
+    glue(f"seam_{one}_{other}", unlike, display=False)
+chapter.Table(pd.DataFrame(seams).T, "neighbouring patches")
 
 # %% [markdown]
-# The correction can fill. Here it fills little unless labels are asked for, and what it wins is mostly wrong: places of
-# middling confidence lie around objects, mostly outside. Whether the tails and legs of VOC fare better cannot be told from here.
+# Nothing grows here, whatever is fitted and whoever is asked. The pictures say why. To take a label from a neighbour a place must be like *all* its
+# neighbours, and the label must come from one of them. So a label grows where it ends within an area of like features. Ours ends where the
+# features end: between a head and its body. Of the pairs of neighbouring patches, one a head's and one its body's,
+# {glue:text}`seam_head_body:.0f` % are unlike ($s<\tau$), of those within a body {glue:text}`seam_body_body:.0f` %, and of those between a body and what lies
+# around it {glue:text}`seam_body_rest:.0f` %. The correction sees the outline of the body; whose body it is no similarity tells.
+# On photographs it may be otherwise: the tail and the legs of a cow are of the cow's colour. That cannot be told from here.
 #
 # ## What each rule repairs and what it breaks
 #
@@ -418,8 +452,14 @@ display(growth.style.format("{:.0f}"))
 # In per cent of the pixels that the rule applied to; *other* are pixels that had no label before.
 
 # %% tags=["nbval-ignore-output"]
-table = tables.rule_effects(diagnosis.count(network, data.val, config)["rules"])
-display(table.style.format("{:.0f}"))
+effects = {
+    name: tables.rule_effects(diagnosis.count(network, data.val, changed)["rules"])
+    for name, changed in {"the map as it is": config, "the refined map": config.changed(mixture_map="refined")}.items()
+}
+table = effects["the map as it is"]
+for name, part in effects.items():
+    print(f"mixture over {name}:")
+    display(part.style.format("{:.0f}"))
 
 # %% [markdown]
 # And the labels as a whole. The mean IoU over the pixels that are labelled says little alone: a label gains in it by leaving
@@ -428,7 +468,7 @@ display(table.style.format("{:.0f}"))
 # (or of the true background) is so called.
 
 # %% tags=["nbval-ignore-output"]
-both = {"initial": made.initial, "corrected": made.corrected}
+both = {"initial": made.initial, "corrected": made.corrected, "corrected, by the refined map": by_refined.corrected}
 worth = {name: diagnosis.worth(labels, truth, 1 + tags.shape[1]) for name, labels in both.items()}
 quality = {name: frozen.quality(labels, masks) for name, labels in both.items()}
 display(pd.DataFrame(worth).T.style.format("{:.1f}"))
@@ -447,14 +487,17 @@ for name, value in {
     "strict_before": worth["initial"]["strict mIoU"], "strict_after": worth["corrected"]["strict mIoU"],
     "precision_before": quality["initial"]["precision"], "precision_after": quality["corrected"]["precision"],
     "background_before": quality["initial"]["background_precision"], "background_after": quality["corrected"]["background_precision"],
-    "hard_before": hard["initial"], "hard_after": hard["corrected"],
+    "recall_before": quality["initial"]["recall"], "hard_before": hard["initial"], "hard_after": hard["corrected"],
+    "edge_wrong": table["wrong as before"].iloc[0],
 }.items():  # fmt: skip
     glue(name, float(value), display=False)
 
 # %% [markdown]
-# Leaving out does most of the work, and most of what is left out was right: it is background. Where a boundary rule applies, it
-# repairs more than twice as many labels as it breaks. By the label's own scores the correction is no gain: much less is labelled, and the
-# strict mIoU falls. But a label is a means. What counts is the decoder that learns it.
+# Leaving out does nearly all of the work, and nearly all that is left out was right: it is background. The boundary rule finds little to
+# repair, for where the map is 0 the label is background already; at the outlines of heads and bodies it stays so, and there
+# {glue:text}`edge_wrong:.0f` % of it is wrong. By the label's own scores the correction is no gain: much less is labelled, and the
+# strict mIoU falls. (The mIoU of what is labelled rises, since the errors that were left out are no longer counted.) But a label is a means. What counts is
+# the decoder that learns it.
 #
 # ## When does it help?
 #
@@ -462,24 +505,24 @@ for name, value in {
 #
 # - **Easy background goes.** Inside the background, where all neighbours are alike, the label is given up (255). A decoder loses little:
 #   these pixels are many and like each other.
-# - **Edges become background.** An object's label that spilled over its edge is turned into 0. Of the pixels still called object, more are right:
-#   {glue:text}`precision_after:.0f` % instead of {glue:text}`precision_before:.0f` %.
+# - **Edges become background.** An object's label that spilled over its edge would be turned into 0. The paper's maps do spill over; these
+#   do not: of the pixels called object {glue:text}`precision_before:.0f` % are right before the correction and {glue:text}`precision_after:.0f` % after it.
 # - **The background that stays is hard.** What keeps its label 0 has an unlike neighbour, or a confidence that is not low: it lies around
 #   objects, or resembles them ({glue:text}`hard_after:.0f` % of it within two patches of an object's label, before {glue:text}`hard_before:.0f` %). The segmentation loss
 #   is the mean over background pixels plus the mean over object pixels, so each of these *hard negatives* now weighs more. A decoder that
 #   draws its objects too large should be pulled back.
-# - **The price.** The map is also unsure where there *is* an object that it has not learnt. Such places keep their 0 while the sure background
+# - **The price.** Around and within an object that the map has not found, here the bodies, features change from patch to patch. Such places keep their 0 while the sure background
 #   goes, so that of the background labels {glue:text}`background_after:.0f` % are right instead of
 #   {glue:text}`background_before:.0f` %.
 #
-# The smallest example is an image with one object and an empty background, whose label is right:
+# The smallest example is an image with one small object, whose label is nearly right:
 
-# %% mystnb={"image": {"alt": "An image with one rectangle, its initial pseudo label, the rule that applies to each patch, and the corrected label: only a rim of background around the rectangle is left, the rest of it is left out."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "An image with a cross on a body, its initial pseudo label, which has both, the rule that applies to each patch, and the corrected label: only a rim of background around the object is left, the rest of it is left out."}} tags=["hide-input"]
 figure, axes = plt.subplots(1, 4, figsize=(9.5, 2.7), layout="constrained")
-axes[0].imshow(images[41].permute(1, 2, 0))
-axes[1].imshow(coloured(made.initial[41]))
-axes[2].imshow(rule[41], cmap=ListedColormap(colours), vmin=0, vmax=4, interpolation="nearest")
-axes[3].imshow(coloured(made.corrected[41]))
+axes[0].imshow(images[25].permute(1, 2, 0))
+axes[1].imshow(coloured(made.initial[25]))
+axes[2].imshow(rule[25], cmap=ListedColormap(colours), vmin=0, vmax=4, interpolation="nearest")
+axes[3].imshow(coloured(made.corrected[25]))
 for axis, title in zip(axes, ("image", "initial pseudo label", "the rule that applies", "corrected (pale: left out)"), strict=True):
     axis.set(title=title, xticks=[], yticks=[])
     axis.grid(False)
@@ -487,11 +530,12 @@ plt.close(figure)
 figure
 
 # %% [markdown]
-# (The colours of the rules are those of the first figure.) So there is something to gain where a decoder overreaches with its labels.
-# This chapter's network has seen a few steps, and a quarter of its object labels are wrong. For such maps the paper makes its
-# correction: those of a warm-up that was too short. Where labels are right already, the mixture still splits every image in two, and
-# rules apply to one of the halves. That is what `mixture_gap` guards against: no correction where the two means lie close together,
-# in pooled standard deviations. `correction_until` ends it after a share of the run.
+# (The colours of the rules are those of the first figure.) So there is something to gain where a decoder overreaches with its labels: for the
+# maps of a warm-up that was too short the paper makes its correction. This chapter's network has seen a few steps too, but its labels err the other way: what is
+# called object is right, and only {glue:text}`recall_before:.0f` % of the objects are called so. Where labels are right, or too small, the
+# mixture still splits every image in two, and
+# rules apply to one of the halves. `mixture_gap` was made to guard against that: no correction where the two means lie close together,
+# in pooled standard deviations. Against a needle it is no help, for from a needle everything is far. `correction_until` ends the correction after a share of the run.
 #
 # A gain needs a rival, too. Stricter thresholds for the initial label leave out doubtful pixels as well, and need no mixture.
 #
@@ -551,17 +595,20 @@ if set(shown) <= set(rungs.row):  # what the text says of the committed ladder
     guarded = gains.loc[shown["means 3 standard deviations apart"]]
     assert 0 < guarded.found < gains.loc[shown["preset"], "found"] and guarded.lost > gains.loc[shown["preset"], "lost"]
     assert area["area_printed"] < area["area_plain"] - 10
-if (steps, seed, theta_high, theta_low) == (60, 0, 0.85, 0.25) and tau == preset("shapes").method.tau:  # what the text says of the run as shipped
+if (steps, seed, theta_high, theta_low) == (100, 0, 0.85, 0.25) and tau == preset("shapes").method.tau:  # what the text says of the run as shipped
     on_patches, on_pixels = (fires[name]["tau"] for name in ("patches", "pixels of the label"))
-    assert on_patches[0] > 2 * on_patches[1] and on_pixels[0] < 0.05
-    assert total["right, left out"] > 40 and total["right, left out"] > 5 * total["wrong, left out"]
-    assert (table["repaired"] > 2 * table["broken"]).filter(like="boundary").all()
-    assert worth["corrected"]["labelled"] < 0.7 * worth["initial"]["labelled"]
-    assert worth["corrected"]["strict mIoU"] < worth["initial"]["strict mIoU"]
-    assert quality["corrected"]["precision"] > quality["initial"]["precision"] + 1 and hard["corrected"] > hard["initial"] + 10
-    assert 65 < quality["initial"]["precision"] < 85
-    assert quality["corrected"]["background_precision"] < quality["initial"]["background_precision"] - 3
-    assert 0 < growth["become object"].iloc[0] < growth["become object"].iloc[2] and (growth["of these right, %"] < 30).all()
+    assert on_patches[0] > 0.8 and on_patches[1] < 0.15 and on_pixels[0] < 0.05
+    assert (rule < 3).float().mean() > 0.99, "as printed, next to no place is in doubt"
+    assert (growth.filter(like="object:") == 0).all(axis=None)
+    assert seams["head and body"]["unlike, %"] > 70 > 20 > seams["body and body"]["unlike, %"] and seams["body and rest"]["unlike, %"] > 60
+    assert total["right, left out"] > 60 and total["right, left out"] > 10 * total["wrong, left out"]
+    assert (table[["repaired", "broken"]].to_numpy() < 2).all() and table["wrong as before"].iloc[0] > 15
+    for name in ("corrected", "corrected, by the refined map"):
+        assert worth[name]["labelled"] < 0.5 * worth["initial"]["labelled"] and worth[name]["strict mIoU"] < worth["initial"]["strict mIoU"] - 5
+        assert quality[name]["background_precision"] < quality["initial"]["background_precision"] - 10
+    assert worth["corrected"]["mIoU of what is labelled"] > worth["initial"]["mIoU of what is labelled"] + 1
+    assert quality["initial"]["precision"] > 90 and abs(quality["corrected"]["precision"] - quality["initial"]["precision"]) < 1
+    assert quality["initial"]["recall"] < 60 and hard["corrected"] > hard["initial"] + 20
 
 # %% [markdown]
 # ## The paper, the code, our choice
@@ -653,12 +700,17 @@ deleted = labelled & ((other.corrected == 0) | (other.corrected == 255))
 fired = ((other.rule == 1) | (other.rule == 3))[other.rule > 0].float().mean()
 scores = pd.DataFrame(worth | {"corrected, object labels only": diagnosis.worth(other.corrected, truth, 1 + tags.shape[1])}).T
 display(scores.style.format("{:.1f}"))
+precision = {name: frozen.quality(labels, masks)["precision"] for name, labels in {"before": made.initial, "after": other.corrected}.items()}
+print(f"of the object labels {precision['before']:.1f} % are right before, {precision['after']:.1f} % after it;")
 print(f"{100 * float(deleted.sum() / labelled.sum()):.0f} % of the object labels are deleted, {100 * float((made.initial == truth)[deleted].float().mean()):.0f} % of these were right;")
 print(f"{100 * float(fired):.2f} % of the suspects have an unlike neighbour")
 # Outside the object labels the noise is 0 and nothing changes: no background, no 255 can become object. And on pixels no neighbour is unlike, so
-# noise is left out. This correction can only delete. The mIoU of what is still labelled rises by that; the strict one falls.
-if (steps, seed, theta_high, theta_low) == (60, 0, 0.85, 0.25) and tau == preset("shapes").method.tau:
-    assert scores.iloc[2, 1] > scores.iloc[0, 1] + 0.5 and scores.iloc[2, 2] < scores.iloc[0, 2] - 5 and fired < 0.05
+# noise is left out. This correction can only delete. What it deletes was right nearly everywhere, and what is wrong, bodies that are called background, stays. Only the
+# precision of the object labels gains a little.
+if (steps, seed, theta_high, theta_low) == (100, 0, 0.85, 0.25) and tau == preset("shapes").method.tau:
+    last = scores.loc["corrected, object labels only"]
+    assert (last < scores.loc["initial"]).all() and precision["before"] < precision["after"] and fired < 0.05
+    assert (made.initial == truth)[deleted].float().mean() > 0.9
 
 # %% [markdown]
 # **4. Open-ended.** The similarity threshold has no value in the paper, and a good one depends on the network and on the grid. How
@@ -675,11 +727,13 @@ if (steps, seed, theta_high, theta_low) == (60, 0, 0.85, 0.25) and tau == preset
 # - A label is kept, becomes background, is left out, or is taken from a neighbour. A few comparisons on whole maps decide it.
 # - On the grid of the patches the boundary rules tell edges from the inside: below $\tau$ lie {glue:text}`patches_edge:.0f` % of the true edges and
 #   {glue:text}`patches_inside:.0f` % of the inside; on pixels {glue:text}`pixels_edge:.1f` % of the edges.
+# - Over all patches, as printed, the mixture leaves no place in doubt, so that of the rules those of $R_h$ alone apply. A label cannot grow from
+#   a head to its body, since their features part where the label ends.
 # - Of the pixels that a rule applied to, {glue:text}`left_right:.0f` % were right labels left out and {glue:text}`left_wrong:.0f` % wrong ones left out;
-#   {glue:text}`repaired:.0f` % were repaired and {glue:text}`broken:.0f` % broken. Labelled are {glue:text}`labelled_after:.0f` % instead of
+#   {glue:text}`repaired:.1f` % were repaired and {glue:text}`broken:.1f` % broken. Labelled are {glue:text}`labelled_after:.0f` % instead of
 #   {glue:text}`labelled_before:.0f` %, and the strict mIoU is {glue:text}`strict_after:.0f` instead of {glue:text}`strict_before:.0f`.
-# - What stays are object labels of which more are right, and the background around them: a label that teaches a decoder to draw its
-#   objects tighter. Where labels are right already, it has nothing to teach.
+# - What stays are the object labels as they were, and the background around whatever has an outline: a label that teaches a decoder to draw its
+#   objects tighter. Where labels are too small already, that is the wrong lesson.
 #
 # All parts together are trained in {doc}`05_train_voc`.
 
