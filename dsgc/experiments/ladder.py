@@ -26,11 +26,20 @@ from dsgc.runs.restore import load_networks
 FILE = grids.RESULTS / "ladder.json"
 PLAIN = "no correction"
 ROWS = (  # of the readings, and of the choices those that labels and decoder alone depend on
-    PLAIN, "preset", "thresholds 0.1 and 0.2, no correction", "thresholds 0.1 and 0.2", "upper threshold 0.6, no correction",
-    "labelled foreground on the pixel grid", "labelled foreground, a mixture for each class", "means 3 standard deviations apart", "tau 0.97",
-    "Eq. 1 without minimum (as printed)", "Eq. 22 as a sum (as printed)", "Eq. 22 as a mean over all pixels",
+    PLAIN,
+    "preset",
+    "thresholds 0.1 and 0.2, no correction",
+    "thresholds 0.1 and 0.2",
+    "upper threshold 0.6, no correction",
+    "labelled foreground on the pixel grid",
+    "labelled foreground, a mixture for each class",
+    "means 3 standard deviations apart",
+    "tau 0.97",
+    "Eq. 1 without minimum (as printed)",
+    "Eq. 22 as a sum (as printed)",
+    "Eq. 22 as a mean over all pixels",
     "Eq. 22 as a mean over all pixels, no correction",
-)  # fmt: skip
+)
 CHANGES = grids.CHANGES["choices"] | grids.CHANGES["readings"]
 SEEDS = tuple(range(10))  # of warm-ups
 RUNGS = (60, 20)  # steps after which each is stopped: the preset's warm-up, and a third of it
