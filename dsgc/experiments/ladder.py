@@ -127,6 +127,7 @@ def gains(table: pd.DataFrame, split: str) -> pd.DataFrame:
 
 def main(folder: Path, data: str) -> None:
     """Train the warm-ups that the folder lacks, and climb all of them."""
+    FILE.parent.mkdir(exist_ok=True)
     found = json.loads(FILE.read_text(encoding="utf-8"))["rungs"] if FILE.is_file() else []
     for steps in RUNGS:  # the first one under every seed before the next
         for seed in SEEDS:
