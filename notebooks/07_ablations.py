@@ -334,48 +334,56 @@ Markdown(verdicts.verdict(spread("weights"), weights, scale, paper_weights) if f
 # ## The readings of the correction
 #
 # What the paper leaves open about the correction, and what can be read in another way, is an option of the method. A whole run answers for a
-# reading under one seed only. So all readings are measured where all else is equal, and a few again over whole runs, below. A warm-up is stopped
-# after some steps, its class activation maps are labelled under each reading, and a fresh decoder learns each of these labels from the same frozen
-# tokens, from the same first weights, on the same batches ({py:mod}`dsgc.experiments.frozen`). {doc}`04_gc_rules` draws the gain
-# over how right the labels are; here are the readings that differ in what they do to a label, over all stops, with what each has to beat: no
-# correction, and no correction with other thresholds. Choices are made on `dev`; `val` is what is reported. A warm-up counts as one seed,
-# whatever the number of its stops.
+# reading under one seed only. So the readings that differ in what they do to a label are measured where all else is equal, and a few again over
+# whole runs, below. Warm-ups end, their class activation maps are labelled under each reading, and a fresh decoder learns each of these
+# labels from the same frozen tokens, from the same first weights, on the same batches ({py:mod}`dsgc.experiments.frozen`). Beside them stands what each
+# has to beat: no correction, and no correction with other thresholds. Choices are made on `dev`; `val` is what is reported.
 
 # %% tags=["hide-input"]
-rungs = ladder.read()
-by_warmup = {split: rungs[rungs.row != ladder.PLAIN].groupby(["row", "seed"])[f"gain_{split}"].mean().unstack() for split in ("val", "dev")}
-on_maps = verdicts.compared(by_warmup["val"].rename_axis("reading")).sort_values("difference", ascending=False)
+bench = ladder.read()
+gain = {split: ladder.gains(bench, split) for split in ("val", "dev")}
+on_maps = verdicts.compared(gain["val"].rename_axis("reading")).sort_values("difference", ascending=False)
+of_row = bench.groupby("row")
 readings = on_maps.assign(
     **{
-        "gain on dev": by_warmup["dev"].mean(axis=1),
-        "coverage of the label, %": rungs.groupby("row").coverage.mean(),
-        "predicted of true foreground, %": rungs.groupby("row").area_val.mean(),
+        "gain on dev": gain["dev"].mean(axis=1),
+        "precision of the label, %": of_row.precision.mean(),
+        "its coverage, %": of_row.coverage.mean(),
+        "decoder's area, %": of_row.area_val.mean(),
     }
 )
 families["readings on fixed maps"] = on_maps
 tables.Exported(readings, out, "readings")
 
 # %% tags=["hide-input"]
-warmups, stops = rungs.groupby("seed").lost.first(), sorted(rungs.steps.unique())
+warmups = bench.groupby("seed").lost.first()
+plain = bench[bench.row == ladder.PLAIN]
 Markdown(
-    f"Gains over no correction on `val`, points. {len(warmups)} warm-ups, each stopped after {', '.join(map(str, stops))} steps; "
-    f"{(warmups > 0).sum()} of them have lost a class by the last stop: its CAM has an IoU below {ladder.LOST:.0f} on `dev`, wherever its "
-    f"evidence went. For {verdicts.reach(len(warmups), len(on_maps))}. The preset of the method is the row *preset*."
+    f"Gains over no correction on `val`, points. {len(warmups)} warm-ups, of which {(warmups > 0).sum()} have lost a class. For "
+    f"{verdicts.reach(len(warmups), len(on_maps))}. *Precision* is of the pixels that a label calls foreground, *area* what the decoder predicts "
+    f"as foreground, of the true foreground; without correction these are {plain.precision.mean():.0f} and {plain.area_val.mean():.0f} %. The preset of "
+    "the method is the row *preset*."
 )
 
 # %% [markdown]
-# Whether a correction helps may depend on what it corrects, and on how the decoder weighs what is left. So here it is switched on and nothing
-# else is changed: with the preset's thresholds, with lower ones, which let the initial label reach further, and with a loss that is not
-# balanced between foreground and background (Eq. 22 as a mean over all pixels).
+# Whether a correction helps may depend on what it corrects. So on each rung of the *noise ladder* it is switched on and nothing else is changed: the
+# rungs are pairs of thresholds of the initial label, from labels that claim little and are right to labels that claim much. The last line
+# has the preset's thresholds, and a loss that is not balanced between foreground and background (Eq. 22 as a mean over all pixels).
+
+# %% mystnb={"image": {"alt": "What the correction gains on each rung of the noise ladder, by warm-up, over the area that the decoder predicts without it."}} tags=["hide-input"]
+rungs = ladder.switched(bench, "val")
+figures.save(figures.ladder(rungs), out, "ladder")
 
 # %% tags=["hide-input"]
-gain = by_warmup["val"]
-switched = {
-    "thresholds of the preset": gain.loc["preset"],
-    "thresholds 0.1 and 0.2": gain.loc["thresholds 0.1 and 0.2"] - gain.loc["thresholds 0.1 and 0.2, no correction"],
-    "loss not balanced": gain.loc["Eq. 22 as a mean over all pixels"] - gain.loc["Eq. 22 as a mean over all pixels, no correction"],
-}
-family("the correction switched on", verdicts.compared(pd.DataFrame(switched).T.rename_axis("GC added, with")), "switched")
+unbalanced = "Eq. 22 as a mean over all pixels"
+switched = rungs.pivot(index="thresholds", columns="seed", values="gain").reindex(list(ladder.RUNGS))
+switched.loc["loss not balanced"] = gain["val"].loc[unbalanced] - gain["val"].loc[f"{unbalanced}, no correction"]
+told = verdicts.compared(switched.rename_axis("GC added, with")).assign(
+    **{f"{name}, %": rungs.groupby("thresholds")[column].mean() for name, column in
+       (("label's precision", "precision"), ("decoder's area without GC", "area"), ("with it", "corrected_area"))}
+)  # fmt: skip
+families["the correction switched on"] = told
+tables.Exported(told, out, "switched")
 
 # %% [markdown]
 # ## The departures from print
@@ -384,7 +392,7 @@ family("the correction switched on", verdicts.compared(pd.DataFrame(switched).T.
 # on `dev`, each under the same warm-ups' seeds:
 
 # %% tags=["hide-input"]
-family("departures from print", departures.effects(rungs).rename_axis("printed instead"), "departures")
+family("departures from print", departures.effects(bench).rename_axis("printed instead"), "departures")
 
 # %% [markdown]
 # *CAM* is that of the teacher at the end of the warm-up, *whole run* the teacher's segmentation at the end of runs that share the
@@ -503,7 +511,12 @@ losing = {key: names for key, names in lost_in(found["modules"]).items() if name
 wrong = [100 * part[:, 1].sum() / part.sum() for part in counts[names[0]].values()]
 noise = [100 * table["pixels"].filter(like="R_h").sum() / max(table["pixels"].sum(), 1) for table in rules.values()]
 controls = ["upper threshold 0.6, no correction", "thresholds 0.1 and 0.2, no correction"]
-best = [row for row in on_maps.index if row in grids.CHANGES["readings"] and row not in (*controls, "preset")][:2]
+best = [row for row in on_maps.index if row in grids.CHANGES["readings"] and "no correction" not in row and row != "preset"][:2]
+area = "decoder's area without GC, %"
+reached = ", ".join(
+    f"{line['difference']:+.1f} points where the decoder would predict {line[area]:.0f} % of the true foreground"
+    for _, line in told.loc[told.index.intersection(ladder.RUNGS)].iterrows()
+)
 table1, besides = families["Table 1"], families["beside Table 1"]
 Markdown(
     f"""
@@ -512,6 +525,7 @@ Markdown(
 - **DSKD**: *baseline* less *+ DSKD* is {verdicts.said(table1.loc[("baseline", "+ DSKD")])}.
 - **GC** changes the teacher of the full method by {verdicts.said(table1.loc[(grids.METHOD, "+ DSKD")])}. Its student changes by
   {verdicts.said(besides.loc["GC, with DSKD, student"])}. The paper reports {claimed:+.2f}, of one of the two.
+- **Whether GC helps** goes with how far the label reaches, on fixed maps: {reached}.
 - **On fixed maps**, in points of the decoder's mIoU over no correction: {gains_in_words(on_maps, ["preset", *controls])}. The readings that
   bring most: {gains_in_words(on_maps, best)}.
 - **The mixture** splits the pixels in two, however many labels are wrong: of the pixels that a rule decides,
