@@ -119,7 +119,7 @@ class DrawnOptions:
     grounds: float = DIALS.grounds
     """share of things that stand on the ground of their class"""
     touching: float = DIALS.touching
-    """share of things, after a picture's first, that are put beside another"""
+    """share of things, after a picture's first, that are put close beside another; the others lie by chance, at 0 all apart"""
     small: float = DIALS.small
     """share of things that are half as large"""
     wrong_tags: float = DIALS.wrong_tags
