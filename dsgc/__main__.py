@@ -137,10 +137,11 @@ def data(arguments: Sequence[str]) -> None:
     if name == "shapes":
         options = _parse(ShapesOptions, arguments[1:], "data shapes")
         sizes = {split: getattr(options, split) for split in shapes.SPLITS}
-        print(shapes.write(options.out, seed=options.seed, sizes=sizes))
+        print(shapes.write(options.out, seed=options.seed, sizes=sizes, dials=options.dials))
     elif name == "shapes-coco":
         options = _parse(ShapesCocoOptions, arguments[1:], "data shapes-coco")
-        print(shapes_coco.write(options.out, seed=options.seed, sizes={"train2014": options.train, "val2014": options.val}))
+        sizes = {"train2014": options.train, "val2014": options.val}
+        print(shapes_coco.write(options.out, seed=options.seed, sizes=sizes, dials=options.dials))
     else:
         raise UserError(f"data {name}: no such data set to write; there are: shapes, shapes-coco")
 

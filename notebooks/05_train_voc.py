@@ -60,13 +60,17 @@ from dsgc.training.splits import open_data
 base = find_preset(preset)
 changes = dict(options) | {"data": data or base.data, "val_split": split, "seed": seed, "steps": steps or base.steps}
 changes = {key: tuple(value) if isinstance(value, list) else value for key, value in changes.items()}
+if preset == "shapes":
+    changes = {"eval_every": 40} | changes  # the curves below want more points than the preset's
 config = base.changed(**changes)  # a wrong name or value ends the run here, before any work
 
 # %% [markdown]
 # ## The data
 #
 # The embedded data set is written to disk in the layout of PASCAL VOC and read by the loader that reads VOC. Tags come
-# from the annotation XML. Masks exist as well, but only evaluation opens them (and the upper bound, which is told to).
+# from the annotation XML. Masks exist as well, but only evaluation opens them (and the upper bound, which is told to). The pictures
+# have what makes real ones hard: only a thing's head tells its class, its body looks like another class's, and some stand on a ground
+# that comes with the class ({doc}`../book/scale`).
 
 # %%
 if config.data == PRESETS["shapes"]["data"]:
@@ -115,9 +119,7 @@ for name, method in variants.items():
 # ones: the last column says how many that are, and *its strict score* counts the others as missed. The run on masks makes neither, and the baseline, which corrects nothing, has
 # one pseudo label only. A method's networks go by their names: `network` where there is but one.
 #
-# It is one run of each with one seed. At this scale the seed decides much: a class whose activation map settles on the
-# background in the warm-up is lost for the whole run, which takes some ten points. {doc}`07_ablations` has several seeds and
-# says what can be told.
+# It is one run of each with one seed. {doc}`07_ablations` has several seeds, says how far they spread, and what can be told apart.
 
 # %% tags=["nbval-ignore-output"]
 table = figures.score_table(runs)
@@ -143,16 +145,17 @@ glue("minutes_all", sum(minutes.values()), display=False)
 figures.per_class(runs)
 
 # %% [markdown]
-# Are these results what a first look at the data made us expect? The data should be learnable (masks, at least 85), the
-# baseline's CAM neither hopeless nor perfect (40 to 75), and the full method should learn to segment from tags alone
-# (at least 65, the teacher's head). The expectations are for the embedded data set with the preset's own settings and seed.
+# Are these results what the data were drawn for? They should be learnable (masks, about 85: nearly all that is wrong then lies at
+# outlines, which patches of 8 pixels cannot follow), the baseline's CAM should leave something to repair (40 to 65), and the full method
+# should learn to segment from tags alone (at least 45, the teacher's head). The expectations are for the embedded data set with the
+# preset's own settings and seed.
 
 # %% tags=["hide-input", "nbval-ignore-output"]
-as_shipped = config == find_preset("shapes").changed(data=config.data)
+as_shipped = config == find_preset("shapes").changed(data=config.data, eval_every=config.eval_every)
 expected = {
-    "masks, segmentation head": (bound, 85, 100),
-    "baseline, CAM": (baseline_cam, 40, 75),
-    "method, segmentation head": (heads["teacher"], 65, 100),
+    "masks, segmentation head": (bound, 83, 100),
+    "baseline, CAM": (baseline_cam, 40, 65),
+    "method, segmentation head": (heads["teacher"], 45, 100),
 }
 for name, (value, low, high) in expected.items():
     verdict = "as expected" if low <= value <= high else "NOT as expected"
@@ -187,8 +190,7 @@ figures.projection_entropy(runs["method"], config.projector[2])
 # ## What the method sees
 #
 # Validation images after training. The CAM is the strongest map among the tagged classes; the uncertain region is where it
-# lies between the thresholds of Eq. 9; the noise probability is Eq. 17, fitted to the pixels of each image that the
-# initial pseudo label calls foreground; the pseudo label is shown before and after the rules of Eq. 19 and 21.
+# lies between the thresholds of Eq. 9; the noise probability is Eq. 17, fitted to all places of each image's CAM; the pseudo label is shown before and after the rules of Eq. 19 and 21.
 
 # %% mystnb={"image": {"alt": "Four images, a row each, from CAM to corrected pseudo label, prediction and truth."}} tags=["hide-input"]
 networks, saved = load_networks(runs["method"])
@@ -224,4 +226,4 @@ assert Path(runs["method"], "config.json").is_file() and any(Path(runs["method"]
 assert 0 <= changed <= 1
 if as_shipped:
     # as above, with room for what another processor's arithmetic changes
-    assert bound >= 83 and 38 <= baseline_cam <= 77 and heads["teacher"] >= 62, "far from what this run gives elsewhere"
+    assert bound >= 81 and 38 <= baseline_cam <= 67 and heads["teacher"] >= 43, "far from what this run gives elsewhere"

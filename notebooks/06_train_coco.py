@@ -25,7 +25,7 @@ preset = "shapes"  # shapes: small network, drawn data, two CPU cores; coco: the
 data = ""  # folder in COCO's layout; empty for the preset's own
 out = "runs/06_train_coco"  # a new folder with the date in its name is made under it
 seed = 0
-steps = 0  # 0 for the preset's own number; on the drawn data 200, since the whole 300 are run in notebook 05
+steps = 0  # 0 for the preset's own number
 processes = 1  # GPUs to train on; the result stays the same
 options = {}  # any other field of a run or of its method
 
@@ -52,7 +52,7 @@ from dsgc.training.splits import open_data
 base = find_preset(preset)
 drawn = preset == "shapes" and not data
 changes = {"data": data or ("data/shapes_coco" if drawn else base.data), "train_split": "train2014", "val_split": "val2014"}
-changes |= {"seed": seed, "steps": steps or (200 if drawn else base.steps)} | dict(options)
+changes |= {"seed": seed, "steps": steps or base.steps} | dict(options)
 changes = {key: tuple(value) if isinstance(value, list) else value for key, value in changes.items()}
 config = base.changed(**changes)  # a wrong name or value ends the run here, before any work
 figures.style()

@@ -10,6 +10,7 @@ from tyro.conf import Positional
 
 from dsgc.config import Config
 from dsgc.data import shapes, shapes_coco
+from dsgc.data.scenes import DIALS, Dials
 from dsgc.scoring import protocols
 from dsgc.settings import Settings
 
@@ -106,13 +107,34 @@ class ResumeOptions:
 
 
 @dataclasses.dataclass(frozen=True)
-class ShapesOptions:
-    """Write the embedded data set in the PASCAL VOC layout."""
+class DrawnOptions:
+    """What both layouts of the embedded data set are written with."""
 
     out: Positional[Path]
     """a new folder"""
     seed: int = 0
     """the same seed gives the same files"""
+    body: float = DIALS.body
+    """share of a thing's length that is body, whose look another class shares; this and what follows make pictures harder, 0 for not"""
+    grounds: float = DIALS.grounds
+    """share of things that stand on the ground of their class"""
+    touching: float = DIALS.touching
+    """share of things, after a picture's first, that are put close beside another; the others lie by chance, at 0 all apart"""
+    small: float = DIALS.small
+    """share of things that are half as large"""
+    wrong_tags: float = DIALS.wrong_tags
+    """share of training pictures with one tag missing or too many"""
+
+    @property
+    def dials(self) -> Dials:
+        """How hard pictures are."""
+        return Dials(self.body, self.grounds, self.touching, self.small, self.wrong_tags)
+
+
+@dataclasses.dataclass(frozen=True)
+class ShapesOptions(DrawnOptions):
+    """Write the embedded data set in the PASCAL VOC layout."""
+
     train: int = shapes.SPLITS["train"]
     """images to learn from"""
     dev: int = shapes.SPLITS["dev"]
@@ -122,13 +144,9 @@ class ShapesOptions:
 
 
 @dataclasses.dataclass(frozen=True)
-class ShapesCocoOptions:
+class ShapesCocoOptions(DrawnOptions):
     """Write the embedded data set in COCO's layout."""
 
-    out: Positional[Path]
-    """a new folder"""
-    seed: int = 0
-    """the same seed gives the same files"""
     train: int = shapes_coco.SPLITS["train2014"]
     """images with instances to learn from"""
     val: int = shapes_coco.SPLITS["val2014"]

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.ndimage import binary_dilation
 
 from dsgc.data import drawing
 from dsgc.data.drawing import OUTLINES, TEXTURES, Pose
 
 SIDE = 128  # pixels, width and height of an image
+APART = 6  # pixels of the picture drawn at twice its size, between things that do not touch
 NECK = 0.15  # how far a head covers its body, as a share of the thing's length
 HEAD, BODY, GROUND = 1, 2, 3  # in `Scene.parts`; 0 is the rest of the background
 
@@ -49,7 +51,7 @@ class Dials(NamedTuple):
 
     body: float  # share of a thing's length that is body
     grounds: float  # share of things that stand on the ground of their class; a quarter as often a ground lies elsewhere
-    touching: float  # share of things, after a picture's first, that are put beside another
+    touching: float  # share of things that are put close beside another, the others where chance has them; at 0 all are kept apart
     small: float  # share of things that are half as large
     wrong_tags: float  # share of training pictures with one tag missing or too many
     radius: tuple[float, float] = (0.28, 0.42)  # of a thing, smallest and largest, as a share of the picture
@@ -99,7 +101,7 @@ def scene(rng: np.random.Generator, kinds: Sequence[Kind], objects: int, dials: 
     for _ in range(objects):
         kind, small, beside, grounded, elsewhere = int(rng.integers(len(kinds))), *(rng.random(4) < _chances(dials))
         neighbour = poses[rng.integers(len(poses))] if beside and poses else None
-        found = _place(rng, canvas, kinds[kind], dials.small_radius if small else dials.radius, neighbour, dials.body)
+        found = _place(rng, canvas, kinds[kind], dials.small_radius if small else dials.radius, neighbour, dials)
         if found is None:
             continue
         where, parts = found
@@ -139,10 +141,10 @@ def _chances(dials: Dials) -> tuple[float, ...]:
 
 
 def _place(
-    rng: np.random.Generator, canvas: Canvas, kind: Kind, sizes: tuple[float, float], neighbour: Pose | None, body: float
+    rng: np.random.Generator, canvas: Canvas, kind: Kind, sizes: tuple[float, float], neighbour: Pose | None, dials: Dials
 ) -> tuple[Pose, list[Part]] | None:
     """A pose where a thing is seen and hides no other, and the thing's parts there, body first; None where none was found."""
-    side = len(canvas.pixels)
+    side, body = len(canvas.pixels), dials.body
     for _ in range(20):
         where = drawing.pose(rng, side, sizes)
         if neighbour is not None:
@@ -154,6 +156,8 @@ def _place(
         covered = np.zeros(canvas.instances.shape, bool)
         for part in parts:
             covered[part.window] |= part.inside
+        if not dials.touching and canvas.instances[binary_dilation(covered, iterations=APART)].any():
+            continue
         area, hidden = np.bincount(canvas.instances.ravel()), np.bincount(canvas.instances[covered])
         if covered.sum() >= 0.4 * where.radius**2 and not (hidden[1:] > 0.3 * area[1 : len(hidden)]).any():
             return where, parts

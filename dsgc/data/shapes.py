@@ -47,20 +47,24 @@ def new_folder(out: Path | str) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def checked(seed: int, sizes: dict[str, int]) -> None:
-    """Refuse a negative seed or size of a split."""
+def checked(seed: int, sizes: dict[str, int], dials: Dials) -> None:
+    """Refuse a negative seed or size of a split, and a dial beyond its end."""
     for name, value in {"seed": seed, **sizes}.items():
         if value < 0:
             raise UserError(f"{name} {value}: must not be negative")
+    for name, most in {"body": 0.8, "grounds": 1, "touching": 1, "small": 1, "wrong_tags": 1}.items():
+        if not 0 <= (value := getattr(dials, name)) <= most:
+            raise UserError(f"{name} {value}: must be from 0 to {most}")
 
 
 def write(out: Path | str, *, seed: int = 0, sizes: dict[str, int] | None = None, dials: Dials = DIALS) -> Path:
     """Write the data set to `out` in the VOC layout; the same seed gives the same files.
 
-    Raises `UserError` if `out` exists and is not empty, or cannot be written, and for a negative seed or size.
+    Raises `UserError` if `out` exists and is not empty, or cannot be written, for a negative seed or size, and for a dial beyond
+    its end.
     """
     sizes = SPLITS if sizes is None else sizes
-    checked(seed, sizes)
+    checked(seed, sizes, dials)
     with new_folder(out) as partial:
         _write_all(partial, seed, sizes, dials)
     return Path(out)

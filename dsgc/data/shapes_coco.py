@@ -13,19 +13,21 @@ import numpy as np
 from PIL import Image
 
 from dsgc.data import shapes
+from dsgc.data.scenes import DIALS, Dials
 
 SPLITS = {"train2014": 1000, "val2014": 200}  # images with instances in each
 SOURCES = ("train2014", "dev2014", "val2014")  # the number of a split in the seeds of `shapes`
 EMPTY, GREY, CROWD = 50, 40, 25  # one image in so many is without instance, grey, or has an instance as a crowd region
 
 
-def write(out: Path | str, *, seed: int = 0, sizes: dict[str, int] | None = None) -> Path:
+def write(out: Path | str, *, seed: int = 0, sizes: dict[str, int] | None = None, dials: Dials = DIALS) -> Path:
     """Write `annotations/instances_SPLIT.json` and the images in `SPLIT/`; the same seed gives the same files.
 
-    Raises `UserError` if `out` exists and is not empty, or cannot be written, and for a negative seed or size.
+    Raises `UserError` if `out` exists and is not empty, or cannot be written, for a negative seed or size, and for a dial
+    beyond its end.
     """
     sizes = SPLITS if sizes is None else sizes
-    shapes.checked(seed, sizes)
+    shapes.checked(seed, sizes, dials)
     with shapes.new_folder(out) as partial:
         (partial / "annotations").mkdir(parents=True)
         categories = [{"id": 2 * i + 1, "name": kind.name} for i, kind in enumerate(shapes.KINDS)]
@@ -33,7 +35,7 @@ def write(out: Path | str, *, seed: int = 0, sizes: dict[str, int] | None = None
             (partial / split).mkdir()
             tasks = [(partial / split, split, seed, number) for number in range(count + count // EMPTY)]
             with Pool() as pool:
-                written = pool.starmap(_write_one, [(*task, count) for task in tasks], chunksize=25)
+                written = pool.starmap(_write_one, [(*task, count, dials) for task in tasks], chunksize=25)
             annotations = list(itertools.chain.from_iterable(instances for _, instances in written))
             for number, annotation in enumerate(annotations):
                 annotation["id"] = number + 1
@@ -47,10 +49,10 @@ def write(out: Path | str, *, seed: int = 0, sizes: dict[str, int] | None = None
     return Path(out)
 
 
-def _write_one(folder: Path, split: str, seed: int, number: int, count: int) -> tuple[dict, list[dict]]:
+def _write_one(folder: Path, split: str, seed: int, number: int, count: int, dials: Dials) -> tuple[dict, list[dict]]:
     """Write one image; returns its entry and those of its instances. From `count` on they have none."""
-    pixels, instances, _, placed = shapes.picture(drawn := (seed, SOURCES.index(split), number))
-    said = shapes.tags(drawn, placed)
+    pixels, instances, _, placed = shapes.picture(drawn := (seed, SOURCES.index(split), number), dials)
+    said = shapes.tags(drawn, placed, dials)
     if number >= count:  # a background of its own: the mean colour of a picture
         pixels, placed, said = np.broadcast_to(pixels.mean((0, 1)).astype(np.uint8), pixels.shape), [], []
     picture = Image.fromarray(np.ascontiguousarray(pixels))

@@ -80,6 +80,13 @@ CHANGES: dict[str, dict[str, dict]] = {  # all that the page on choices names; w
         "GC in the first 60 % of the run": {"correction_until": 0.6},
         "upper threshold 0.6, no correction": {"label_high": 0.6, "correction": False},
         "upper threshold 0.7, no correction": {"label_high": 0.7, "correction": False},
+        "thresholds 0.1 and 0.2": {"label_low": 0.1, "label_high": 0.2},
+        "thresholds 0.1 and 0.2, no correction": {"label_low": 0.1, "label_high": 0.2, "correction": False},
+        "thresholds 0.05 and 0.1": {"label_low": 0.05, "label_high": 0.1},
+        "thresholds 0.05 and 0.1, no correction": {"label_low": 0.05, "label_high": 0.1, "correction": False},
+        "thresholds 0.02 and 0.04": {"label_low": 0.02, "label_high": 0.04},
+        "thresholds 0.02 and 0.04, no correction": {"label_low": 0.02, "label_high": 0.04, "correction": False},
+        "Eq. 22 as a mean over all pixels, no correction": {"segmentation_average": "pixels", "correction": False},
     },
 }  # fmt: skip
 

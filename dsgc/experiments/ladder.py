@@ -1,8 +1,10 @@
-"""The noise ladder: what each reading of the correction does to labels of growing quality (`make ladder`).
+"""The noise ladder: what each reading of the correction does to labels that reach less and less, or more and more, over the outline
+(`make ladder`).
 
-A warm-up is stopped after some steps, and then after more: its class activation map grows better, and so do the labels made of
-it. At every rung each reading's labels are scored, and a decoder learns them from frozen tokens (`frozen`). What a reading is
-worth is its decoder's mIoU less that of the decoder that learnt labels without correction, on the same rung.
+Warm-ups end, and their class activation maps are kept as they are. Every reading labels the same maps, and a fresh decoder learns
+each of these labels from the same frozen tokens (`frozen`). What a reading is worth is its decoder's mIoU less that of the decoder that
+learnt labels without correction. The rungs of the ladder are pairs of thresholds: the lower they are, the further an initial label
+reaches, and the more of what it calls foreground is not. On each rung the correction is switched on and nothing else is changed.
 """
 
 import json
@@ -25,76 +27,82 @@ from dsgc.runs.restore import load_networks
 
 FILE = grids.RESULTS / "ladder.json"
 PLAIN = "no correction"
-ROWS = (  # of the readings, and of the choices those that labels and decoder alone depend on
-    PLAIN, "preset", "upper threshold 0.6, no correction", "upper threshold 0.7, no correction", "tau 0.5", "x of the refined CAM",
-    "labelled foreground on the pixel grid", "labelled foreground, a mixture for each class", "means 3 standard deviations apart",
-    "Eq. 1 without minimum (as printed)", "Eq. 22 as a sum (as printed)",
-)  # fmt: skip
+RUNGS = {  # thresholds of the initial label: the row with the correction, and that without
+    "0.25 and 0.5": ("preset", PLAIN),
+    "0.1 and 0.2": ("thresholds 0.1 and 0.2", "thresholds 0.1 and 0.2, no correction"),
+    "0.05 and 0.1": ("thresholds 0.05 and 0.1", "thresholds 0.05 and 0.1, no correction"),
+    "0.02 and 0.04": ("thresholds 0.02 and 0.04", "thresholds 0.02 and 0.04, no correction"),
+}
+ROWS = (  # the rungs, and readings and choices that labels and decoder alone depend on
+    *(row for pair in RUNGS.values() for row in pair),
+    "upper threshold 0.6, no correction",
+    "labelled foreground on the pixel grid",
+    "labelled foreground, a mixture for each class",
+    "means 3 standard deviations apart",
+    "tau 0.97",
+    "Eq. 1 without minimum (as printed)",
+    "Eq. 22 as a sum (as printed)",
+    "Eq. 22 as a mean over all pixels",
+    "Eq. 22 as a mean over all pixels, no correction",
+)
 CHANGES = grids.CHANGES["choices"] | grids.CHANGES["readings"]
-SEEDS, RUNGS = (0, 1, 2, 3), (60, 100, 160)  # of warm-ups; steps after which each is stopped
+SEEDS = tuple(range(10))  # of warm-ups
 LOST = 20.0  # IoU, per cent
 DECODERS = (0,)  # seeds
-IMAGES = 600  # of the training split
+IMAGES = 400  # of the training split
 
 
 def warm_up(seed: int, data: str, out: str) -> Config:
-    """A run of the scale `shapes` that goes on warming up, and keeps a checkpoint at every rung."""
-    base = preset("shapes")
-    return base.changed(
-        data=data, out=out, seed=seed, warmup_steps=base.steps, checkpoint_every=20, keep_checkpoints=base.steps, eval_every=0, pictures=0
-    )
+    """A run of the scale `shapes` of which the warm-up alone is wanted."""
+    return preset("shapes").changed(data=data, out=out, seed=seed, eval_every=0, pictures=0)
 
 
 def reach(steps: int, config: Config) -> None:
-    """Train until there is a checkpoint of so many steps, from the run's newest if it has any."""
-    from dsgc.training.loop import resume, train
+    """Train until there is a checkpoint of so many steps."""
+    from dsgc.training.loop import train_until
 
-    run = Path(config.out)
-    if not stopped(run, steps).is_dir():
-        resume(run) if run.is_dir() else train(config)
+    if not stopped(Path(config.out), steps).is_dir():
+        train_until(config, steps)
 
 
-def climb(run: Path, seed: int, data: str, rows: Sequence[str], rungs: Sequence[int], found: list[dict], file: Path) -> None:
-    """Add what is missing of a warm-up's rungs to `found`, and write it to the file row by row, so that it can be stopped."""
+def climb(run: Path, seed: int, data: str, rows: Sequence[str], steps: int, found: list[dict], file: Path) -> None:
+    """Add what is missing of a warm-up's rows to `found`, and write it to the file row by row, so that it can be stopped."""
+    here = next((one for one in found if one["seed"] == seed), None)
+    if here is None:
+        here = {"seed": seed, "rows": {}}
+        found.append(here)
+    missing = [row for row in rows if row not in here["rows"]]
+    if not missing and "cam" in here:
+        return
     splits = {name: EvalImages(open_split(data, name)) for name in ("train", "dev", "val")}
-    for steps in rungs:
-        here = next((rung for rung in found if (rung["seed"], rung["steps"]) == (seed, steps)), None)
-        if here is None:
-            here = {"seed": seed, "steps": steps, "rows": {}}
-            found.append(here)
-        missing = [row for row in rows if row not in here["rows"]]
-        if not missing and "cam" in here:
-            continue
-        network = load_networks(stopped(run, steps))[0]["teacher"]
-        learnt = frozen.freeze(network, splits["train"], IMAGES)
-        scored = {name: frozen.freeze(network, splits[name]) for name in ("dev", "val")}
-        here["cam"] = frozen.cam_iou(preset("shapes"), network, scored["dev"])
-        write_json(file, {"about": provenance(preset("shapes"), 0), "rungs": found})
-        for row in missing:
-            config = preset("shapes").changed(**CHANGES[row])
-            here["rows"] |= frozen.compared({row: config}, network, learnt, scored, DECODERS)
-            write_json(file, {"about": provenance(config, 0), "rungs": found})
-            say(f"seed {seed}, {steps} steps: {row}")
+    network = load_networks(stopped(run, steps))[0]["teacher"]
+    learnt = frozen.freeze(network, splits["train"], IMAGES)
+    scored = {name: frozen.freeze(network, splits[name]) for name in ("dev", "val")}
+    here["cam"] = frozen.cam_iou(preset("shapes"), network, scored["dev"])
+    write_json(file, {"about": provenance(preset("shapes"), 0), "warm_ups": found})
+    for row in missing:
+        config = preset("shapes").changed(**CHANGES[row])
+        here["rows"] |= frozen.compared({row: config}, network, learnt, scored, DECODERS)
+        write_json(file, {"about": provenance(config, 0), "warm_ups": found})
+        say(f"seed {seed}: {row}")
 
 
 def read(file: Path = FILE) -> pd.DataFrame:
-    """The ladder, a line for each warm-up, rung and reading: labels' quality, decoder's mIoU and area by split, and the gain.
+    """What there is, a line for each warm-up and row: the label's quality, the decoder's mIoU and area by split, and its gain.
 
-    Columns: seed, steps, lost (how many classes the warm-up had lost on its last rung: their CAM's IoU is below `LOST` on dev), row,
-    coverage, precision, recall, background_precision, background_recall, `labels` (precision without correction on that rung:
-    how good the labels are), and of either split (`gain_val`, `gain_dev`, ...) the decoder's mIoU, area, and gain over no correction.
+    Columns: seed, lost (how many classes the warm-up has lost: their CAM's IoU is below `LOST` on dev), row, coverage, precision,
+    recall, background_precision, background_recall of the label, and of either split (`gain_val`, `gain_dev`, ...) the decoder's mIoU, area
+    (of the foreground it predicts, per cent of the true), and gain over no correction.
     Raises:
         UserError: no such file.
     """
     if not file.is_file():
         raise UserError(f"{file}: no such file; `make ladder` makes it")
-    lines, rungs = [], json.loads(file.read_text(encoding="utf-8"))["rungs"]
-    last = {rung["seed"]: rung["cam"] for rung in sorted(rungs, key=lambda rung: rung["steps"])}
-    for rung in rungs:
-        plain = rung["rows"].get(PLAIN)
-        for row, values in rung["rows"].items() if plain else ():
-            lost = sum(iou < LOST for iou in last[rung["seed"]])
-            line = {"seed": rung["seed"], "steps": rung["steps"], "lost": lost, "row": row, "labels": plain["precision"]}
+    lines = []
+    for one in json.loads(file.read_text(encoding="utf-8"))["warm_ups"]:
+        plain = one["rows"].get(PLAIN)
+        for row, values in one["rows"].items() if plain else ():
+            line = {"seed": one["seed"], "lost": sum(iou < LOST for iou in one["cam"]), "row": row}
             line |= {name: value for name, value in values.items() if not isinstance(value, dict)}
             for split in ("dev", "val"):
                 for name in ("miou", "area"):
@@ -105,23 +113,44 @@ def read(file: Path = FILE) -> pd.DataFrame:
 
 
 def gains(table: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Mean gain of each reading: over all rungs, with its standard error over warm-ups, and over those of two kinds of warm-ups.
+    """Gain over no correction of each other row (index) under each seed (columns)."""
+    return table[table.row != PLAIN].pivot(index="row", columns="seed", values=f"gain_{split}")
 
-    Columns: gain, error, found (warm-ups that lost no class), lost (those that lost one or more).
+
+def switched(table: pd.DataFrame, split: str) -> pd.DataFrame:
+    """What the correction changes on each rung, a line for each rung and seed.
+
+    Columns: thresholds, seed, precision and recall (of the initial label's foreground), area (that the decoder predicts without
+    correction, per cent of the true), corrected_area (with it), gain (points of mIoU).
     """
-    by_seed = table.groupby(["row", "seed"], sort=False)[f"gain_{split}"].mean().unstack()
-    lost = table.groupby("seed").lost.first().reindex(by_seed.columns) > 0
-    kinds = {"found": by_seed.loc[:, ~lost].mean(axis=1), "lost": by_seed.loc[:, lost].mean(axis=1)}
-    return pd.DataFrame({"gain": by_seed.mean(axis=1), "error": by_seed.sem(axis=1)} | kinds)
+    by_row = {row: part.set_index("seed") for row, part in table.groupby("row")}
+    lines = []
+    for thresholds, (on, off) in RUNGS.items():
+        with_it, without = by_row[on], by_row[off]
+        lines += [
+            {
+                "thresholds": thresholds,
+                "seed": seed,
+                "precision": without.precision[seed],
+                "recall": without.recall[seed],
+                "area": without[f"area_{split}"][seed],
+                "corrected_area": with_it[f"area_{split}"][seed],
+                "gain": with_it[f"miou_{split}"][seed] - without[f"miou_{split}"][seed],
+            }
+            for seed in with_it.index.intersection(without.index)
+        ]
+    return pd.DataFrame(lines)
 
 
 def main(folder: Path, data: str) -> None:
     """Train the warm-ups that the folder lacks, and climb all of them."""
-    found = json.loads(FILE.read_text(encoding="utf-8"))["rungs"] if FILE.is_file() else []
+    FILE.parent.mkdir(exist_ok=True)
+    found = json.loads(FILE.read_text(encoding="utf-8"))["warm_ups"] if FILE.is_file() else []
+    steps = preset("shapes").method.warmup_steps
     for seed in SEEDS:
         run = folder / f"seed{seed}"
-        reach(max(RUNGS), warm_up(seed, data, str(run)))
-        climb(run, seed, data, ROWS, RUNGS, found, FILE)
+        reach(steps, warm_up(seed, data, str(run)))
+        climb(run, seed, data, ROWS, steps, found, FILE)
 
 
 if __name__ == "__main__":

@@ -174,24 +174,29 @@ def gains(
     return closed(figure)
 
 
-def ladder(table: pd.DataFrame, rows: Mapping[str, str], split: str) -> Figure:
-    """What readings of the correction bring a decoder, over how right the labels are that it corrects: `ladder.read`.
+def ladder(table: pd.DataFrame) -> Figure:
+    """What the correction gains, and what it does to the area that a decoder predicts, on each rung: `ladder.switched`.
 
-    A dot is one warm-up stopped after some steps, a line joins the means of equal steps; left the warm-ups that lost no class.
-    rows: what each row is called here.
+    A dot is one warm-up; large marks are means.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(9.5, 4.8), layout="constrained", sharey=True)
-    for axis, (lost, title) in zip(axes, ((False, "no class lost"), (True, "a class lost")), strict=True):
-        axis.axhline(0, color="0.3", lw=1)
-        styles = zip(rows.items(), sns.color_palette("colorblind"), itertools.cycle("os^DvP"), strict=False)
-        for (row, label), colour, marker in styles:
-            part = table[(table.row == row) & ((table.lost > 0) == lost)]
-            means = part.groupby("steps")[["labels", f"gain_{split}"]].mean()
-            axis.plot(part["labels"], part[f"gain_{split}"], marker, color=colour, ms=5, alpha=0.4, mew=0)
-            axis.plot(means["labels"], means[f"gain_{split}"], marker + "-", color=colour, ms=7, lw=2, label=None if lost else label)
-        axis.set(xlabel="object labels that are right before the correction, %", title=title)
-    axes[0].set_ylabel(f"decoder's mIoU on {split},\npoints over no correction")
-    figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 4.6), layout="constrained")
+    rungs = list(dict.fromkeys(table.thresholds))
+    means = table.groupby("thresholds")[["area", "corrected_area", "gain"]].mean().loc[rungs]
+    left.axhline(0, color="0.3", lw=1)
+    left.plot(means["area"], means["gain"], color="0.6", lw=1.5, zorder=1)
+    span = [0.95 * table[["area", "corrected_area"]].min().min(), 1.05 * table[["area", "corrected_area"]].max().max()]
+    right.plot(span, span, color="0.3", lw=1)
+    for axis in (left, right):
+        axis.axvline(100, color="0.5", lw=1, ls=":")
+    right.axhline(100, color="0.5", lw=1, ls=":")
+    for rung, colour, marker in zip(rungs, sns.color_palette("colorblind"), itertools.cycle("os^DvP"), strict=False):
+        part = table[table.thresholds == rung]
+        for axis, value in ((left, "gain"), (right, "corrected_area")):
+            axis.plot(part["area"], part[value], marker, color=colour, ms=5, alpha=0.45, mew=0)
+            axis.plot(means.loc[rung, "area"], means.loc[rung, value], marker, color=colour, ms=9, label=rung if axis is left else None)
+    left.set(xlabel="foreground that is predicted without GC, % of the true", ylabel="GC's gain, points of mIoU")
+    right.set(xlabel="foreground that is predicted without GC, % of the true", ylabel="with GC, % of the true")
+    figure.legend(loc="outside lower center", ncols=len(rungs), fontsize=9, frameon=False, title="thresholds of the initial label")
     return closed(figure)
 
 

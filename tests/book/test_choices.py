@@ -18,7 +18,7 @@ OWNERS = {"every run": Config.names()} | {name: method.names() for name, method 
 FIELDS = list(dict.fromkeys(name for names in OWNERS.values() for name in names if name != "method"))
 METADATA = {field.name: field.metadata for owner in (Config, METHODS["dsgc"]) for field in dataclasses.fields(owner)}
 COLUMNS = ("field", "mark", *PRESETS, "reason")
-DEPARTURES = ("field", "printed", "here", "measured on `dev`", "why")
+DEPARTURES = ("field", "printed", "here", "measured as", "why")
 
 
 def having(field):

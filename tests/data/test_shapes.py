@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dsgc.data import shapes
+from dsgc.data import scenes, shapes
 from dsgc.data.palette import voc_palette
 from dsgc.errors import UserError
 
@@ -17,8 +17,9 @@ NAMES = [kind.name for kind in shapes.KINDS]
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """A data set large enough for averages."""
-    return shapes.write(tmp_path_factory.mktemp("shapes") / "set", seed=3, sizes={"train": 40, "dev": 2, "val": 8})
+    """A data set large enough for averages, with every tag right."""
+    dials = scenes.DIALS._replace(wrong_tags=0)
+    return shapes.write(tmp_path_factory.mktemp("shapes") / "set", seed=3, sizes={"train": 40, "dev": 2, "val": 8}, dials=dials)
 
 
 def contents(root):
@@ -63,7 +64,7 @@ def test_layout_is_voc(written):
     assert {name: len(ids) for name, ids in lists.items()} == {"train": 40, "dev": 2, "val": 8}
     ids = sorted(itertools.chain(*lists.values()))
     assert len(set(ids)) == len(ids)
-    for folder, ending in (("JPEGImages", ".jpg"), ("SegmentationClass", ".png"), ("Annotations", ".xml")):
+    for folder, ending in (("JPEGImages", ".jpg"), ("SegmentationClass", ".png"), ("SegmentationParts", ".png"), ("Annotations", ".xml")):
         assert sorted(path.name for path in (written / folder).iterdir()) == [name + ending for name in ids]
     assert (written / "classes.txt").read_text().split() == NAMES
 
@@ -78,7 +79,7 @@ def test_images_are_rgb_and_masks_palette_png_with_labels_of_the_classes(written
         mask = Image.open(written / "SegmentationClass" / f"{image_id}.png")
         image = Image.open(written / "JPEGImages" / f"{image_id}.jpg")
         assert (mask.format, mask.mode, image.format, image.mode) == ("PNG", "P", "JPEG", "RGB")
-        assert image.size == mask.size == (shapes.SIDE, shapes.SIDE)
+        assert image.size == mask.size == (scenes.SIDE, scenes.SIDE)
         assert labels.max() <= len(NAMES)
         stored = np.array(mask.getpalette()).reshape(-1, 3)
         assert (stored[: len(NAMES) + 1] == voc_palette()[: len(NAMES) + 1]).all()
@@ -95,21 +96,35 @@ def test_boxes_are_tight_around_the_objects_visible_pixels(written):
         covered = np.zeros_like(labels, dtype=bool)
         found = list(objects(written, image_id))
         for name, (left, top, right, bottom) in found:
-            assert 1 <= left <= right <= shapes.SIDE and 1 <= top <= bottom <= shapes.SIDE
+            assert 1 <= left <= right <= scenes.SIDE and 1 <= top <= bottom <= scenes.SIDE
             inside = labels[top - 1 : bottom, left - 1 : right] == NAMES.index(name) + 1
             assert all(edge.any() for edge in (inside[0], inside[-1], inside[:, 0], inside[:, -1])), (image_id, name)
             covered[top - 1 : bottom, left - 1 : right] = True
         assert not labels[~covered].any(), f"{image_id}: an object outside every box"
 
 
-def test_there_are_several_objects_and_classes_an_image(written):
-    counts = [
-        (len(found := list(objects(written, image_id))), len({name for name, _ in found}))
-        for image_id, _ in masks(written)
-    ]
-    several, classes = np.mean(counts, 0)
-    assert several > 2 and classes > 1.5
-    assert min(count for count, _ in counts) >= 1
+def test_a_wrong_tag_is_an_object_left_out_or_one_that_is_said_of_the_whole_picture(tmp_path):
+    """Of the training split alone; masks do not change."""
+    few = {"train": 12, "dev": 3, "val": 3}
+    right, wrong = (shapes.write(tmp_path / str(dial), sizes=few, dials=scenes.DIALS._replace(wrong_tags=dial)) for dial in (0, 1))
+    assert {name for name, content in contents(right).items() if content != contents(wrong)[name]} == {
+        f"Annotations/train_{number:05d}.xml" for number in range(12)
+    }
+    whole, left_out = [1, 1, scenes.SIDE, scenes.SIDE], 0
+    for image_id in (f"train_{number:05d}" for number in range(12)):
+        shown, said = (list(objects(root, image_id)) for root in (right, wrong))
+        more = [one for one in said if one not in shown]
+        left_out += not more
+        assert all(box == whole and name not in dict(shown) for name, box in more) and len(more) <= 1
+        assert [one for one in said if one in shown] == [one for one in shown if more or one[0] in dict(said)]
+        assert set(dict(said)) ^ set(dict(shown)) and said
+    assert 0 < left_out < 12
+
+
+def test_there_are_one_or_two_objects_an_image(written):
+    counts = [(len(found := list(objects(written, image_id))), len(dict(found))) for image_id, _ in masks(written)]
+    objects_, classes = np.mean(counts, 0)
+    assert {count for count, _ in counts} == set(scenes.OBJECTS) and objects_ > classes > 1.2
 
 
 def test_neither_background_nor_objects_fill_the_images(written):
@@ -117,24 +132,14 @@ def test_neither_background_nor_objects_fill_the_images(written):
     assert 0.1 < share < 0.6
 
 
-def test_objects_are_textured_and_background_is_cluttered():
-    for i in range(10):
-        image, instances, placed = shapes.scene(np.random.default_rng(i), shapes.KINDS, 3)
-        for part in range(len(placed) + 1):
-            assert image[instances == part].std(0).max() > 8, (i, part)
-
-
-def test_pretraining_kinds_differ_from_the_classes_in_two_of_outline_hue_and_texture():
-    kinds = shapes.pretraining_kinds()
-    assert len({(kind.outline, kind.hue, kind.texture) for kind in kinds}) == len(kinds) == 48
-    for kind, known in itertools.product(kinds, shapes.KINDS):
-        near = abs((kind.hue - known.hue + 180) % 360 - 180) < 20
-        assert (kind.outline == known.outline) + near + (kind.texture == known.texture) <= 1, (kind, known)
-
-
-def test_pretraining_kinds_use_only_what_can_be_drawn():
-    for kind in (*shapes.KINDS, *shapes.pretraining_kinds()):
-        assert kind.outline in shapes.OUTLINES and kind.texture in shapes.TEXTURES and 0 <= kind.hue < 360
+def test_parts_are_beside_the_masks_and_agree_with_them(written):
+    """0 background, 1 head, 2 body, 3 ground, which is background too."""
+    found = set()
+    for image_id, labels in masks(written):
+        parts = np.asarray(Image.open(written / "SegmentationParts" / f"{image_id}.png"))
+        assert np.array_equal(np.isin(parts, (scenes.HEAD, scenes.BODY)), labels > 0), image_id
+        found |= set(np.unique(parts))
+    assert found == {0, scenes.HEAD, scenes.BODY, scenes.GROUND}
 
 
 def test_an_empty_folder_is_taken(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dsgc.data import classes, shapes, voc
+from dsgc.data import classes, scenes, shapes, voc
 from dsgc.data.lists import training_ids
 from dsgc.data.loading import Crops
 from dsgc.errors import UserError
@@ -128,7 +128,7 @@ def test_a_byte_order_mark_is_no_part_of_an_id(shapes_copy):
 
 
 def test_masks_come_from_vocs_folder_or_the_first_other_that_has_all_and_never_from_two(shapes_copy):
-    size, own, other = (shapes.SIDE, shapes.SIDE), shapes_copy / "SegmentationClass", shapes_copy / "SegmentationClassAug"
+    size, own, other = (scenes.SIDE, scenes.SIDE), shapes_copy / "SegmentationClass", shapes_copy / "SegmentationClassAug"
     other.mkdir()
 
     def label():

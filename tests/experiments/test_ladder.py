@@ -11,6 +11,7 @@ from dsgc.data.loading import EvalImages
 from dsgc.data.split import open_split
 from dsgc.errors import UserError
 from dsgc.experiments import frozen, ladder
+from dsgc.methods import preset
 from dsgc.scoring.evaluate import evaluate
 from dsgc.training.loop import train
 
@@ -95,24 +96,34 @@ def test_a_ladder_goes_on_where_it_was_stopped_and_is_read_as_gains(tiny, shapes
     monkeypatch.setattr(frozen, "AT_ONCE", 3)
     run, file, found = train(config), tmp_path / "ladder.json", []
     rows = [ladder.PLAIN, "preset"]
-    ladder.climb(run, 0, str(shapes_folder), rows[:1], (2,), found, file)
-    first = json.loads(file.read_text())["rungs"]
-    ladder.climb(run, 0, str(shapes_folder), rows, (2, 4), found, file)
-    assert [(rung["steps"], list(rung["rows"])) for rung in found] == [(2, rows), (4, rows)]
-    assert json.loads(file.read_text())["rungs"][0]["rows"][ladder.PLAIN] == first[0]["rows"][ladder.PLAIN]
+    ladder.climb(run, 0, str(shapes_folder), rows[:1], 2, found, file)
+    first = json.loads(file.read_text())["warm_ups"]
+    ladder.climb(run, 0, str(shapes_folder), rows, 2, found, file)
+    assert [(one["seed"], list(one["rows"])) for one in found] == [(0, rows)]
+    assert json.loads(file.read_text())["warm_ups"][0]["rows"][ladder.PLAIN] == first[0]["rows"][ladder.PLAIN]
     table = ladder.read(file)
-    plain = table[table.row == ladder.PLAIN]
-    assert (plain.gain_val == 0).all() and (plain["labels"] == plain.precision).all() and len(table) == 4
-    gains = ladder.gains(table, "val")
-    assert gains.loc[ladder.PLAIN, "gain"] == 0 and set(gains.index) == set(rows)
-    kind = "lost" if table.lost.iloc[0] else "found"
-    assert gains.loc["preset", kind] == gains.loc["preset", "gain"] == pytest.approx(table[table.row == "preset"].gain_val.mean())
+    plain, preset = (table[table.row == row].iloc[0] for row in rows)
+    assert plain.gain_val == 0 and len(table) == 2 and preset.gain_val == pytest.approx(preset.miou_val - plain.miou_val)
+    assert ladder.gains(table, "val").to_dict() == {0: {"preset": preset.gain_val}}
+    monkeypatch.setattr(ladder, "RUNGS", {"a": ("preset", ladder.PLAIN)})
+    (rung,) = ladder.switched(table, "dev").to_dict("records")
+    assert rung == {
+        "thresholds": "a", "seed": 0, "precision": plain.precision, "recall": plain.recall, "area": plain.area_dev,
+        "corrected_area": preset.area_dev, "gain": preset.miou_dev - plain.miou_dev,
+    }  # fmt: skip
     with pytest.raises(UserError, match="make ladder"):
         ladder.read(tmp_path / "none.json")
 
 
-def test_the_committed_ladder_has_every_rung_and_the_rows_it_is_read_for():
+def test_a_rung_switches_the_correction_on_and_changes_nothing_else():
+    for on, off in ladder.RUNGS.values():
+        assert ladder.CHANGES[on] | {"correction": False} == ladder.CHANGES[off]
+    highs = [preset("shapes").changed(**ladder.CHANGES[on]).method.label_high for on, _ in ladder.RUNGS.values()]
+    assert highs == sorted(highs, reverse=True)  # from labels that claim little to labels that claim much
+
+
+def test_the_committed_ladder_has_every_row_under_every_seed():
     table = ladder.read()
     assert set(table.row) == set(ladder.ROWS) <= set(ladder.CHANGES)
     for _, part in table.groupby("row"):
-        assert sorted(zip(part.seed, part.steps, strict=True)) == [(seed, steps) for seed in ladder.SEEDS for steps in ladder.RUNGS]
+        assert sorted(part.seed) == list(ladder.SEEDS)

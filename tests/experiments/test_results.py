@@ -38,7 +38,7 @@ def test_a_result_is_whole_and_belongs_to_a_run_that_the_grids_name(path):
     config = {stored.path_of(config, path.parent).name: config for config in runs.values()}[path.name]
     state, result = stored.look_up(config, path.parent)
     assert state in ("done", "other code")
-    assert result.scores.keys() == {*config.method.networks, "images", "list", "masks"}
+    assert result.scores.keys() == {*config.method.networks, *["pointing"] * bool(config.method.blocks), "images", "list", "masks"}
     for network in config.method.networks:
         assert tuple(result.scores[network]) == config.method.scores
         for score in config.method.scores:

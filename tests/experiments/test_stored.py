@@ -7,7 +7,7 @@ from kept import handed_out
 
 import dsgc.training.loop
 from dsgc.correction import RULES
-from dsgc.data import shapes
+from dsgc.data import scenes
 from dsgc.errors import UserError
 from dsgc.experiments import provenance, runner, stored
 from dsgc.scoring.pictures import decoded
@@ -22,7 +22,7 @@ def test_a_result_is_found_again_with_scores_counts_samples_and_provenance(made)
     assert list(result.samples) == ["val_00000", "val_00001"]
     for maps in result.samples.values():
         assert {name: decoded(png).shape for name, png in maps.items()} == dict.fromkeys(
-            ("cam", "pseudo", "prediction"), (shapes.SIDE, shapes.SIDE)
+            ("cam", "pseudo", "prediction"), (scenes.SIDE, scenes.SIDE)
         )
     assert set(result.about) == {"code", "commit", "date", "seconds", "threads", "machine", "processor", "system", "versions", "warm_up"}
     assert result.about["code"] == provenance.code_version("dsgc")
@@ -31,7 +31,7 @@ def test_a_result_is_found_again_with_scores_counts_samples_and_provenance(made)
 def test_the_counts_are_of_every_pixel_of_the_split(made):
     """Masks of the shapes have no pixel without a label, and the pseudo label has one for every second pixel each way."""
     counts = stored.look_up(made[1], made[0])[1].counts
-    assert sum(number for rule in counts["rules"] for row in rule for number in row) == 4 * (shapes.SIDE // 2) ** 2
+    assert sum(number for rule in counts["rules"] for row in rule for number in row) == 4 * (scenes.SIDE // 2) ** 2
 
 
 def test_without_pseudo_labels_there_is_nothing_to_count(tiny, tmp_path):

@@ -13,7 +13,7 @@ from apart import log_of
 from PIL import Image
 from safetensors.torch import load_file
 
-from dsgc.data import shapes
+from dsgc.data import scenes, shapes
 from dsgc.data.loading import EvalImages
 from dsgc.data.split import open_split
 from dsgc.methods.dsgc import Dsgc
@@ -91,7 +91,7 @@ def test_momentum_belongs_to_the_expansion(finished, tiny):
 
 def test_metrics_have_every_score_of_both_networks(finished):
     metrics = json.loads((finished[0] / "metrics.json").read_text())
-    assert metrics["images"] == 4 and metrics.keys() == {"teacher", "student", "images", "list", "masks"}
+    assert metrics["images"] == 4 and metrics.keys() == {"teacher", "student", "pointing", "images", "list", "masks"}
     for network in ("teacher", "student"):
         assert tuple(metrics[network]) == SCORES
         for score in SCORES:
@@ -100,6 +100,11 @@ def test_metrics_have_every_score_of_both_networks(finished):
             known = [value for value in found["per_class"].values() if value is not None]
             assert all(0 <= value <= 1 for value in known)
             assert found["miou"] == pytest.approx(sum(known) / len(known))
+        for block in ("last", "middle"):
+            found = metrics["pointing"][network][block]
+            assert list(found["per_class"]) == [kind.name for kind in shapes.KINDS]
+            known = [value for value in found["per_class"].values() if value is not None]
+            assert all(0 <= value <= 1 for value in known) and found["mean"] == pytest.approx(sum(known) / len(known))
 
 
 def test_evaluations_during_training_are_logged(finished):
@@ -123,7 +128,7 @@ def test_training_says_where_ids_and_weights_come_from(finished):
 
 def test_pictures_show_both_networks(finished):
     picture = Image.open(finished[0] / "pictures/val_00000.png")
-    assert picture.height == 2 * shapes.SIDE and picture.width % shapes.SIDE == 0
+    assert picture.height == 2 * scenes.SIDE and picture.width % scenes.SIDE == 0
     assert len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) > 100
 
 
@@ -239,7 +244,7 @@ def test_a_run_of_any_method_keeps_its_name_is_scored_again_and_logs_its_stages(
     stages = [line["stage"] for line in log_of(run) if "losses" in line]
     assert stages == (4 * ["masks"] if name == "masks" else 2 * ["warm-up"] + 2 * ["expansion"])
     picture = Image.open(run / "pictures/val_00000.png")
-    assert picture.height == shapes.SIDE
+    assert picture.height == scenes.SIDE
 
 
 VARIANTS = {
