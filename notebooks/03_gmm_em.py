@@ -91,8 +91,9 @@ worth = {name: diagnosis.worth(labels, truth, 1 + tags.shape[1]) for name, label
 chapter.Table(pd.DataFrame(worth).T.round(1), "pseudo label")
 
 # %% [markdown]
-# What is wrong with the initial label? The drawn things have a head, which tells the class, and a body, whose look two classes share, and some stand on a
-# ground that goes with their class. So one can ask for each part, in per cent of its pixels, what the label says:
+# What is wrong with the initial label? The drawn things have a head, which tells the class, and a body, whose look two classes
+# share, and some stand on a ground that goes with their class. So one can ask for each part, in per cent of its pixels, what
+# the label says:
 
 # %% tags=["hide-input", "nbval-ignore-output"]
 files = [Path(config.data) / "SegmentationParts" / f"{image_id}.png" for image_id in data.val.folder.ids]
@@ -107,8 +108,8 @@ said = pd.DataFrame(said).T
 chapter.Table(said.round(1), "part")
 
 # %% [markdown]
-# The map finds most of the heads and few of the bodies. So the errors of this label are objects that are called background, and hardly
-# ever background that is called an object.
+# The map finds most of the heads and few of the bodies. So the errors of this label are objects that are called background, and
+# hardly ever background that is called an object.
 #
 # The values $x_1,\dots,x_N$ are the confidences of *all* places of one image: the paper's $N$ is the total number of
 # pixels. Which places? The correction will compare each with its four neighbours by the features of the network, and
@@ -133,9 +134,9 @@ plt.close(figure)
 figure
 
 # %% [markdown]
-# Of the patches, {glue:text}`zero:.0f` % have a confidence of exactly 0: this encoder can tell where there is nothing, and the ReLU of
-# Eq. 1 makes 0 of all that speaks against the class. What that does to a mixture is told below, where
-# [a component collapses](#collapse). To see EM at work we take the others, on the pixels of the label: `mixture_pixels="positive"` and
+# Of the patches, {glue:text}`zero:.0f` % have a confidence of exactly 0: this encoder can tell where there is nothing, and the
+# ReLU of Eq. 1 makes 0 of all that speaks against the class. What that does to a mixture is told below, where [a component
+# collapses](#collapse). To see EM at work we take the others, on the pixels of the label: `mixture_pixels="positive"` and
 # `mixture_grid="pixel"`, another reading of the paper. Both are kept side by side in this chapter.
 
 # %% tags=["hide-input"]
@@ -510,8 +511,9 @@ plt.close(figure)
 figure
 
 # %% [markdown]
-# So where EM ends soon, as over all patches, the forty iterations are more than it needs; Newton's steps save much in the slowest images, for whose number
-# of iterations the whole batch would have to wait. And they know the end: the next step says what it would still gain.
+# So where EM ends soon, as over all patches, the forty iterations are more than it needs; Newton's steps save much in the
+# slowest images, for whose number of iterations the whole batch would have to wait. And they know the end: the next step says
+# what it would still gain.
 #
 # What that is worth in seconds, against scikit-learn and against EM over all pixels, is measured in
 # {doc}`../book/performance`.
@@ -617,10 +619,11 @@ plt.close(figure)
 figure
 
 # %% [markdown]
-# In the first image the map has found the ring, the head of the thing, and not its body. In the second it is the other way round: the body has the
-# label, the head is called background. In the third the ring's head is found, and neither a body nor the star, of which a part is left out. The mixture over all
-# patches calls noise whatever the map does not mark: what is missing is among it, but so is all of the true background, whose label 0 is
-# right. The low component *is* the background. The mixture over positive pixels calls noise the rim of what the map marks, and knows nothing of the rest.
+# In the first image the map has found the ring, the head of the thing, and not its body. In the second it is the other way
+# round: the body has the label, the head is called background. In the third the ring's head is found, and neither a body nor
+# the star, of which a part is left out. The mixture over all patches calls noise whatever the map does not mark: what is
+# missing is among it, but so is all of the true background, whose label 0 is right. The low component *is* the background. The
+# mixture over positive pixels calls noise the rim of what the map marks, and knows nothing of the rest.
 #
 # So what a high $\hat G$ says of a label depends on the label:
 
@@ -644,10 +647,10 @@ for number, kind in enumerate(("background", "object")):
 chapter.Table(says.round(1), "mixture over, and label")
 
 # %% [markdown]
-# Over all patches: where an object's label is called noise, it is wrong more often than where it is not, but in either case it is
-# nearly always right. Where background is called noise, it is *right* more often
-# than elsewhere, for what the map marks at all and the label calls background is often an object. Over positive pixels $\hat G$ says nearly
-# nothing about either label. What the correction makes of that is told in {doc}`04_gc_rules`.
+# Over all patches: where an object's label is called noise, it is wrong more often than where it is not, but in either case it
+# is nearly always right. Where background is called noise, it is *right* more often than elsewhere, for what the map marks at
+# all and the label calls background is often an object. Over positive pixels $\hat G$ says nearly nothing about either label.
+# What the correction makes of that is told in {doc}`04_gc_rules`.
 #
 # ## A threshold for each image
 #
@@ -696,11 +699,12 @@ print(f"of the object labels {100 * float(val['wrong'].float().mean()):.1f} % ar
 display(found.style.format("{:.1f}"))
 
 # %% [markdown]
-# Of the object labels that the mixtures call wrong, few are: some more than of all object labels, of which {glue:text}`wrong:.1f` % are. Nor does a threshold for each image
-# beat one for all: on the refined map, of which the label was made, one threshold does as well or better every time. Where the mixture is fitted to the
-# refined confidences of the pixels that have an object's label, as DuPL fits losses, it finds far more of the errors, among
-# still more false alarms. This is one short run on one data set, whose object labels have few errors to be found. Whether the *correction* helps
-# is another question, since it does more than to find wrong object labels.
+# Of the object labels that the mixtures call wrong, few are: some more than of all object labels, of which
+# {glue:text}`wrong:.1f` % are. Nor does a threshold for each image beat one for all: on the refined map, of which the label was
+# made, one threshold does as well or better every time. Where the mixture is fitted to the refined confidences of the pixels
+# that have an object's label, as DuPL fits losses, it finds far more of the errors, among still more false alarms. This is one
+# short run on one data set, whose object labels have few errors to be found. Whether the *correction* helps is another
+# question, since it does more than to find wrong object labels.
 #
 # ## Bells of two widths
 #
@@ -735,8 +739,8 @@ print(f"of those below the low one's {100 * float(least.float().mean()):.1f} % a
 figure
 
 # %% [markdown]
-# Four curves of each kind are drawn, and images left out whose low component is a needle. Few pixels lie so far out, so it costs little here; but it is a property of the
-# formula, not of the data.
+# Four curves of each kind are drawn, and images left out whose low component is a needle. Few pixels lie so far out, so it
+# costs little here; but it is a property of the formula, not of the data.
 #
 # ## The same mixture on losses: DuPL
 #
@@ -775,9 +779,9 @@ glue("moved", moved["positive pixels"], display=False)
 glue("moved_all", moved["all patches"], display=False)
 
 # %% [markdown]
-# A needle is found at once. Where the bells overlap, the number of iterations is a setting like any other. The package goes to the maximum
-# by default, since that depends on no such number. And a distance between means, DuPL's condition or `mixture_gap`, says nothing about a needle: in
-# pooled standard deviations everything is far from it.
+# A needle is found at once. Where the bells overlap, the number of iterations is a setting like any other. The package goes to
+# the maximum by default, since that depends on no such number. And a distance between means, DuPL's condition or `mixture_gap`,
+# says nothing about a needle: in pooled standard deviations everything is far from it.
 
 # %% tags=["hide-input"]
 assert usable.any() and torch.isfinite(curves[usable]).all()
@@ -851,9 +855,9 @@ assert all(config.source_of(name) == mark for mark, names in marks.items() for n
 # $$
 #
 # With equal variances the squares of $x$ cancel and there is one place,
-# $x=\frac{\mu_1+\mu_2}2+\frac{\sigma^2}{\mu_2-\mu_1}\log\frac{\lambda_1}{\lambda_2}$: the midpoint, moved towards the lighter component.
-# Otherwise it is a quadratic equation, with two places or none. If the low component is the wider one, the left side is
-# positive (noise) beyond **both** of them: below the lower one, as one would like, and above the upper one as well. If it is
+# $x=\frac{\mu_1+\mu_2}2+\frac{\sigma^2}{\mu_2-\mu_1}\log\frac{\lambda_1}{\lambda_2}$: the midpoint, moved towards the lighter
+# component. Otherwise it is a quadratic equation, with two places or none. If the low component is the wider one, the left side
+# is positive (noise) beyond **both** of them: below the lower one, as one would like, and above the upper one as well. If it is
 # the narrower one, noise lies **between** them, and what is below the lower one is called clean.
 # ```
 #
@@ -918,10 +922,11 @@ assert min(gains.values()) > 0 and 14 < gains[0.1] / gains[0.05] < 18
 #   the highest.
 # - A component can collapse onto equal values; a floor under the variance keeps it finite. Rows with nothing to split are not
 #   split; all others are, also where there are no two groups.
-# - The ReLU of Eq. 1 leaves {glue:text}`zero:.0f` % of the patches at exactly 0. Over all of them the low component is that one value, and the noise
-#   probability says whether a map is 0: it is the background, and whatever the map has missed. Of the object labels that it claims (above 0.85),
-#   {glue:text}`object_high:.1f` % are wrong, against {glue:text}`object_low:.1f` % of those below 0.25; of the background labels,
-#   {glue:text}`background_high:.0f` % against {glue:text}`background_low:.0f` %, in this run.
+# - The ReLU of Eq. 1 leaves {glue:text}`zero:.0f` % of the patches at exactly 0. Over all of them the low component is that one
+#   value, and the noise probability says whether a map is 0: it is the background, and whatever the map has missed. Of the
+#   object labels that it claims (above 0.85), {glue:text}`object_high:.1f` % are wrong, against {glue:text}`object_low:.1f` %
+#   of those below 0.25; of the background labels, {glue:text}`background_high:.0f` % against {glue:text}`background_low:.0f` %,
+#   in this run.
 # - Within an image the mixture only chooses a threshold, and it can claim both ends for the wider bell. Cut off after ten iterations
 #   it puts {glue:text}`moved:.0f` % of the positive pixels in another group, and {glue:text}`moved_all:.0f` % of all patches.
 #

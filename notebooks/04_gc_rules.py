@@ -80,9 +80,10 @@ begun = time.monotonic()
 # resolution, mixture and rules on the grid of the patches, whose features are compared. A patch that the rules change
 # passes its label on to all its pixels; in every other patch each pixel keeps its own.
 #
-# The mixture over all patches, as printed, ends in a needle at confidence 0 in every one of these pictures ({doc}`03_gmm_em`): a place
-# is noise for sure or not at all, and no place is in between. So that all rules are seen at work, a second reading stands
-# beside it: the mixture over the refined map, of which the label was made (`mixture_map`). The similarities are the same for both.
+# The mixture over all patches, as printed, ends in a needle at confidence 0 in every one of these pictures ({doc}`03_gmm_em`):
+# a place is noise for sure or not at all, and no place is in between. So that all rules are seen at work, a second reading
+# stands beside it: the mixture over the refined map, of which the label was made (`mixture_map`). The similarities are the same
+# for both.
 
 # %% tags=["nbval-ignore-output"]
 config = chapter.embedded_data().changed(
@@ -127,9 +128,9 @@ plt.close(figure)
 figure
 
 # %% [markdown]
-# The map has found the head of this ring, which tells its class, and not its body, which another class has too. So the label's error is no
-# object's label too many, but one that is missing. Sure noise is what the map does not mark: the body among it, but all of the
-# true background as well.
+# The map has found the head of this ring, which tells its class, and not its body, which another class has too. So the label's
+# error is no object's label too many, but one that is missing. Sure noise is what the map does not mark: the body among it, but
+# all of the true background as well.
 #
 # ## The rules
 #
@@ -300,12 +301,12 @@ chapter.source(correction.neighbour_similarity, correction.rules, correction.rew
 # %% [markdown]
 # ## Where does $\tau$ lie?
 #
-# The paper gives no value. A threshold on a cosine is easy to place where neighbours are like each other on one side of
-# it and unlike on the other. That depends on the grid. The paper speaks of pixels and compares *feature vectors*, of which
-# the network has one for each patch. Tokens interpolated to pixels change slowly, so that two neighbouring pixels are nearly equal almost
+# The paper gives no value. A threshold on a cosine is easy to place where neighbours are like each other on one side of it and
+# unlike on the other. That depends on the grid. The paper speaks of pixels and compares *feature vectors*, of which the network
+# has one for each patch. Tokens interpolated to pixels change slowly, so that two neighbouring pixels are nearly equal almost
 # everywhere, edges of objects included. From patch to patch the steps are larger. The picture shows the smallest of the four
-# similarities, for patches and for pixels, at edges of objects (a neighbour with another true label) and inside; the
-# dashed line is the method's $\tau$.
+# similarities, for patches and for pixels, at edges of objects (a neighbour with another true label) and inside; the dashed
+# line is the method's $\tau$.
 
 # %% mystnb={"image": {"alt": "Histograms of the smallest similarity to a neighbour, at edges and inside, on the grid of patches and on that of pixels. On patches the edges are spread from 0 to 0.9 and the inside is near 1; on pixels all lie above 0.8."}} tags=["hide-input"]
 def lowest_and_edges(maps, labels):
@@ -346,20 +347,21 @@ glue("tau", float(tau), display=False)
 
 # %% [markdown]
 # On patches a threshold means something: nearly all edges fall below it, and little of the inside does. On pixels the same
-# threshold fires hardly ever, so that noise is always left out and a doubtful pixel always asks a neighbour, who is
-# its copy. Only near 1 would the boundary rules take part there. That is why mixture and rules lie on the grid of the patches; the price is that a patch is a
-# coarse thing to correct.
+# threshold fires hardly ever, so that noise is always left out and a doubtful pixel always asks a neighbour, who is its copy.
+# Only near 1 would the boundary rules take part there. That is why mixture and rules lie on the grid of the patches; the price
+# is that a patch is a coarse thing to correct.
 #
 # ## How a label grows
 #
-# In the paper's second figure the tail and the legs of a cow become part of the cow, because their features are like the body's.
-# So labels of background, or 255, must turn into an object's, and over more than one place. Only the last case of Eq. 21 can do that, and how
-# far a label gets depends on three things that the paper leaves open:
+# In the paper's second figure the tail and the legs of a cow become part of the cow, because their features are like the
+# body's. So labels of background, or 255, must turn into an object's, and over more than one place. Only the last case of Eq.
+# 21 can do that, and how far a label gets depends on three things that the paper leaves open:
 #
-# - `copy_from`: may the neighbour that is copied be one that is left out (`"any"`, what Eq. 21 says), or is the most similar one *with a label*
-#   asked (`"labelled"`), so that 255 is filled?
-# - `correction_order`: all places at once, each seeing the labels from before (`"together"`), or one after the other as one reads, each seeing
-#   what the earlier ones have become (`"raster"`)? At once, a label gets one place further; in a row it can travel.
+# - `copy_from`: may the neighbour that is copied be one that is left out (`"any"`, what Eq. 21 says), or is the most similar
+#   one *with a label* asked (`"labelled"`), so that 255 is filled?
+# - `correction_order`: all places at once, each seeing the labels from before (`"together"`), or one after the other as one
+#   reads, each seeing what the earlier ones have become (`"raster"`)? At once, a label gets one place further; in a row it can
+#   travel.
 # - `correction_rounds`: how often?
 #
 # A row of six places, the body on the left, each most like its left neighbour; all but the first are in $R_u$:
@@ -438,12 +440,13 @@ for one, other in (("head", "head"), ("body", "body"), ("head", "body"), ("head"
 chapter.Table(pd.DataFrame(seams).T, "neighbouring patches")
 
 # %% [markdown]
-# Nothing grows here, whatever is fitted and whoever is asked. The pictures say why. To take a label from a neighbour a place must be like *all* its
-# neighbours, and the label must come from one of them. So a label grows where it ends within an area of like features. Ours ends where the
-# features end: between a head and its body. Of the pairs of neighbouring patches, one a head's and one its body's,
-# {glue:text}`seam_head_body:.0f` % are unlike ($s<\tau$), of those within a body {glue:text}`seam_body_body:.0f` %, and of those between a body and what lies
-# around it {glue:text}`seam_body_rest:.0f` %. The correction sees the outline of the body; whose body it is no similarity tells.
-# On photographs it may be otherwise: the tail and the legs of a cow are of the cow's colour. That cannot be told from here.
+# Nothing grows here, whatever is fitted and whoever is asked. The pictures say why. To take a label from a neighbour a place
+# must be like *all* its neighbours, and the label must come from one of them. So a label grows where it ends within an area of
+# like features. Ours ends where the features end: between a head and its body. Of the pairs of neighbouring patches, one a
+# head's and one its body's, {glue:text}`seam_head_body:.0f` % are unlike ($s<\tau$), of those within a body
+# {glue:text}`seam_body_body:.0f` %, and of those between a body and what lies around it {glue:text}`seam_body_rest:.0f` %. The
+# correction sees the outline of the body; whose body it is no similarity tells. On photographs it may be otherwise: the tail
+# and the legs of a cow are of the cow's colour. That cannot be told from here.
 #
 # ## What each rule repairs and what it breaks
 #
@@ -463,8 +466,9 @@ for name, part in effects.items():
 
 # %% [markdown]
 # And the labels as a whole. The mean IoU over the pixels that are labelled says little alone: a label gains in it by leaving
-# out whatever is hard. So beside it stand how much is labelled, and a *strict* mIoU in which a pixel that is left out counts as missed.
-# *Precision*: how many of the pixels called object (or background) are of that class; *recall*: how much of the true objects
+# out whatever is hard. So beside it stand how much is labelled, and a *strict* mIoU in which a pixel that is left out counts as
+# missed. *Precision*: how many of the pixels called object (or background) are of that class; *recall*: how much of the true
+# objects
 # (or of the true background) is so called.
 
 # %% tags=["nbval-ignore-output"]
@@ -493,27 +497,28 @@ for name, value in {
     glue(name, float(value), display=False)
 
 # %% [markdown]
-# Leaving out does nearly all of the work, and nearly all that is left out was right: it is background. The boundary rule finds little to
-# repair, for where the map is 0 the label is background already; at the outlines of heads and bodies it stays so, and there
-# {glue:text}`edge_wrong:.0f` % of it is wrong. By the label's own scores the correction is no gain: much less is labelled, and the
-# strict mIoU falls. (The mIoU of what is labelled rises, since the errors that were left out are no longer counted.) But a label is a means. What counts is
-# the decoder that learns it.
+# Leaving out does nearly all of the work, and nearly all that is left out was right: it is background. The boundary rule finds
+# little to repair, for where the map is 0 the label is background already; at the outlines of heads and bodies it stays so, and
+# there {glue:text}`edge_wrong:.0f` % of it is wrong. By the label's own scores the correction is no gain: much less is
+# labelled, and the strict mIoU falls. (The mIoU of what is labelled rises, since the errors that were left out are no longer
+# counted.) But a label is a means. What counts is the decoder that learns it.
 #
 # ## When does it help?
 #
 # What changes for a decoder that learns the corrected label?
 #
-# - **Easy background goes.** Inside the background, where all neighbours are alike, the label is given up (255). A decoder loses little:
-#   these pixels are many and like each other.
-# - **Edges become background.** An object's label that spilled over its edge would be turned into 0. The paper's maps do spill over; these
-#   do not: of the pixels called object {glue:text}`precision_before:.0f` % are right before the correction and {glue:text}`precision_after:.0f` % after it.
-# - **The background that stays is hard.** What keeps its label 0 has an unlike neighbour, or a confidence that is not low: it lies around
-#   objects, or resembles them ({glue:text}`hard_after:.0f` % of it within two patches of an object's label, before {glue:text}`hard_before:.0f` %). The segmentation loss
-#   is the mean over background pixels plus the mean over object pixels, so each of these *hard negatives* now weighs more. A decoder that
-#   draws its objects too large should be pulled back.
-# - **The price.** Around and within an object that the map has not found, here the bodies, features change from patch to patch. Such places keep their 0 while the sure background
-#   goes, so that of the background labels {glue:text}`background_after:.0f` % are right instead of
-#   {glue:text}`background_before:.0f` %.
+# - **Easy background goes.** Inside the background, where all neighbours are alike, the label is given up (255). A decoder
+#   loses little: these pixels are many and like each other.
+# - **Edges become background.** An object's label that spilled over its edge would be turned into 0. The paper's maps do spill
+#   over; these do not: of the pixels called object {glue:text}`precision_before:.0f` % are right before the correction and
+#   {glue:text}`precision_after:.0f` % after it.
+# - **The background that stays is hard.** What keeps its label 0 has an unlike neighbour, or a confidence that is not low: it
+#   lies around objects, or resembles them ({glue:text}`hard_after:.0f` % of it within two patches of an object's label, before
+#   {glue:text}`hard_before:.0f` %). The segmentation loss is the mean over background pixels plus the mean over object pixels,
+#   so each of these *hard negatives* now weighs more. A decoder that draws its objects too large should be pulled back.
+# - **The price.** Around and within an object that the map has not found, here the bodies, features change from patch to patch.
+#   Such places keep their 0 while the sure background goes, so that of the background labels {glue:text}`background_after:.0f`
+#   % are right instead of {glue:text}`background_before:.0f` %.
 #
 # The smallest example is an image with one small object, whose label is nearly right:
 
@@ -531,21 +536,23 @@ figure
 
 # %% [markdown]
 # (The colours of the rules are those of the first figure.) So there is something to gain where a decoder overreaches with its labels: for the
-# maps of a warm-up that was too short the paper makes its correction. This chapter's network has seen a few steps too, but its labels err the other way: what is
-# called object is right, and only {glue:text}`recall_before:.0f` % of the objects are called so. Where labels are right, or too small, the
-# mixture still splits every image in two, and
-# rules apply to one of the halves. `mixture_gap` was made to guard against that: no correction where the two means lie close together,
-# in pooled standard deviations. Against a needle it is no help, for from a needle everything is far. `correction_until` ends the correction after a share of the run.
+# maps of a warm-up that was too short the paper makes its correction. This chapter's network has seen a few steps too, but its
+# labels err the other way: what is called object is right, and only {glue:text}`recall_before:.0f` % of the objects are called
+# so. Where labels are right, or too small, the mixture still splits every image in two, and rules apply to one of the halves.
+# `mixture_gap` was made to guard against that: no correction where the two means lie close together, in pooled standard
+# deviations. Against a needle it is no help, for from a needle everything is far. `correction_until` ends the correction after
+# a share of the run.
 #
 # A gain needs a rival, too. Stricter thresholds for the initial label leave out doubtful pixels as well, and need no mixture.
 #
-# The *noise ladder* puts this to the test. Warm-ups were stopped after some steps, and then after more, so that labels of growing
-# quality were to be corrected. On each rung every reading labels the same maps, and a fresh decoder learns each of the labels from
-# the same frozen tokens, from the same first weights, on the same batches. What is drawn is its mIoU on `val`, less that of the decoder
-# that learnt the labels as they were.
+# The *noise ladder* puts this to the test. Warm-ups were stopped after some steps, and then after more, so that labels of
+# growing quality were to be corrected. On each rung every reading labels the same maps, and a fresh decoder learns each of the
+# labels from the same frozen tokens, from the same first weights, on the same batches. What is drawn is its mIoU on `val`, less
+# that of the decoder that learnt the labels as they were.
 #
-# Not all warm-ups are alike. Under some seeds the map of a class lies on anything but that class, and stays there ({doc}`07_ablations`
-# counts such *lost* classes at the end of whole runs): its labels are wrong in the same way in every picture. Those are drawn on the right.
+# Not all warm-ups are alike. Under some seeds the map of a class lies on anything but that class, and stays there
+# ({doc}`07_ablations` counts such *lost* classes at the end of whole runs): its labels are wrong in the same way in every
+# picture. Those are drawn on the right.
 
 # %% mystnb={"image": {"alt": "Two panels, warm-ups that lost no class and those that lost one. Gain of a decoder over no correction, against the share of object labels that are right: the printed correction, one with a guard, one fitted to object labels on pixels, and two stricter thresholds without correction."}} tags=["hide-input"]
 rungs = ladder.read()
@@ -573,16 +580,17 @@ table_of = gains[["found", "lost"]].rename(columns={"found": "no class lost", "l
 chapter.Table(table_of.round(1), "mean gain on val, points")
 
 # %% [markdown]
-# Where the map has found every class ({glue:text}`warmups_found:.0f` warm-ups), the correction as printed helps, on clean labels too: the
-# area that the decoder predicts, over the true one, falls from {glue:text}`area_plain:.0f` to {glue:text}`area_printed:.0f` %. Those are
-# the hard negatives. Where a class is lost ({glue:text}`warmups_lost:.0f` warm-ups) it harms. There what the map is unsure of is the lost object,
-# whose 0 stays while sure background goes: the price named above, and no correction by neighbours can pay it. Fitted to
-# object labels on the pixel grid, where no neighbours are unlike, the correction can only take labels away, and brings nothing. Nor
-# does a stricter threshold alone do what the printed correction does. The guard gives up a part of the gain and saves a part of the harm.
+# Where the map has found every class ({glue:text}`warmups_found:.0f` warm-ups), the correction as printed helps, on clean
+# labels too: the area that the decoder predicts, over the true one, falls from {glue:text}`area_plain:.0f` to
+# {glue:text}`area_printed:.0f` %. Those are the hard negatives. Where a class is lost ({glue:text}`warmups_lost:.0f` warm-ups)
+# it harms. There what the map is unsure of is the lost object, whose 0 stays while sure background goes: the price named above,
+# and no correction by neighbours can pay it. Fitted to object labels on the pixel grid, where no neighbours are unlike, the
+# correction can only take labels away, and brings nothing. Nor does a stricter threshold alone do what the printed correction
+# does. The guard gives up a part of the gain and saves a part of the harm.
 #
-# So use it when a decoder draws its objects too large, from a CAM that has found them all; look at the CAM of each class first. Two things
-# temper this. In whole runs ({doc}`07_ablations`) the decoder learns from labels that move with it, and what is gained here is not
-# seen there in the teacher. And all of it is measured on drawn pictures, with few warm-ups of either kind.
+# So use it when a decoder draws its objects too large, from a CAM that has found them all; look at the CAM of each class first.
+# Two things temper this. In whole runs ({doc}`07_ablations`) the decoder learns from labels that move with it, and what is
+# gained here is not seen there in the teacher. And all of it is measured on drawn pictures, with few warm-ups of either kind.
 
 # %% tags=["hide-input"]
 assert (by_rule > 0).any() and np.allclose(table.drop(columns="pixels").sum(axis=1)[by_rule > 0], 100)
@@ -651,9 +659,10 @@ assert all(config.source_of(name) == mark for mark, names in marks.items() for n
 # seeing the new label of the one before?
 #
 # ```{dropdown} Solution
-# All at once: pixel 1 has one neighbour, pixel 2, and takes 2. Pixel 2 has two equally similar ones; left comes before right, so it takes 1. Pixel 3
-# takes 2. Result $2,1,2$. From left to right: pixel 1 takes 2; pixel 2 takes pixel 1's new label 2; pixel 3 takes 2: $2,2,2$. The order
-# would decide, and one label would spread over the whole row (`correction_order`, checked below).
+# All at once: pixel 1 has one neighbour, pixel 2, and takes 2. Pixel 2 has two equally similar ones; left comes before right,
+# so it takes 1. Pixel 3 takes 2. Result $2,1,2$. From left to right: pixel 1 takes 2; pixel 2 takes pixel 1's new label 2;
+# pixel 3 takes 2: $2,2,2$. The order would decide, and one label would spread over the whole row (`correction_order`, checked
+# below).
 # ```
 #
 # **2. In code.** Write the rules as a loop over pixels for one image, and compare with the package on random input.
@@ -717,23 +726,26 @@ if (steps, seed, theta_high, theta_low) == (100, 0, 0.85, 0.25) and tau == prese
 # would you choose one without masks, or do without it?
 #
 # ```{dropdown} Some directions
-# Edges are rare, so a quantile (say, the lowest 5 % of an image's similarities) adapts to the grid and to the network: `tau_of="quantile"`. Colours know edges that
-# tokens have lost; the refinement of the pseudo label uses them already. And the rule could ask whether the *labels* of unlike neighbours differ, not only the
-# features. Without masks, one can at least check that the rule does not fire inside large areas of one label.
+# Edges are rare, so a quantile (say, the lowest 5 % of an image's similarities) adapts to the grid and to the network:
+# `tau_of="quantile"`. Colours know edges that tokens have lost; the refinement of the pseudo label uses them already. And the
+# rule could ask whether the *labels* of unlike neighbours differ, not only the features. Without masks, one can at least check
+# that the rule does not fire inside large areas of one label.
 # ```
 #
 # ## What was seen
 #
 # - A label is kept, becomes background, is left out, or is taken from a neighbour. A few comparisons on whole maps decide it.
-# - On the grid of the patches the boundary rules tell edges from the inside: below $\tau$ lie {glue:text}`patches_edge:.0f` % of the true edges and
-#   {glue:text}`patches_inside:.0f` % of the inside; on pixels {glue:text}`pixels_edge:.1f` % of the edges.
-# - Over all patches, as printed, the mixture leaves no place in doubt, so that of the rules those of $R_h$ alone apply. A label cannot grow from
-#   a head to its body, since their features part where the label ends.
-# - Of the pixels that a rule applied to, {glue:text}`left_right:.0f` % were right labels left out and {glue:text}`left_wrong:.0f` % wrong ones left out;
-#   {glue:text}`repaired:.1f` % were repaired and {glue:text}`broken:.1f` % broken. Labelled are {glue:text}`labelled_after:.0f` % instead of
-#   {glue:text}`labelled_before:.0f` %, and the strict mIoU is {glue:text}`strict_after:.0f` instead of {glue:text}`strict_before:.0f`.
-# - What stays are the object labels as they were, and the background around whatever has an outline: a label that teaches a decoder to draw its
-#   objects tighter. Where labels are too small already, that is the wrong lesson.
+# - On the grid of the patches the boundary rules tell edges from the inside: below $\tau$ lie {glue:text}`patches_edge:.0f` %
+#   of the true edges and {glue:text}`patches_inside:.0f` % of the inside; on pixels {glue:text}`pixels_edge:.1f` % of the
+#   edges.
+# - Over all patches, as printed, the mixture leaves no place in doubt, so that of the rules those of $R_h$ alone apply. A label
+#   cannot grow from a head to its body, since their features part where the label ends.
+# - Of the pixels that a rule applied to, {glue:text}`left_right:.0f` % were right labels left out and
+#   {glue:text}`left_wrong:.0f` % wrong ones left out; {glue:text}`repaired:.1f` % were repaired and {glue:text}`broken:.1f` %
+#   broken. Labelled are {glue:text}`labelled_after:.0f` % instead of {glue:text}`labelled_before:.0f` %, and the strict mIoU is
+#   {glue:text}`strict_after:.0f` instead of {glue:text}`strict_before:.0f`.
+# - What stays are the object labels as they were, and the background around whatever has an outline: a label that teaches a
+#   decoder to draw its objects tighter. Where labels are too small already, that is the wrong lesson.
 #
 # All parts together are trained in {doc}`05_train_voc`.
 
