@@ -195,7 +195,7 @@ def ladder(table: pd.DataFrame) -> Figure:
             axis.plot(part["area"], part[value], marker, color=colour, ms=5, alpha=0.45, mew=0)
             axis.plot(means.loc[rung, "area"], means.loc[rung, value], marker, color=colour, ms=9, label=rung if axis is left else None)
     left.set(xlabel="foreground that is predicted without GC, % of the true", ylabel="GC's gain, points of mIoU")
-    right.set(xlabel="foreground that is predicted without GC, % of the true", ylabel="with GC, % of the true")
+    right.set(xlabel="without GC, % of the true", ylabel="with GC, % of the true")
     figure.legend(loc="outside lower center", ncols=len(rungs), fontsize=9, frameon=False, title="thresholds of the initial label")
     return closed(figure)
 
