@@ -49,7 +49,7 @@ class Dials(NamedTuple):
 
     body: float  # share of a thing's length that is body
     grounds: float  # share of things that stand on the ground of their class; a quarter as often a ground lies elsewhere
-    touching: float  # share of things, after a picture's first, that are put beside another
+    touching: float  # share of things, after a picture's first, that are put beside another; the rest may meet it by chance
     small: float  # share of things that are half as large
     wrong_tags: float  # share of training pictures with one tag missing or too many
     radius: tuple[float, float] = (0.28, 0.42)  # of a thing, smallest and largest, as a share of the picture
