@@ -157,7 +157,8 @@ def pretrain(arguments: Sequence[str]) -> None:
     from dsgc.training.pretrain import Recipe, pretrain
 
     recipe = _parse(Recipe, arguments, "pretrain OUT", "Pre-train the encoder of the shapes preset.")
-    print(f"{out}: held-out accuracy {pretrain(out, recipe):.3f}")
+    found = pretrain(out, recipe)
+    print(f"{out}: held-out accuracy {found.accuracy:.3f}, pointing {found.pointing:.3f}")
 
 
 def grid(arguments: Sequence[str]) -> None:

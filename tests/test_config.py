@@ -149,7 +149,7 @@ def test_help_says_what_is_printed_where_a_default_departs_from_it(capsys, monke
         main(["train", "shapes", "--help"])
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "of the encoder's patch; the paper has 448 (default: 96)" in text
-    assert "iterations of the warm-up stage; the paper has 2000, for COCO 5000 (default: 100)" in text
+    assert "iterations of the warm-up stage; the paper has 2000, for COCO 5000 (default: 60)" in text
     assert "[departs] temperature of the target side; Eq. 10 as printed: 1.0 (default: 0.04)" in text
 
 

@@ -16,7 +16,6 @@ import torch
 
 from dsgc.data.loading import EvalImages
 from dsgc.data.split import open_split
-from dsgc.errors import UserError
 from dsgc.experiments import grids, ladder, verdicts
 from dsgc.experiments.forks import fork, stopped
 from dsgc.experiments.provenance import provenance
@@ -84,21 +83,18 @@ FIXED = {  # in the ladder
 }
 
 
-def effects(rungs: pd.DataFrame, file: Path = FILE) -> pd.DataFrame:
+def effects(bench: pd.DataFrame, file: Path = FILE) -> pd.DataFrame:
     """What the printed value changes on `dev`, points, by departure, as a family of comparisons: `verdicts.compared`.
 
-    rungs: the ladder, as `ladder.read` gives it.
-    Raises:
-        UserError: no such file.
+    bench: the ladder, as `ladder.read` gives it. What the file has not, or where there is none, those on fixed maps are all there is;
+    `make departures` measures the others.
     """
-    if not file.is_file():
-        raise UserError(f"{file}: no such file; `make departures` makes it")
-    found = json.loads(file.read_text(encoding="utf-8"))["found"]
+    found = json.loads(file.read_text(encoding="utf-8"))["found"] if file.is_file() else {}
     changes = {}
     for name, by_seed in found.items():
         where = "CAM" if DEPARTURES[name].warms else "whole run"
         changes[f"{name} ({where})"] = [pair["printed"] - pair["here"] for pair in by_seed.values()]
-    by_row = rungs.groupby(["row", "seed"]).gain_dev.mean().unstack()
+    by_row = bench.pivot(index="row", columns="seed", values="gain_dev")
     for name, row in FIXED.items():
         changes[f"{name} (fixed maps)"] = list(by_row.loc[row] - by_row.loc["preset"])
     return verdicts.compared(pd.DataFrame({name: pd.Series(values) for name, values in changes.items()}).T)

@@ -18,6 +18,7 @@ from dsgc import __main__ as command_line
 from dsgc.config import PRESETS, Config
 from dsgc.data import shapes
 from dsgc.data.split import open_split
+from dsgc.training.pretrain import HeldOut
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -127,7 +128,7 @@ def test_predict_commands_reach_the_prediction(arguments, monkeypatch):
 @pytest.mark.parametrize("arguments", package_commands("pretrain"), ids=" ".join)
 def test_pretrain_commands_reach_the_pretraining(arguments, monkeypatch):
     seen = []
-    monkeypatch.setattr(dsgc.training.pretrain, "pretrain", lambda out, recipe: seen.append(out) or 1.0)
+    monkeypatch.setattr(dsgc.training.pretrain, "pretrain", lambda out, recipe: seen.append(out) or HeldOut(0.8, 1.0))
     assert command_line.main(arguments) == 0
     assert seen == [Path(arguments[1])]
 

@@ -1,5 +1,6 @@
 """Pre-training of the encoder that ships: mosaics and their labels, what is asked of a tile, the same weights from the same seed."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
+from dsgc.__main__ import main
 from dsgc.data.scenes import BODY, GROUND, HEAD, KINDS, SIDE, pretraining_kinds
 from dsgc.network import vit
 from dsgc.training import pretrain
@@ -226,6 +228,12 @@ def test_every_weight_learns_and_the_file_says_how_it_was_made(few, tmp_path):
     assert about == {name: str(value) for name, value in recipe._asdict().items()} | {
         "held_out_accuracy": f"{found.accuracy:.3f}", "held_out_pointing": f"{found.pointing:.3f}",
     }  # fmt: skip
+
+
+def test_the_command_line_tells_accuracy_and_pointing(few, tmp_path, capsys):
+    words = [word for name, value in FEW._asdict().items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    main(["pretrain", str(tmp_path / "made.safetensors"), *words])
+    assert re.fullmatch(r".*made.safetensors: held-out accuracy [01]\.\d{3}, pointing [01]\.\d{3}\n", capsys.readouterr().out)
 
 
 def test_the_encoder_that_ships_is_of_this_recipe_and_points_at_things():
