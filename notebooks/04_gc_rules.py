@@ -509,7 +509,7 @@ for name, value in {
 #
 # - **Easy background goes.** Inside the background, where all neighbours are alike, the label is given up (255). A decoder
 #   loses little: these pixels are many and like each other.
-# - **Edges become background.** An object's label that spilled over its edge would be turned into 0. The paper's maps do spill
+# - **Edges become background.** An object's label that spilled over its edge would be turned into 0. Maps often spill
 #   over; these do not: of the pixels called object {glue:text}`precision_before:.0f` % are right before the correction and
 #   {glue:text}`precision_after:.0f` % after it.
 # - **The background that stays is hard.** What keeps its label 0 has an unlike neighbour, or a confidence that is not low: it
@@ -535,13 +535,13 @@ plt.close(figure)
 figure
 
 # %% [markdown]
-# (The colours of the rules are those of the first figure.) So there is something to gain where a decoder overreaches with its labels: for the
-# maps of a warm-up that was too short the paper makes its correction. This chapter's network has seen a few steps too, but its
-# labels err the other way: what is called object is right, and only {glue:text}`recall_before:.0f` % of the objects are called
-# so. Where labels are right, or too small, the mixture still splits every image in two, and rules apply to one of the halves.
-# `mixture_gap` was made to guard against that: no correction where the two means lie close together, in pooled standard
-# deviations. Against a needle it is no help, for from a needle everything is far. `correction_until` ends the correction after
-# a share of the run.
+# (The colours of the rules are those of the first figure.) So there is something to gain where a decoder overreaches with its
+# labels: for the maps of a warm-up that was too short the paper makes its correction. This chapter's network has seen a few
+# steps too, but its labels err the other way: what is called object is right, and only {glue:text}`recall_before:.0f` % of the
+# objects are called so. Where labels are right, or too small, the mixture still splits every image in two, and rules apply to
+# one of the halves. `mixture_gap` was made to guard against that: no correction where the two means lie close together, in
+# pooled standard deviations. Against a needle it is no help, for from a needle everything is far. `correction_until` ends the
+# correction after a share of the run.
 #
 # A gain needs a rival, too. Other thresholds for the initial label make it smaller or larger as well, and need no mixture.
 #
@@ -569,7 +569,8 @@ for name, value in {
     "precision_last": by_rung.precision[last], "warmups": gain.shape[1],
 }.items():  # fmt: skip
     glue(name, float(value), display=False)
-table_of = by_rung.rename(columns=names).round(0).join(switched.rename(columns={"difference": "gain, points"}).round(3))
+rounded = switched.round({"difference": 1, "from": 1, "to": 1, "p (Holm)": 3})
+table_of = by_rung.rename(columns=names).round(0).join(rounded.rename(columns={"difference": "gain, points"}))
 chapter.Table(table_of, "thresholds")
 
 # %% [markdown]
@@ -752,7 +753,9 @@ if (steps, seed, theta_high, theta_low) == (100, 0, 0.85, 0.25) and tau == prese
 #   broken. Labelled are {glue:text}`labelled_after:.0f` % instead of {glue:text}`labelled_before:.0f` %, and the strict mIoU is
 #   {glue:text}`strict_after:.0f` instead of {glue:text}`strict_before:.0f`.
 # - What stays are the object labels as they were, and the background around whatever has an outline: a label that teaches a
-#   decoder to draw its objects tighter. Where labels are too small already, that is the wrong lesson.
+#   decoder to draw its objects tighter. Where labels are too small already, that is the wrong lesson: on the noise ladder the
+#   correction changes a decoder that draws {glue:text}`area_first:.0f` % of the true foreground by {glue:text}`gain_first:+.1f`
+#   points, and one that draws {glue:text}`area_last:.0f` % by {glue:text}`gain_last:+.1f`.
 #
 # All parts together are trained in {doc}`05_train_voc`.
 
