@@ -180,7 +180,7 @@ def frame(number):
     left.plot(fine[0], parts.sum(0), color="black", lw=1, ls="--", label="sum, Eq. 12")
     left.set(xlabel="confidence $x$", ylabel="density", title=f"after {number} iterations")
     left.set(xlim=(fine.min(), fine.max()), ylim=(0, top))
-    left.legend(loc="upper left", fontsize=8)
+    left.legend(loc="upper center", fontsize=8)
     right.plot(likelihoods[: number + 1], marker="o", ms=3, color="C2")
     right.set(xlabel="iteration", title="mean log-likelihood, nats", xlim=(-1, iterations + 1), ylim=heights)
     plt.close(figure)
