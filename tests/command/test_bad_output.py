@@ -20,6 +20,7 @@ pytestmark = promise("Bad input", "Where nothing can be written one line says so
 
 TestTime.__test__ = False  # no test, though its name begins like one
 SMALL = {"train": 2, "val": 1}
+PICTURES = (torch.zeros(3, 3, 128, 128, dtype=torch.uint8), torch.arange(3) % 2, torch.zeros(3, 128, 128))  # with labels and parts
 RECIPE = ["--images", "3", "--steps", "1", "--batch", "1", "--kinds", "2"]
 
 
@@ -27,7 +28,7 @@ RECIPE = ["--images", "3", "--steps", "1", "--batch", "1", "--kinds", "2"]
 def writers(one_step, arguments, tiny, monkeypatch):
     """Each command that writes, but for `grid`: as words and as the function behind it, both for a place to write to."""
     monkeypatch.setattr(dsgc.training.pretrain, "HELD_OUT", 1)
-    monkeypatch.setattr(dsgc.training.pretrain, "_images", lambda _: (torch.zeros(3, 3, 128, 128, dtype=torch.uint8), torch.arange(3) % 2))
+    monkeypatch.setattr(dsgc.training.pretrain, "_images", lambda _: PICTURES)
     sizes = [word for name, count in SMALL.items() for word in (f"--{name}", str(count))]
     recipe, ending = Recipe(images=3, steps=1, batch=1, kinds=2), ".safetensors"
     return {

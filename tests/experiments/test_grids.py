@@ -212,8 +212,9 @@ def test_the_command_s_help_names_the_grids_and_their_seeds(capsys):
     with pytest.raises(SystemExit):
         main(["grid", "--help"])
     said = " ".join(re.sub("[^ -~]", " ", capsys.readouterr().out).split())
-    assert ", ".join(ALL) + "; all if none" in said
+    assert ", ".join(ALL) + ", and for voc6 real; all of the scale's if none is named" in said
     named = {name: int(count) for count, name in re.findall(r"(\d+) for (\w+)", said)}
+    assert f"{len(grids.SEEDS['real'])} for precision and real" in said
     others = {len(grids.SEEDS[name]) for name in ALL if name not in named}
     assert {name: len(grids.SEEDS[name]) for name in named if name != "the"} | {"the": others.pop()} == named and not others
 
