@@ -51,7 +51,7 @@ def read_log(run: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
             losses.append((line["step"], line["stage"], name, value))
         for network, values in line.get("scores", {}).items():
             if isinstance(values, dict):
-                scores += [(line["step"], network, name, 100 * v["miou"]) for name, v in values.items() if v["miou"] is not None]
+                scores += [(line["step"], network, name, 100 * v["miou"]) for name, v in values.items() if v.get("miou") is not None]
     return (
         pd.DataFrame(losses, columns=["step", "stage", "loss", "value"]),
         pd.DataFrame(scores, columns=["step", "network", "score", "miou"]),
