@@ -109,7 +109,7 @@ def part_grid(shown: Mapping[str, tuple], parts: Mapping[str, int], classes: Seq
     for axis, name in zip(axes[:, 0], ("picture", "truth", "parts", "CAM"), strict=True):
         axis.set_ylabel(name, fontsize=10)
     _bare(axes)
-    figure.colorbar(heat, ax=axes[3], shrink=0.9, aspect=8)
+    figure.colorbar(heat, cax=axes[3, -1].inset_axes([1.06, 0, 0.07, 1])).ax.tick_params(labelsize=8)
     handles = [Patch(facecolor=colour, edgecolor="0.4", label=name) for name, colour in PART_COLOURS.items()]
     axes[2, -1].legend(handles=handles, loc="center left", bbox_to_anchor=(1.03, 0.5), fontsize=8, frameon=False)
     palette = voc_palette() / 255

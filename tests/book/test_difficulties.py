@@ -75,7 +75,7 @@ def test_the_truth_finds_all_of_a_thing_and_nothing_else(drawn):
     assert difficulties.found(drawn["body"].masks, drawn["body"]) | {"ground": 0} == {"head": 1, "body": 1, "ground": 0, "rest": 0}
 
 
-@pytest.mark.parametrize(("place", "where"), enumerate(["head", "body", "another thing", "ground", "rest"]))
+@pytest.mark.parametrize(("place", "where"), list(enumerate(["head", "body", "another thing", "ground", "rest"])))
 def test_the_loudest_place_is_named_by_what_it_shows(place, where):
     pictures = made([[1, 1, 2, 0, 0]], [[1, 2, 1, 3, 0]], [1, 0])
     maps = torch.zeros(1, 2, 1, 5)
