@@ -98,7 +98,7 @@ def _within(values: Tensor, first: int, end: int) -> bool:
 class PointingGame:
     """How often the place where a class is said the loudest lies on an object of that class, updated batch by batch.
 
-    Source: Zhang et al. 2016; here without their tolerance of 15 pixels, since a token stands for its whole patch.
+    Source: Zhang et al. 2018; here without their tolerance of 15 pixels, since a token stands for its whole patch.
     """
 
     def __init__(self, classes: int, device: torch.device | str = "cpu"):

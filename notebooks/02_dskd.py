@@ -33,7 +33,7 @@
 steps = 64  # training steps, 40 to 2000
 warmup = 32  # steps of the warm-up, 20 to steps - 16
 seed = 0
-image = 11  # that is looked at, 0 to 199
+image = 20  # that is looked at, 0 to 199
 roi_low = 0.2  # l_th of Eq. 9, 0 to 1; the paper's value
 roi_high = 0.7  # h_th of Eq. 9, roi_low to 1; the paper's value
 
@@ -62,7 +62,7 @@ from dsgc.network.tensor_files import read_weights
 from dsgc.network.vit import Projector
 from dsgc.runs.restore import load_networks
 from dsgc.scoring.evaluate import collate
-from dsgc.teaching import chapter, figures
+from dsgc.teaching import chapter, difficulties, figures
 from dsgc.training.loop import train
 from dsgc.training.splits import open_data
 
@@ -93,8 +93,8 @@ data = open_data(config)
 
 # %% [markdown]
 # The teacher sees the mirrored image, the student the image as it is. Everything the teacher makes of it is
-# mirrored back before the two are compared. Where their maps differ, at least one of them is wrong. The last panel
-# is the *uncertain region*: patches that the teacher's map calls neither background nor object.
+# mirrored back before the two are compared. Where their maps differ, at least one of them is wrong; where they agree both may be: neither
+# finds a body here. The last panel is the *uncertain region*: patches that the teacher's map calls neither background nor object.
 
 # %% mystnb={"image": {"alt": "Six panels: an image, its mirror image, the teacher's map mirrored back, the student's map, the cosine of their middle tokens patch by patch, and the uncertain region in white."}} tags=["hide-input"]
 item = data.val[image]
@@ -229,7 +229,7 @@ figure
 
 # %% [markdown]
 # Is the student the better or the worse network for it? That is not a matter of definition but of measurement. In the
-# runs that the repository holds, 300 steps on the embedded data, student less teacher, in points of mIoU:
+# whole runs on the embedded data that the repository holds, student less teacher, in points of mIoU, by seed:
 
 # %% tags=["nbval-ignore-output"]
 results, complete = tables.read_some(grids.RESULTS, "shapes", "modules", grids.SEEDS["modules"])
@@ -241,15 +241,23 @@ lag = pd.concat(
     }
 ).rename_axis(["score", "run"])
 print(complete)
+head, maps_of = lag.loc["head"], lag.loc["CAM"]
+for name, row in {"plain": "+ DSKD", "corrected": grids.METHOD}.items():
+    glue(f"head_lead_{name}", float(head.loc[row].mean()), display=False)
+glue("cam_lag", float(-maps_of.mean(axis=None)), display=False)
 if results and lag.notna().all(axis=None):  # no result is missing
-    assert (lag.loc["head"].loc["+ DSKD"] < -1).all() and lag.loc["head"].loc[grids.METHOD].abs().max() < 1
-    assert lag.loc["CAM"].min(axis=None) < 0 < lag.loc["CAM"].max(axis=None)
+    assert (maps_of < -1).all(axis=None), "the student's CAM lags under every seed"
+    assert (head.loc["+ DSKD"] > 0).sum() == head.shape[1] - 1 and head.loc["+ DSKD"].median() > 1, "its head leads under all but one"
+    assert abs(head.loc[grids.METHOD].mean()) < 0.5 and head.loc[grids.METHOD].drop(head.loc[grids.METHOD].idxmin()).min() > -1
+    assert (head.min(axis=1) < -3).all() and (head.idxmin(axis=1) == maps_of.idxmin(axis=1)).all(), "one seed lags in all"
 chapter.Table(lag.dropna().round(1) + 0.0)  # no -0.0
 
 # %% [markdown]
-# Without the correction its head lags under every seed, with it hardly; its CAM lags under one seed and leads under another. A
-# likely reason for a lag: when the student begins to follow, the decoder has not learnt anything, and the printed share of that
-# start is still in the mean at the end of so short a run. Why corrected labels make up for it was not looked into.
+# Its CAM lags under every seed, by {glue:text}`cam_lag:.1f` points on average. Its head does not: without the correction it *leads* under all
+# seeds but one, by {glue:text}`head_lead_plain:.1f` points on average, and with it the two heads are equal within half a point
+# ({glue:text}`head_lead_corrected:.1f`). The seed that is the exception is the same in all four rows, the one whose maps lag most. A likely reading: the mean
+# smooths, which serves a decoder that learns from labels of which many are wrong; but the student took its maps over from a warm-up at a
+# tenth of the learning rate, and the printed share of that start is still in the mean at the end. Neither was tested.
 #
 # ## Agreement on mirrored images: Eq. 7
 #
@@ -358,7 +366,7 @@ traces = {
     "alone, random weights": minimise(config.lr, weights="none"),
 }
 
-# %% mystnb={"image": {"alt": "Four panels, four cosines over the updates each. Matched ones rise towards 1 everywhere. The mismatched one stays low in the first panel and rises to about a half in the second and the fourth; centred it stays at zero in all four."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Four panels, four cosines over the updates each. Matched ones rise towards 1 everywhere. The mismatched one rises in all four, to about four or five tenths, least from pre-trained weights in small steps; centred it stays at zero in all four."}} tags=["hide-input"]
 figure, axes = plt.subplots(1, 4, figsize=(13, 3.3), layout="constrained", sharey=True)
 looks = {"matched": "C0-", "matched, centred": "C0:", "mismatched": "C1--", "mismatched, centred": "C1-."}
 for axis, (name, trace) in zip(axes, traces.items(), strict=True):
@@ -372,15 +380,20 @@ figure
 
 # %% tags=["nbval-ignore-output"]
 ends = pd.DataFrame({name: trace.iloc[-1] for name, trace in traces.items()}).T
-for name, column in {"mismatched_slow": "alone", "mismatched_fast": "alone, five times the rate"}.items():
-    glue(name, float(ends.mismatched[column]), display=False)
-glue("mismatched_random", float(ends.mismatched["alone, random weights"]), display=False)
-chapter.Table(pd.concat([traces["alone"].iloc[:1].set_axis(["pre-trained, before"]), ends]).round(2), "cosine of Eq. 7")
+starts = pd.DataFrame({"pre-trained, before": traces["alone"].iloc[0], "random weights, before": traces["alone, random weights"].iloc[0]}).T
+for name, row in {"slow": "alone", "fast": "alone, five times the rate", "tags": "with Eq. 8, five times the rate",
+                  "random": "alone, random weights"}.items():  # fmt: skip
+    glue(f"mismatched_{name}", float(ends.mismatched[row]), display=False)
+glue("mismatched_before", float(starts.mismatched.iloc[0]), display=False)
+glue("mismatched_random_before", float(starts.mismatched.iloc[1]), display=False)
+chapter.Table(pd.concat([starts, ends]).round(2), "cosine of Eq. 7")
 
 # %% [markdown]
-# Everywhere the two networks come to agree. What differs is how alike *different* images become on the way: a little
-# from pre-trained weights in small steps, and about half of the way from random weights **or** in steps five times as
-# large; Eq. 8 holds against it. Nowhere does the cosine go to 1, and once agreement is reached hardly any gradient is left to
+# Everywhere the two networks come to agree, and everywhere *different* images become more alike on the way: from pre-trained weights a
+# little in small steps and more in steps five times as large, and most of all from random weights, where hardly anything was alike before.
+# Eq. 8 does not hold against it: with the tags the mismatched cosine ends higher than without. (A likely reason, not looked
+# into: the classifiers of tokens have no bias, so the *no* to the classes that most images do not show needs a direction that all tokens share.)
+# Nowhere does the cosine go to 1, and once agreement is reached hardly any gradient is left to
 # take it further. The centred cosine says what it is that became alike: not the places, where it stays at zero, but
 # the means of the channels. So in these few updates Eq. 7 drifts towards constant channels, the more the larger a step is beside the
 # weights, and no pattern collapses. It is no proof for longer runs.
@@ -399,7 +412,8 @@ chapter.Table(pd.concat([traces["alone"].iloc[:1].set_axis(["pre-trained, before
 # Binary cross-entropy for each class, since an image may have several. $\hat y$ is a sigmoid of logits; the paper
 # takes them from the class token. With that alone, no gradient would reach the weights $\theta$ of Eq. 1, and no
 # map would be learnt. So the code adds the same loss on the patches of the last and of the middle block, pooled to one logit a
-# class. There are two ways to pool with a maximum. Take the largest *logit* over the places, and one patch a class learns. Or
+# class. There are two ways to pool with a maximum. Take the largest *logit* over the places, and one patch a class learns
+# (whether it lies on an object of the class, the {ref}`pointing game <loudest-token>` asks). Or
 # take the largest value of each *channel* over the places, and then the classifier: so do ToCo {cite:p}`ru2023toco` and DuPL
 # {cite:p}`wu2024dupl` in their code, and what learns is a token put together from up to $D$ patches. The option is `tag_pool_of`;
 # the preset of the embedded data takes the first.
@@ -446,6 +460,32 @@ activations = torch.tensor([0.2, 0.3, 0.7, 0.9]).view(1, 1, 1, 4)
 inside = dskd.uncertain_region(activations, low=0.2, high=0.7)
 assert inside.flatten().tolist() == [False, True, False, False]
 chapter.source(dskd.uncertain_region)
+
+# %% [markdown]
+# What does the region hold? Of drawn things the parts are known: the head, which tells the class, and the body, whose look two classes
+# share. On the first validation images, the teacher's map by what a patch shows:
+
+# %% tags=["nbval-ignore-output"]
+held = difficulties.Pictures(*(of_all[:64] for of_all in difficulties.held_out(data.val)))
+with torch.no_grad():
+    strongest = cam.tagged(config.method.cam(networks["teacher"], networks["teacher"](held.images)), held.tags).amax(1)  # (B, h, w)
+shows = F.interpolate(held.parts[:, None].float(), strongest.shape[-2:], mode="nearest-exact")[:, 0]  # the patch's centre
+wavers = dskd.uncertain_region(strongest[:, None], roi_low, roi_high)
+states = {"sure: background": ~wavers & (strongest <= roi_low), "uncertain": wavers, "sure: a thing": ~wavers & (strongest > roi_low)}
+by_part = pd.DataFrame(
+    {state: {part: 100 * float(where[shows == value].float().mean()) for part, value in difficulties.PARTS.items()}
+     for state, where in states.items()}
+)  # fmt: skip
+glue("body_sure", by_part["sure: background"]["body"], display=False)
+glue("body_uncertain", by_part["uncertain"]["body"], display=False)
+glue("head_uncertain", by_part["uncertain"]["head"], display=False)
+chapter.Table(by_part.round(0).astype(int), "% of the patches of")
+
+# %% [markdown]
+# The region lies on heads ({glue:text}`head_uncertain:.0f` % of their patches), less on bodies ({glue:text}`body_uncertain:.0f` %), and
+# hardly anywhere else. Of the bodies {glue:text}`body_sure:.0f` % lie *below* $l_{th}$: the map is sure of them, and wrong. Eq. 9
+# finds where a map wavers, not where it is mistaken, and so what Eq. 10 asks for below is asked on the borders of what the map has found
+# already.
 
 # %% [markdown]
 # ## Agreement where it is unsure: Eq. 10
@@ -629,11 +669,16 @@ expansion = [g for g, step in zip(gap, at, strict=True) if step > warmup]
 if (steps, warmup, seed) == (64, 32, 0):  # what the text says holds for the run as shipped
     assert expansion[-1] < gap[at.index(warmup)], "the student has come closer to the teacher"
     alike, alone = ends.mismatched, ends.filter(like="alone", axis=0)
+    slow, fast, tags_too, random = alike[["alone", "alone, five times the rate", "with Eq. 8, five times the rate", "alone, random weights"]]
+    before, random_before = starts.mismatched
     assert (ends.matched > 0.9).all() and (ends["mismatched, centred"].abs() < 0.1).all(), "agreement, and no pattern collapses"
-    assert alike["alone, five times the rate"] > alike["alone"] + 0.1, "larger steps make images more alike"
-    assert alike["alone, random weights"] > alike["alone"] + 0.1, "and so does a random start"
-    assert alike["with Eq. 8, five times the rate"] < alike["alone, five times the rate"], "the tags hold against it"
+    assert slow > before + 0.05 and fast > slow + 0.03, "images become more alike, in larger steps more so"
+    assert random - random_before > slow - before + 0.1, "and most from random weights"
+    assert tags_too > fast, "the tags do not hold against it"
     assert alike.max() < 0.8 and alone.gradient.max() < 0.25 * traces["alone"].gradient.max(), "it ends before 1"
+    uncertain = by_part["uncertain"]
+    assert by_part["sure: background"]["body"] > 60 and uncertain["head"] > uncertain["body"] + 5 > uncertain["rest"] + 10
+    assert uncertain[["ground", "rest"]].max() < 3, "the region lies on things, on heads the most"
     assert ratio > 50 and np.log(K) - asking.loc["as printed", "entropy of target"] < 0.02, "at temperature 1 nothing is asked"
 
 # %% [markdown]
@@ -723,7 +768,7 @@ assert len(set(chosen["both"])) > 2 and largest["both"] > 0.95  # each patch is 
 # small differences between patches into different choices.
 
 # %% [markdown]
-# **4. Open-ended.** The student is the target, though its head scored lower than the teacher's in the table of Eq. 6.
+# **4. Open-ended.** The student is the target, though its CAM scored lower than the teacher's in the table of Eq. 6.
 # What would change if the student's maps made the pseudo labels (`label_network="student"`)? Or if
 # both networks saw the same image, without a mirror?
 #
@@ -738,8 +783,11 @@ assert len(set(chosen["both"])) > 2 and largest["both"] > 0.95  # each patch is 
 #
 # - The paper's teacher learns and its student follows. That 0.996 weighs what is kept is the likeliest of three readings.
 # - Eq. 7 is content with any agreement. What becomes alike between different images is the channels' means, not the places:
-#   the mismatched cosine went to {glue:text}`mismatched_slow:.2f` from pre-trained weights, to {glue:text}`mismatched_fast:.2f` in
-#   steps five times as large, to {glue:text}`mismatched_random:.2f` from random weights; centred it stayed at 0.
+#   the mismatched cosine went from {glue:text}`mismatched_before:.2f` to {glue:text}`mismatched_slow:.2f`, to
+#   {glue:text}`mismatched_fast:.2f` in steps five times as large, to {glue:text}`mismatched_tags:.2f` with the tags, and from random weights from
+#   {glue:text}`mismatched_random_before:.2f` to {glue:text}`mismatched_random:.2f`; centred it stayed at 0.
+# - The uncertain region lies on the heads of things more than on their bodies. Of these {glue:text}`body_sure:.0f` % are taken for background by a
+#   map that is sure of it.
 # - Eq. 10 is a cross-entropy: softmax for the target, log-softmax for the side that learns, and the gradient is the difference of the two
 #   distributions over the temperature. At temperature 1 it is inert, since the projector's outputs are cosines.
 #

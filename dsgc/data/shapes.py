@@ -20,6 +20,7 @@ from dsgc.data.palette import voc_palette
 from dsgc.data.scenes import DIALS, KINDS, OBJECTS, Dials, Scene
 from dsgc.errors import UserError
 
+PARTS = "SegmentationParts"  # the folder of what VOC does not have
 SPLITS = {"train": 1000, "dev": 200, "val": 200}  # images in each; choices are made on dev, results are reported on val
 
 
@@ -82,7 +83,7 @@ def ensure(folder: Path | str) -> None:
 
 
 def _write_all(partial: Path, seed: int, sizes: dict[str, int], dials: Dials) -> None:
-    for folder in ("JPEGImages", "SegmentationClass", "SegmentationParts", "Annotations", "ImageSets/Segmentation"):
+    for folder in ("JPEGImages", "SegmentationClass", PARTS, "Annotations", "ImageSets/Segmentation"):
         (partial / folder).mkdir(parents=True)
     (partial / "classes.txt").write_text("\n".join(kind.name for kind in KINDS) + "\n", encoding="utf-8")
     tasks = []
@@ -119,7 +120,7 @@ def _write_one(root: Path, image_id: str, seed: tuple[int, int, int], dials: Dia
     drawn = picture(seed, dials)
     Image.fromarray(drawn.image).save(root / "JPEGImages" / f"{image_id}.jpg", quality=95)
     mask = np.array([0, *(kind + 1 for kind in drawn.placed)], np.uint8)[drawn.instances]
-    for folder, labels in (("SegmentationClass", mask), ("SegmentationParts", drawn.parts)):
+    for folder, labels in (("SegmentationClass", mask), (PARTS, drawn.parts)):
         palette_image = Image.fromarray(labels, mode="P")
         palette_image.putpalette(voc_palette().ravel().tolist())
         palette_image.save(root / folder / f"{image_id}.png")

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -85,6 +86,35 @@ def view_grid(images: np.ndarray, masks: np.ndarray, views: Views, classes: Sequ
         axis.set_title(title, fontsize=9)
     _bare(axes)
     _class_legend(figure, classes)
+    return closed(figure)
+
+
+PART_COLOURS = {"rest": "#e6e6e6", "head": "#d55e00", "body": "#0072b2", "ground": "#b5c98a"}  # by the names of `difficulties.PARTS`
+
+
+def part_grid(shown: Mapping[str, tuple], parts: Mapping[str, int], classes: Sequence[str]) -> Figure:
+    """What a map makes of pictures, a column each: the picture, the truth, the parts of things, the map.
+
+    shown: by title (image (H, W, 3), mask (H, W), parts (H, W), map (H, W) in [0, 1]); parts: the value of each part's name.
+    """
+    colours = ListedColormap([PART_COLOURS[name] for name, _ in sorted(parts.items(), key=lambda part: part[1])])
+    size = (1.5 * len(shown) + 1.9, 6.6)
+    figure, axes = plt.subplots(4, len(shown), figsize=size, layout="constrained", squeeze=False)
+    for column, (title, (image, mask, part, map_)) in zip(axes.T, shown.items(), strict=True):
+        column[0].imshow(image)
+        column[0].set_title(title, fontsize=10)
+        column[1].imshow(coloured(mask))
+        column[2].imshow(part, cmap=colours, vmin=-0.5, vmax=len(parts) - 0.5)
+        heat = column[3].imshow(map_, cmap="inferno", vmin=0, vmax=1)
+    for axis, name in zip(axes[:, 0], ("picture", "truth", "parts", "CAM"), strict=True):
+        axis.set_ylabel(name, fontsize=10)
+    _bare(axes)
+    figure.colorbar(heat, cax=axes[3, -1].inset_axes([1.06, 0, 0.07, 1])).ax.tick_params(labelsize=8)
+    handles = [Patch(facecolor=colour, edgecolor="0.4", label=name) for name, colour in PART_COLOURS.items()]
+    axes[2, -1].legend(handles=handles, loc="center left", bbox_to_anchor=(1.03, 0.5), fontsize=8, frameon=False)
+    palette = voc_palette() / 255
+    handles = [Patch(facecolor=palette[k], edgecolor="0.4", label=name) for k, name in enumerate(["background", *classes])]
+    axes[1, -1].legend(handles=handles, loc="center left", bbox_to_anchor=(1.03, 0.5), fontsize=8, frameon=False)
     return closed(figure)
 
 
