@@ -18,11 +18,12 @@
 # *Patch token contrast* (PTC), taken over from ToCo {cite:p}`ru2023toco`, is the first part of the method. It reads
 # rough labels off a middle layer, where tokens still differ, and uses them to keep the last layer's tokens apart.
 #
-# In this chapter: the problem in one picture (trained here, in less than a minute), Eq. 1 to 5 with an example
-# small enough for paper and pencil, the gradient of the loss, and the same picture with the loss switched on.
+# In this chapter: the problem in one picture (trained here, in a minute or two), Eq. 1 to 5 with an example
+# small enough for paper and pencil, the gradient of the loss, the same picture with the loss switched on, and two looks at
+# what all this rests on: where the evidence for a class lies, and how much of a thing a map finds.
 
 # %% tags=["parameters"]
-steps = 64  # training steps of each run, 20 to 2000
+steps = 128  # training steps of each run, 20 to 2000
 seed = 0
 lambda1 = 0.2  # weight of the loss, 0 to 10; the paper's value
 ptc_low = 0.2  # beta_l of Eq. 3, in [0, 1]
@@ -46,11 +47,12 @@ from myst_nb import glue
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
 from dsgc.cam import class_activation_map, patch_labels
 from dsgc.data.palette import coloured
+from dsgc.data.scenes import BODY, HEAD
 from dsgc.methods import preset
 from dsgc.ptc import pairs, patch_token_contrast, pull_and_push
 from dsgc.runs.restore import load_networks
-from dsgc.scoring.evaluate import collate
-from dsgc.teaching import chapter, figures
+from dsgc.scoring.evaluate import views
+from dsgc.teaching import chapter, difficulties, figures, panels
 from dsgc.training.loop import train
 from dsgc.training.splits import open_data
 
@@ -67,10 +69,14 @@ begun = time.monotonic()
 # %% [markdown]
 # ## The problem: tokens become alike
 #
-# Two networks are trained on the tags of the embedded data set, with the package's own loop and for a few steps
-# only. They start from the same weights and see the same images in the same order. The method is the paper's baseline:
-# one network, no correction. One run learns from the tags alone ($\lambda_1=0$ in Eq. 23), the other has patch token
-# contrast as well.
+# The things in the embedded pictures are made of two parts: a *head*, whose outline, hue and texture tell the class, and a *body*,
+# whose look two classes share. Now and then one stands on a *ground* that comes with its class. So a dog may be told by its
+# head and a train by its rails, and the tags never say which pixels they mean.
+#
+# Networks are trained on these tags, with the package's own loop and for a few steps only. The first two start from the same
+# weights and see the same images in the same order. The method is the paper's baseline: one network, no correction. One
+# run learns from the tags alone ($\lambda_1=0$ in Eq. 23), the other has patch token contrast as well. A third, for the section on the
+# {ref}`loudest token <loudest-token>`, is the first once more with an encoder that nothing was taught.
 
 # %% tags=["nbval-ignore-output"]
 chapter.embedded_data()
@@ -79,16 +85,21 @@ config = preset("shapes", "base").changed(
 )
 scratch = tempfile.TemporaryDirectory()
 runs = {
-    name: train(config.changed(lambda1=weight, out=str(Path(scratch.name) / name)))
-    for name, weight in {"tags only": 0.0, "with PTC": lambda1}.items()
+    name: train(config.changed(out=str(Path(scratch.name) / name), **changes))
+    for name, changes in {
+        "tags only": {"lambda1": 0.0},
+        "with PTC": {"lambda1": lambda1},
+        "tags only, from nothing": {"lambda1": 0.0, "weights": "none"},
+    }.items()
 }
 networks = {name: load_networks(run)[0]["network"] for name, run in runs.items()}
 
 
 # %% [markdown]
-# Take one patch and compare its token with all others of the image, after each block. Bright is alike (cosine 1),
-# dark is unrelated (cosine 0). In the first blocks the patch resembles its own object; in the last ones nearly
-# everything.
+# Take one patch of a head and compare its token with all others of the image, after each block. Bright is alike (cosine 1),
+# dark is unrelated (cosine 0). The patch resembles the head that it lies on, in every block. What changes with depth is the
+# rest: block after block the background comes nearer. And the body, which belongs to the thing as much as the head does, is
+# about as unlike the head as the background is.
 
 # %% tags=["hide-input"]
 def tokens_by_block(network, images):
@@ -130,54 +141,59 @@ def compare(names, title):
 
 
 data = open_data(config)
-item = data.val[image]
-shown = item.image.float() / 255  # (3, 128, 128)
+held = difficulties.held_out(data.val)  # with masks and parts, to look at, never to train on
+shown = held.images[image]  # (3, 128, 128)
 blocks = len(networks["tags only"].encoder.blocks)
-inside = F.avg_pool2d((item.mask[None].float() > 0).float(), 8)[0] == 1  # patches that lie within an object
-py, px = (int(v) for v in inside.nonzero()[len(inside.nonzero()) // 2])
+heads = F.avg_pool2d((held.parts[image] == HEAD)[None].float(), 8)[0]  # (16, 16) share of each patch
+inside = (heads == heads.max()).nonzero()
+py, px = (int(v) for v in inside[len(inside) // 2])
 
-# %% mystnb={"image": {"alt": "An image with one patch marked, and five maps of the similarity of all patches to it, one after each block: the bright area grows from the object to nearly the whole image."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "An image with one patch marked, and five maps of the similarity of all patches to it, one after each block: the head it lies on is bright in all of them; background and body are dark at first and equally brighter with each block."}} tags=["hide-input"]
 compare(["tags only"], "trained on tags only: similarity of all patches to the marked one")
 
 # %% [markdown]
-# One image may mislead, so here is the mean over many: the cosine of two patches that show the same thing and of
-# two that do not, by block. (True masks are used for this diagnosis, never for training.) With depth, different
-# things come to look alike as well, and the distance between the two lines is what a map has to live on.
+# One image may mislead, so here is the mean over many: the cosine of two patches that have the same true label and of
+# two that have not, by block. (True masks are used for this diagnosis, never for training.) With depth, different
+# things come to look alike as well, and the distance between the two lines is what a map has to live on. The third line is
+# of pairs with the same label too, a patch of the head and one of the body of a class: it runs with the pairs of *different*
+# labels. A map that is made of such tokens can tell the head from the lawn, but nothing in it says that the body goes with the head.
 
 # %% tags=["hide-input"]
-images, tags, masks = collate([data.val[i] for i in range(64)], "cpu")
-labels16 = F.interpolate(masks[:, None].float(), (16, 16), mode="nearest-exact").flatten(1)  # (B, N), the patch's centre
+images, tags, masks, parts = (of_all[:64] for of_all in held)
+labels16, parts16 = (F.interpolate(of[:, None].float(), (16, 16), mode="nearest-exact").flatten(1) for of in (masks, parts))  # (B, N)
 alike = labels16[:, :, None] == labels16[:, None, :]  # (B, N, N)
 apart = ~torch.eye(labels16.shape[1], dtype=torch.bool)  # a patch makes no pair with itself
+across = alike & (parts16[:, :, None] == HEAD) & (parts16[:, None, :] == BODY)
+KINDS_OF_PAIRS = {"same label": alike & apart, "different labels": ~alike, "head and body": across}
 
 
 def mean_cosines(network):
-    """Mean cosine of patches of one label and of different labels, a row a block."""
+    """Mean cosine of each kind of pairs, a row a block."""
     rows = []
     for tokens in tokens_by_block(network, images):
         unit = F.normalize(tokens.flatten(2), dim=1)
         cosine = torch.einsum("bdn,bdm->bnm", unit, unit)
-        rows.append((float(cosine[alike & apart].mean()), float(cosine[~alike].mean())))
-    return np.array(rows)
+        rows.append({kind: float(cosine[which].mean()) for kind, which in KINDS_OF_PAIRS.items()})
+    return pd.DataFrame(rows, index=range(1, blocks + 1))
 
 
-cosines = {name: mean_cosines(network) for name, network in networks.items()}
+cosines = {name: mean_cosines(networks[name]) for name in ("tags only", "with PTC")}
 
 
 def draw_cosines(names):
-    """Both means over the blocks: one panel a run."""
+    """The means over the blocks: one panel a run."""
     figure, axes = plt.subplots(1, len(names), figsize=(4.2 * len(names), 2.9), layout="constrained", sharey=True, squeeze=False)
     for axis, name in zip(axes[0], names, strict=True):
-        for column, (label, marker) in enumerate((("same label", "o"), ("different labels", "s"))):
-            axis.plot(range(1, blocks + 1), cosines[name][:, column], marker=marker, label=label)
+        for (kind, means), look in zip(cosines[name].items(), ("o-", "s-", "^--"), strict=True):
+            axis.plot(means, look, label=kind)
         axis.set(title=name, xlabel="block", xticks=range(1, blocks + 1), ylim=(0, 1))
     axes[0, 0].set_ylabel("mean cosine")
-    axes[0, -1].legend(loc="lower right")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center")
     plt.close(figure)
     return figure
 
 
-# %% mystnb={"image": {"alt": "Mean cosine over the blocks for the network trained on tags only: patches of different labels become nearly as alike as patches of the same label."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Mean cosine over the blocks for the network trained on tags only: all rise with depth, patches of one label from two thirds to nine tenths, patches of different labels from a fifth to more than a half, and head and body of one class along with these."}} tags=["hide-input"]
 draw_cosines(["tags only"])
 
 # %% [markdown]
@@ -256,8 +272,8 @@ assert both.flatten().tolist() == [255, 1, 2, 2]
 assert first.flatten().tolist() == [255, 1, 0, 0]
 
 # %% [markdown]
-# On a real image: the auxiliary map of the network trained with PTC, the labels read off it, and the truth. The
-# labels are incomplete, which does no harm, and mostly right, which is what counts.
+# On the image from above: the auxiliary map of the network trained with PTC, the labels read off it, and the truth. What is
+# called a thing is one nearly everywhere. But only a part of the heads is called so, and of the bodies next to nothing:
 
 # %% mystnb={"image": {"alt": "Four panels: an image, its auxiliary class activation map, the patch labels read off it with the undecided patches marked, and the true mask."}} tags=["hide-input"]
 network = networks["with PTC"]
@@ -265,12 +281,12 @@ with torch.no_grad():
     output = network(shown[None])
     weight = network.aux_classifier.weight
     auxiliary = class_activation_map(output.middle, weight, subtract_minimum=config.method.subtract_minimum)
-patches = patch_labels(auxiliary, item.tags[None], ptc_low, ptc_high)[0]
+patches = patch_labels(auxiliary, held.tags[image][None], ptc_low, ptc_high)[0]
 figure, axes = plt.subplots(1, 4, figsize=(9.6, 2.8), layout="constrained")
 axes[0].imshow(shown.permute(1, 2, 0))
-heat = axes[1].imshow((auxiliary[0] * item.tags[:, None, None]).amax(0), cmap="magma", vmin=0, vmax=1)
+heat = axes[1].imshow((auxiliary[0] * held.tags[image][:, None, None]).amax(0), cmap="magma", vmin=0, vmax=1)
 axes[2].imshow(coloured(patches))
-axes[3].imshow(coloured(item.mask))
+axes[3].imshow(coloured(held.masks[image]))
 for axis, title in zip(axes, ("image", "auxiliary map $A_m$", "labels $Y_m$ (pale: none)", "truth"), strict=True):
     axis.set(title=title, xticks=[], yticks=[])
     axis.grid(False)
@@ -282,9 +298,22 @@ figure
 with torch.no_grad():
     middle = network(images).middle
 all_labels = patch_labels(class_activation_map(middle, weight, subtract_minimum=True), tags, ptc_low, ptc_high).flatten(1)
-decided = all_labels != 255
-right = float((all_labels == labels16)[decided].float().mean())
-print(f"decided: {100 * float(decided.float().mean()):.0f} % of the patches; right among them: {100 * right:.0f} %")
+rows = {}
+for name, value in difficulties.PARTS.items():
+    made, true = all_labels[parts16 == value], labels16[parts16 == value]
+    outcomes = {"right": made == true, "called background": made == 0, "no label": made == 255}
+    rows[name] = {outcome: 100 * float(where.float().mean()) for outcome, where in outcomes.items()}
+of_labels = pd.DataFrame(rows).T
+glue("body_missed", float(of_labels["called background"]["body"]), display=False)
+a_thing = (all_labels > 0) & (all_labels != 255)
+precise = float((all_labels == labels16)[a_thing].float().mean())
+print(f"of the patches called a thing {100 * precise:.0f} % are one, and of this class")
+chapter.Table(of_labels.round(0).astype(int), "% of the patches of")
+
+# %% [markdown]
+# A patch with no label does no harm. One with a wrong label does: {glue:text}`body_missed:.0f` % of the patches of bodies are called
+# background, and what the loss then learns of them is that they belong with the lawn. Eq. 3 takes what is *low* for background;
+# a map that sees but the telling part of a thing is low on all the rest of it.
 
 # %% [markdown]
 # ## The loss
@@ -324,7 +353,7 @@ def within_objects(labels):
 example = torch.tensor([[1] * 100 + [0] * 600])
 assert int(pairs(example[:, None])[0]) == 369_300 and round(100 * within_objects(example), 1) == 2.7
 share = within_objects(all_labels)
-assert share < 0.2 or (steps, seed) != (64, 0), "on the validation images too the pull is mostly on the background"
+assert share < 0.05 or (steps, seed) != (128, 0), "on the validation images too the pull is mostly on the background"
 
 # %% [markdown]
 # By hand: three tokens $P_1=(1,0)$, $P_2=(3,4)$, $P_3=(0,2)$ with labels $1,1,0$. Their unit vectors are $(1,0)$,
@@ -447,30 +476,188 @@ chapter.source(patch_token_contrast, pull_and_push)
 #
 # Both networks, the same image, the same patch:
 
-# %% mystnb={"image": {"alt": "Two rows of similarity maps by block. Trained on tags only, the last maps are bright everywhere; with patch token contrast the object stays bright and the rest dark."}} tags=["hide-input"]
-compare(list(networks), "similarity of all patches to the marked one")
+# %% mystnb={"image": {"alt": "Two rows of similarity maps by block. Trained on tags only, background and body are half bright in the last maps; with patch token contrast the head stays bright and all the rest is dark, the body too."}} tags=["hide-input"]
+compare(["tags only", "with PTC"], "similarity of all patches to the marked one")
 
-# %% mystnb={"image": {"alt": "Mean cosines over the blocks for both networks: with patch token contrast, patches of different labels stay apart in the last blocks."}} tags=["hide-input"]
-draw_cosines(list(networks))
+# %% mystnb={"image": {"alt": "Mean cosines over the blocks for both networks: with patch token contrast, patches of different labels stay further apart in the last blocks; head and body of one class stay as far apart as these."}} tags=["hide-input"]
+draw_cosines(["tags only", "with PTC"])
 
 # %% tags=["nbval-ignore-output"]
 cam_miou = {}
-for name, run in runs.items():
-    cam_miou[name] = 100 * json.loads((run / "metrics.json").read_text())["network"]["cam"]["miou"]
-    same, other = cosines[name][-1]
-    print(f"{name}: last block, cosine of same labels {same:.2f}, of different labels {other:.2f}; CAM {cam_miou[name]:.1f} % mIoU")
+for name, of_blocks in cosines.items():
+    cam_miou[name] = 100 * json.loads((runs[name] / "metrics.json").read_text())["network"]["cam"]["miou"]
+    last = ", ".join(f"{kind} {value:.2f}" for kind, value in of_blocks.iloc[-1].items())
+    print(f"{name}: last block, cosine of {last}; CAM {cam_miou[name]:.1f} % mIoU")
 print(f"pairs of equal patch labels that lie within an object: {100 * share:.1f} %")
-glue("other_without", float(cosines["tags only"][-1, 1]), display=False)
-glue("other_with", float(cosines["with PTC"][-1, 1]), display=False)
+glue("other_without", float(cosines["tags only"]["different labels"].iloc[-1]), display=False)
+glue("other_with", float(cosines["with PTC"]["different labels"].iloc[-1]), display=False)
+glue("parts_with", float(cosines["with PTC"]["head and body"].iloc[-1]), display=False)
 glue("cam_without", float(cam_miou["tags only"]), display=False)
 glue("cam_with", float(cam_miou["with PTC"]), display=False)
 
+# %% [markdown]
+# The contrast does what it is asked: what the labels call a thing and what they call background are driven apart. It is asked by
+# Eq. 3, and so the body is driven away from the head too. The loss sharpens a border that the middle map has found; it does not
+# find one.
+#
+# (loudest-token)=
+#
+# ## Where the loudest token lies: the pointing game
+#
+# All this rests on one thing that no equation guarantees: that the token which says *dog* is a token of the dog. The maps learn
+# from the tags by the **largest** logit over the places ({doc}`02_dskd`, Eq. 8), so one token a class and image gets the gradient. If
+# attention has carried the evidence to a patch of the lawn, it is this patch that is trained to say *dog*; the tag is told right all
+# the same, the loss is content, and Eq. 1 draws the dog on the lawn. Eq. 3 then labels the lawn, and Eq. 4 binds it together.
+#
+# The *pointing game* asks just that: in which share of the images does the loudest place of a tagged class lie on an object of that
+# class {cite:p}`zhang2018excitation`? Here a place is a token and stands for its patch. Masks of the parts tell more, namely what
+# the patch shows. Three networks, both blocks, all validation images:
+
+# %% tags=["nbval-ignore-output"]
+stood, told = {}, {}
+for name, network_of in networks.items():
+    with torch.no_grad():
+        output = network_of(held.images)
+    told[name] = 100 * float((output.patch_logits > 0)[held.tags > 0].float().mean())
+    points = json.loads((runs[name] / "metrics.json").read_text())["pointing"]["network"]
+    for block, evidence in config.method.evidence(network_of, output).items():
+        where = {part: 100 * part_share for part, part_share in difficulties.loudest(evidence, held).items()}
+        stood[name, block] = {"pointing game": 100 * points[block]["mean"]} | where
+stood = pd.DataFrame(stood).T
+by_chance = 100 * difficulties.chance(held, (16, 16))
+print("tags told, last block: " + ", ".join(f"{name} {value:.0f} %" for name, value in told.items()))
+print(f"a token chosen by chance would lie on an object of the class in {by_chance:.0f} %")
+for name in ("tags only", "tags only, from nothing"):
+    glue("told_shipped" if name == "tags only" else "told_nothing", told[name], display=False)
+glue("by_chance", by_chance, display=False)
+glue("pointing_least", float(stood["pointing game"].min()), display=False)
+
+# %% mystnb={"image": {"alt": "Six stacked bars, three networks by two blocks: where the loudest token of a tagged class lies. About eight tenths on the head of that class, most of the rest on its body, hardly any on another thing, a ground or the rest."}} tags=["hide-input"]
+figure, axis = plt.subplots(figsize=(9, 3.2), layout="constrained")
+left = np.zeros(len(stood))
+colours = panels.PART_COLOURS | {"another thing": "#cc79a7"}
+for part in stood.columns[1:]:
+    axis.barh(range(len(stood)), stood[part], left=left, color=colours[part], ec="white", label=part, height=0.7)
+    left += stood[part].to_numpy()
+for place, value in enumerate(stood["pointing game"]):
+    axis.text(by_chance + 1.5, place, f"pointing game {value:.0f} %", va="center", color="white", fontsize=9)
+axis.axvline(by_chance, color="black", ls=":", lw=1.5, label="on the object by chance")
+axis.set(yticks=range(len(stood)), yticklabels=[f"{name}, {block} block" for name, block in stood.index])
+axis.set(xlim=(0, 100), xlabel="where the loudest token of a tagged class lies, % of the tags")
+axis.invert_yaxis()
+axis.grid(visible=False)
+figure.legend(loc="outside lower center", ncols=6, fontsize=9, frameon=False)
+plt.close(figure)
+figure
+
+# %% [markdown]
+# Nearly always the loudest token lies on its object, mostly on the head, in the last block as in the middle one, and with PTC as
+# without. So in these networks the maps begin where they should, and what is left to do is to *spread* from the head.
+#
+# The encoder from nothing points as well, though it tells {glue:text}`told_nothing:.0f` % of the tags where the pre-trained
+# one tells {glue:text}`told_shipped:.0f` %. Pointing is not knowing. Nor does attention carry the evidence away by itself: it can be
+# *taught* to. An encoder that was trained to name a picture as a whole may keep the name in any token, and what learns from it finds its
+# objects there; {py:mod}`dsgc.training.pretrain` tells how the small encoder of this book is kept from it. Every run of the package
+# plays the game when it is evaluated (`pointing` in its `metrics.json`): a score below what is seen here says that the maps
+# are not about the objects, whatever the tags say.
+#
+# ## What makes it hard: parts, grounds, neighbours, sizes, tags
+#
+# That a map finds the head and misses the body is the oldest complaint about class activation maps, but on photographs nobody
+# can count it, for no data set has masks of what is telling. Drawn pictures have. And every difficulty
+# in them has a dial, so that each can be looked at by itself: all others are turned to 0, and the one is turned up. The network is
+# still the one with PTC, trained on the data as they are, where all come together. A picture for each dial, with what is said of it:
+
+# %% mystnb={"image": {"alt": "Six columns, a difficulty each: none, a body, a ground, touching things, small things, a wrong tag. Rows: the picture, its true mask, its parts, and the class activation map, which lies on most of the heads, for the brick on its body instead, and not on the ground."}} tags=["hide-input"]
+drawn = {name: difficulties.drawn(dials, 40) for name, dials in difficulties.ALONE.items()}
+seen = {name: views(network, of.images, of.tags, config) for name, of in drawn.items()}
+SHOWN = 4
+columns = {}
+for name, of in drawn.items():
+    said = ", ".join(kind for kind, tag in zip(data.folder.classes, of.tags[SHOWN], strict=True) if tag)
+    shown_rows = (of.images.permute(0, 2, 3, 1), of.masks, of.parts, seen[name].drawn["cam"])
+    columns[f"{name}\ntags: {said}"] = tuple(row[SHOWN] for row in shown_rows)
+panels.part_grid(columns, difficulties.PARTS, data.folder.classes)
+
+# %% [markdown]
+# How much of a part the CAM finds, over forty such pictures and, for comparison, over the validation images, which have all
+# difficulties at once: the share of its pixels that the CAM, cut at the preset's threshold, calls a thing. Of a head and a body it has to be
+# the right class; of a ground and of the rest everything is an error. The last column is the pointing game's strict sister: the loudest token lies on
+# a *head* of its class.
+
+# %% tags=["nbval-ignore-output"]
+drawn["all, as in the data"] = held
+seen["all, as in the data"] = views(network, held.images, held.tags, config)
+rows = {}
+for name, of in drawn.items():
+    rows[name] = difficulties.found(seen[name].scored["cam"], of)
+    rows[name]["loudest on a head"] = difficulties.loudest(seen[name].evidence["last"], of)["head"]
+parts_found = 100 * pd.DataFrame(rows).T
+for part in ("head", "body"):
+    glue(f"{part}_found", float(parts_found[part]["all, as in the data"]), display=False)
+glue("body_alone", float(parts_found["body"]["body"]), display=False)
+glue("ground_found", float(parts_found["ground"]["ground"]), display=False)
+chapter.Table(parts_found.map(lambda value: "" if np.isnan(value) else f"{value:.0f}"), "% found, by difficulty")
+
+# %% [markdown]
+# One of the five decides how good a map can be: the **body**. Heads are found as well with one as without; of the bodies the map
+# finds {glue:text}`body_alone:.0f` %. Where it does not see them, no threshold brings them back. What
+# may is something else that knows what belongs together: colours (the refinement of the pseudo label, {doc}`03_gmm_em`), a second network
+# ({doc}`02_dskd`), a decoder that is trained on all of it.
+#
+# **Grounds** hardly fool this network, {glue:text}`ground_found:.0f` % of them is called a thing: a head tells the class always, a ground
+# in one of five things only, and where the head suffices nothing asks for more. **Touching** and **small** things are found as well as others,
+# as far as parts go. A **wrong tag** costs the thing that is not named, whole: a map is only drawn for a class that the tags name. A
+# class that is named and not there adds hardly anything to what is called a thing outside of things.
+#
+# And which part it is that tells, the network decides, not who drew it. The same by class, on the validation images:
+
+# %% tags=["nbval-ignore-output"]
+rows = {}
+for number, kind in enumerate(data.folder.classes):
+    alone = held._replace(
+        tags=held.tags * F.one_hot(torch.tensor(number), held.tags.shape[1]),
+        parts=torch.where(held.masks == number + 1, held.parts, -1),
+    )
+    pixels = difficulties.found(seen["all, as in the data"].scored["cam"], alone)
+    told_by = difficulties.loudest(seen["all, as in the data"].evidence["last"], alone)
+    rows[kind] = {f"{part} found": pixels[part] for part in ("head", "body")}
+    rows[kind] |= {f"loudest on its {part}": told_by[part] for part in ("head", "body")}
+by_class = 100 * pd.DataFrame(rows).T
+glue("brick_head", float(by_class["head found"]["brick"]), display=False)
+glue("brick_body", float(by_class["body found"]["brick"]), display=False)
+chapter.Table(by_class.round(0).astype(int), "%, by class")
+
+# %% [markdown]
+# Five classes are told by their heads. The brick is told by its *body*: the map finds {glue:text}`brick_body:.0f` % of it and
+# {glue:text}`brick_head:.0f` % of the head, as the picture above shows too. It shares that body with the cross, whose head tells it so
+# surely that the body is free to say *brick* (a likely reason, not looked into). The pointing game does not object, for the body lies on the object:
+# it asks whether the evidence is on the thing, not whether it is a good reason.
+
 # %% tags=["hide-input"]
-if (steps, seed, lambda1, ptc_low, ptc_high) == (64, 0, 0.2, 0.2, 0.4):  # what the text says holds for the run as shipped
-    assert cosines["tags only"][-1, 1] > cosines["tags only"][0, 1] + 0.2, "over-smoothing grows with depth"
-    assert cosines["with PTC"][-1, 1] < cosines["tags only"][-1, 1] - 0.1, "PTC keeps different labels apart"
-    assert cosines["with PTC"][-1, 0] > 0.8, "and leaves equal labels alike"
-    assert cam_miou["with PTC"] > cam_miou["tags only"] and right > 0.7
+if (steps, seed, lambda1, ptc_low, ptc_high) == (128, 0, 0.2, 0.2, 0.4):  # what the text says holds for the run as shipped
+    without, with_ptc = cosines["tags only"], cosines["with PTC"]
+    different = without["different labels"]
+    assert different.iloc[-1] > different.iloc[0] + 0.2, "over-smoothing grows with depth"
+    assert (without["same label"] > 0.6).all() and without["same label"].iloc[-1] > 0.9 and different.iloc[-1] > 0.5
+    assert with_ptc["different labels"].iloc[-1] < different.iloc[-1] - 0.1, "PTC keeps different labels apart"
+    assert with_ptc["same label"].iloc[-1] > 0.8, "and leaves equal labels alike"
+    for means in (without, with_ptc):
+        assert (means["head and body"] - means["different labels"]).abs().max() < 0.12, "head and body are like different labels"
+    assert abs(cam_miou["with PTC"] - cam_miou["tags only"]) < 2.5 and precise > 0.9
+    assert with_ptc["head and body"].iloc[-1] < without["head and body"].iloc[-1] - 0.05, "the body is driven away from the head"
+    assert of_labels.right["head"] < 75 and of_labels["called background"]["body"] > 85, "the labels see a part of the heads, and no body"
+    assert stood["pointing game"].min() > 90 and stood["head"].min() > 70 and stood[["another thing", "ground", "rest"]].max().max() < 10
+    one = parts_found.loc[list(difficulties.ALONE)]
+    assert one["head"].drop("wrong tag").max() - one["head"].drop("wrong tag").min() < 15 and one["rest"].max() < 5
+    assert one["body"]["body"] < 0.5 * one["head"]["body"] and one["ground"]["ground"] < 10
+    others = by_class.drop("brick")
+    assert others["head found"].min() > 40 and others["body found"].max() < 20 and others["loudest on its head"].min() > 90
+    assert by_class["body found"]["brick"] > 50 > 25 > by_class["head found"]["brick"], "the brick is told by its body"
+    assert by_class["loudest on its body"]["brick"] > 50
+    assert one["rest"]["wrong tag"] < one["rest"]["none"] + 1
+    assert one["head"]["wrong tag"] < one["head"]["none"] - 5, "what is not named is not found"
+    assert by_chance < 40 and told["tags only, from nothing"] < told["tags only"] - 25, "pointing is not knowing"
 
 # %% [markdown]
 # ## The paper, the code, our choice
@@ -552,10 +739,10 @@ assert spread["two labels"] > 0.99 and spread["by class"] < 0
 # same on photographs?
 #
 # ```{dropdown} A hint at what to look for
-# Print the line *decided … right among them* for each setting and plot it against the CAM's mIoU. Wrong labels do harm
-# twice: they push apart what belongs together and pull together what does not. Undecided patches do no harm, so a narrow
-# choice of labels that are right usually beats a generous one. Photographs differ in that objects have parts: an early block
-# sees the wheel, not the car.
+# Print the table of the labels by part for each setting, and look at its first two rows: how much of heads and of bodies is right, and how
+# much is called background. Wrong labels do harm twice: they push apart what belongs together and pull together what does not. Undecided
+# patches do no harm, so a lower $\beta_l$, which leaves more of the bodies without a label, may help although it decides less. Photographs
+# have more parts than two, and an early block sees the wheel, not the car.
 # ```
 #
 # ## What was seen
@@ -563,9 +750,14 @@ assert spread["two labels"] > 0.99 and spread["by class"] < 0
 # - Trained on tags alone, the tokens of different things become alike with depth: mean cosine
 #   {glue:text}`other_without:.2f` in the last block. With PTC it is {glue:text}`other_with:.2f`, and patches of the same
 #   label stay alike.
-# - A better separated last layer went with a better map here: {glue:text}`cam_without:.1f` % and {glue:text}`cam_with:.1f` % mIoU
-#   of the CAM after these few steps. That is one run each, and whole runs that differ in nothing but the seed lie as far apart
-#   ({doc}`07_ablations`).
+# - Tokens that are further apart did not make a better map here: {glue:text}`cam_without:.1f` % mIoU of the CAM without PTC and
+#   {glue:text}`cam_with:.1f` % with it after these few steps. That is one run each; what whole runs under many seeds say stands in
+#   {doc}`07_ablations`.
+# - The loudest token of a class lies on an object of it in about {glue:text}`pointing_least:.0f` % of the images at least, in either block and whatever
+#   the encoder was taught: the maps begin where they should.
+# - What they miss are the bodies. Of these the CAM finds {glue:text}`body_found:.0f` % of the pixels, of the heads
+#   {glue:text}`head_found:.0f` %, and one class, the brick, is told by its body instead. Head and body of one class have tokens as unlike (cosine {glue:text}`parts_with:.2f`) as two things have,
+#   and the labels of Eq. 3 call bodies background, so PTC keeps them apart.
 # - The loss pulls towards the sum of a token's own label and pushes away from the sum of the others; it turns tokens and does
 #   not scale them; most of its pull is on the background; it costs no matrix of pairs.
 #

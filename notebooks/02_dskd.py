@@ -54,6 +54,7 @@ from myst_nb import glue
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
 from dsgc import cam, dskd
 from dsgc.config import PRESETS
+from dsgc.data.scenes import BODY
 from dsgc.experiments import grids, tables
 from dsgc.methods import preset
 from dsgc.methods.base import tag_losses
@@ -94,7 +95,7 @@ data = open_data(config)
 # %% [markdown]
 # The teacher sees the mirrored image, the student the image as it is. Everything the teacher makes of it is
 # mirrored back before the two are compared. Where their maps differ, at least one of them is wrong; where they agree both may be: neither
-# finds a body here. The last panel is the *uncertain region*: patches that the teacher's map calls neither background nor object.
+# finds the melon's orange body here. The last panel is the *uncertain region*: patches that the teacher's map calls neither background nor object.
 
 # %% mystnb={"image": {"alt": "Six panels: an image, its mirror image, the teacher's map mirrored back, the student's map, the cosine of their middle tokens patch by patch, and the uncertain region in white."}} tags=["hide-input"]
 item = data.val[image]
@@ -476,9 +477,9 @@ by_part = pd.DataFrame(
     {state: {part: 100 * float(where[shows == value].float().mean()) for part, value in difficulties.PARTS.items()}
      for state, where in states.items()}
 )  # fmt: skip
-glue("body_sure", by_part["sure: background"]["body"], display=False)
-glue("body_uncertain", by_part["uncertain"]["body"], display=False)
-glue("head_uncertain", by_part["uncertain"]["head"], display=False)
+glue("body_sure", float(by_part["sure: background"]["body"]), display=False)
+glue("body_uncertain", float(by_part["uncertain"]["body"]), display=False)
+glue("head_uncertain", float(by_part["uncertain"]["head"]), display=False)
 chapter.Table(by_part.round(0).astype(int), "% of the patches of")
 
 # %% [markdown]
@@ -676,6 +677,10 @@ if (steps, warmup, seed) == (64, 32, 0):  # what the text says holds for the run
     assert random - random_before > slow - before + 0.1, "and most from random weights"
     assert tags_too > fast, "the tags do not hold against it"
     assert alike.max() < 0.8 and alone.gradient.max() < 0.25 * traces["alone"].gradient.max(), "it ends before 1"
+    if image == 20:
+        orange = (held.parts[image] == BODY) & (held.masks[image] == 1)
+        patches_of = F.interpolate(orange[None, None].float(), region.shape, mode="nearest-exact")[0, 0] == 1
+        assert all(float(map_[0].amax(0)[patches_of].mean()) < 0.2 for map_ in maps.values()), "neither map finds this body"
     uncertain = by_part["uncertain"]
     assert by_part["sure: background"]["body"] > 60 and uncertain["head"] > uncertain["body"] + 5 > uncertain["rest"] + 10
     assert uncertain[["ground", "rest"]].max() < 3, "the region lies on things, on heads the most"
