@@ -56,10 +56,7 @@ def test_a_result_is_whole_and_belongs_to_a_run_that_the_grids_name(path):
 def test_notebook_07_finds_what_it_reads():
     given = parameters("07_ablations")
     assert given["seeds"] == []  # those of each grid
-    found = tables.read(grids.RESULTS, given["scale"], {name: grids.SEEDS[name] for name in ("modules", "thresholds")})
-    for name in grids.GRIDS:
-        rows, _ = tables.read_some(grids.RESULTS, given["scale"], name, grids.SEEDS[name])
-        assert {row for row, _ in rows} == set(grids.GRIDS[name]), f"{name}: a row has no run at all"
+    found = tables.read(grids.RESULTS, given["scale"], {"modules": grids.SEEDS["modules"]})  # the others it shows as far as they are there
     assert set(given["live"]) <= {row for row, _ in found["modules"]}
 
 
