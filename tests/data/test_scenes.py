@@ -237,3 +237,9 @@ def test_coco_s_layout_has_the_same_wrong_tags_and_no_pixel_of_what_is_not_there
         mask = np.asarray(split.mask(image_id, (scenes.SIDE, scenes.SIDE)))
         assert set(np.unique(mask)) - {0} == {kind + 1 for kind in tags & set(placed)}
     assert wrong > 2 and len(split.ids) == count
+
+
+def test_things_are_kept_apart_where_the_dial_of_touching_is_at_0():
+    several = drawn(30, objects=2, touching=0)
+    assert len(several) > 5
+    assert all(SMALL_SIDE * gap(one) > 1 for one in several)  # pixels
