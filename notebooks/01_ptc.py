@@ -606,7 +606,7 @@ chapter.Table(parts_found.map(lambda value: "" if np.isnan(value) else f"{value:
 # ({doc}`02_dskd`), a decoder that is trained on all of it.
 #
 # **Grounds** hardly fool this network, {glue:text}`ground_found:.0f` % of them is called a thing: a head tells the class always, a ground
-# in one of five things only, and where the head suffices nothing asks for more. **Touching** and **small** things are found as well as others,
+# in one of five things only, and where the head suffices nothing asks for more. **Touching** and **small** things are found nearly as well as others,
 # as far as parts go. A **wrong tag** costs the thing that is not named, whole: a map is only drawn for a class that the tags name. A
 # class that is named and not there adds hardly anything to what is called a thing outside of things.
 #
