@@ -224,7 +224,8 @@ def test_what_has_no_student_trains_one_network(name, tiny, tmp_path):
         json.loads((run / "metrics.json").read_text()),
         [line for line in log_of(run) if "losses" in line][-1],
     )
-    assert metrics.keys() == {network, "images", "list", "masks"} and tuple(metrics[network]) == scores
+    pointing = ["pointing"] * bool(config.method.blocks)
+    assert metrics.keys() == {network, *pointing, "images", "list", "masks"} and tuple(metrics[network]) == scores
     assert network == "teacher" if isinstance(config.method, Dsgc) else network == "network"
     assert last["losses"].keys() == {"all", *terms}
     files = {path.name for path in (run / "checkpoints/step_000004").glob("*.safetensors")}
