@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from dsgc.data import scenes, shapes
+from dsgc.data.labels import read_labels
 from dsgc.data.loading import EvalImages
 from dsgc.data.scenes import BODY, DIALS, EASY, GROUND, HEAD, KINDS, Dials
 from dsgc.scoring.evaluate import collate
@@ -53,7 +53,7 @@ def held_out(dataset: EvalImages) -> Pictures:
     """All pictures of a split of the embedded data, as they lie on disk."""
     images, tags, masks = collate([dataset[index] for index in range(len(dataset))], "cpu")
     folder = dataset.folder.root / shapes.PARTS
-    parts = [np.asarray(Image.open(folder / f"{image_id}.png")) for image_id in dataset.folder.ids]
+    parts = [np.asarray(read_labels(folder / f"{image_id}.png", GROUND)) for image_id in dataset.folder.ids]
     return Pictures(images, tags, masks.long(), torch.from_numpy(np.stack(parts)).long())
 
 
