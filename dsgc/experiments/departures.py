@@ -71,7 +71,6 @@ def measure(name: str, seed: int, folder: Path, data: str) -> dict[str, float]:
         return {kind: score(run, data, which, base.method.warmup_steps) for kind, run in (("here", warm), ("printed", other))}
     ends = {}
     for kind, changes in (("here", {}), ("printed", printed)):
-        changes = {"warmup_steps": base.method.warmup_steps, "checkpoint_every": base.checkpoint_every, "keep_checkpoints": 1} | changes
         run = branch(warm, base.method.warmup_steps, folder / f"{name}, {kind}, seed{seed}", changes)
         ends[kind] = score(run, data, which)
     return ends
