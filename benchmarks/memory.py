@@ -47,7 +47,7 @@ def step(batch: int, first: int, config: Config) -> dict[str, float]:
     accelerator = accelerator_of(config)
     device = accelerator.device
     (networks, optimisers, memory), _ = begin(config, 20, device)
-    part = Part(torch.rand(batch, 3, config.crop_size, config.crop_size, device=device), _tags(batch).to(device), None)
+    part = Part(torch.rand(batch, 3, config.crop_size, config.crop_size, device=device), _tags(batch).to(device), torch.arange(batch))
     method, stage = config.method, config.method.stage(first, config.steps)
     numbers = {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
     gradients = sum(numbers[name] for name in stage.learning)

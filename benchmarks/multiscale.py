@@ -52,7 +52,7 @@ class Setting:
         tags = torch.zeros(config.batch_size, classes)
         for row, image in enumerate(tags):
             image[torch.randperm(classes)[: NUMBERS_OF_TAGS[row % len(NUMBERS_OF_TAGS)]]] = 1
-        self.part = Part(images.to(device), tags.to(device), None)
+        self.part = Part(images.to(device), tags.to(device), torch.arange(len(images)))
         self.stage = self.method.stage(self.method.warmup_steps, config.steps)  # the expansion
         self.memory = self.method.memory(self.networks)
 

@@ -7,6 +7,11 @@ from torch import Tensor
 IGNORE = 255  # the label of what is not to be learnt from, in every label map of the package
 
 
+def evidence(tokens: Tensor, weight: Tensor) -> Tensor:
+    """How loud each token (B, D, h, w) says each class of a classifier's weights (C, D): (B, C, h, w), any range."""
+    return torch.einsum("bdhw,cd->bchw", tokens, weight)
+
+
 def class_activation_map(tokens: Tensor, weight: Tensor, *, subtract_minimum: bool = False) -> Tensor:
     """Where each class is seen: the classifier's weights applied to every token, scaled to [0, 1] per image and class.
 
@@ -22,8 +27,7 @@ def class_activation_map(tokens: Tensor, weight: Tensor, *, subtract_minimum: bo
         overflow their type are not handled.
     Source: the paper, Eq. 1-2; Zhou et al. 2016; Ru et al. 2023.
     """
-    activation = torch.einsum("bdhw,cd->bchw", tokens, weight).relu()  # (B, C, h, w)
-    return to_unit_range(activation, subtract_minimum=subtract_minimum)
+    return to_unit_range(evidence(tokens, weight).relu(), subtract_minimum=subtract_minimum)
 
 
 def to_unit_range(activation: Tensor, *, subtract_minimum: bool) -> Tensor:

@@ -52,7 +52,7 @@ def networks_of(pair, config):
 def step(pair, images, stage, config, tags=TAGS, masks=None, memory=None):
     """One step in the first stage of this name; the memory is that of the start, unless another is given."""
     method, networks = config.method, networks_of(pair, config)
-    part, stage = Part(images, tags, masks), stage_of(config, stage)
+    part, stage = Part(images, tags, torch.arange(len(images)), masks, images.flip(-2)), stage_of(config, stage)
     seen = method.passes(networks, part, stage)
     with torch.no_grad():
         goals = method.goals(networks, seen, part, stage)
@@ -78,7 +78,7 @@ def uneven_batch(masks=False):
     tags = (torch.rand(8, CLASSES, generator=generator) < 0.3).float()
     true = torch.randint(0, CLASSES + 1, (8, 32, 32), generator=generator)
     true[:3], true[3] = 255, 0
-    return Part(images, tags, true if masks else None)
+    return Part(images, tags, torch.arange(8), true if masks else None, images.flip(-2))
 
 
 def in_parts(batch, parts, share=(0, 1)):

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
@@ -18,7 +19,7 @@ from dsgc.data import agreement
 from dsgc.data.images import Pictures
 from dsgc.data.processes import LostError, loaded
 from dsgc.data.split import Split
-from dsgc.data.transforms import random_crop_box, resized, to_tensor
+from dsgc.data.transforms import Box, random_crop_box, resized, to_tensor
 from dsgc.errors import UserError, enough_memory
 
 DEATHS = 3  # of loading processes without a batch between, after which no others take their place
@@ -27,7 +28,9 @@ DEATHS = 3  # of loading processes without a batch between, after which no other
 class TrainBatch(NamedTuple):
     images: Tensor  # (B, 3, S, S) uint8
     tags: Tensor  # (B, C) float32, 0 or 1
+    seeds: Tensor  # (B,) int64, for the random numbers of each image's step
     masks: Tensor | None  # (B, S, S) int64, only where masks supervise
+    second: Tensor | None  # (B, 3, S, S) uint8, other crops of the same pictures, only where a method wants them
 
 
 class EvalItem(NamedTuple):
@@ -55,9 +58,10 @@ class Crops(Dataset):
         flip: bool,
         seed: int,
         masks: bool = False,
+        second: tuple[float, float] | None = None,
     ):
         self.folder, self.size, self.scale, self.ratio = folder, size, scale, ratio
-        self.flip, self.seed, self.masks = flip, seed, masks
+        self.flip, self.seed, self.masks, self.second = flip, seed, masks, second
         self.tags = folder.tags()  # (N, C)
 
     def __len__(self) -> int:
@@ -65,16 +69,26 @@ class Crops(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> TrainBatch:
         index, draw = key
-        rng = np.random.default_rng((self.seed, 1, draw))
         image = self.folder.image(self.folder.ids[index])
-        box = random_crop_box(rng, *image.size, self.scale, self.ratio)
-        mirrored = self.flip and rng.random() < 0.5
-        views = [to_tensor(resized(image, (self.size, self.size), box))]
+        box, mirrored = self._box(1, draw, image.size, self.scale)
+        crop = _view(image, self.size, box, mirrored)
+        mask = None
         if self.masks:
-            mask = self.folder.mask(self.folder.ids[index], image.size)
-            views.append(to_tensor(resized(mask, (self.size, self.size), box, labels=True)))
-        views = [view.flip(-1) if mirrored else view for view in views]
-        return TrainBatch(views[0], torch.from_numpy(self.tags[index]), views[1] if self.masks else None)
+            mask = _view(self.folder.mask(self.folder.ids[index], image.size), self.size, box, mirrored, labels=True)
+        second = _view(image, self.size, *self._box(2, draw, image.size, self.second)) if self.second else None
+        seed = int(np.random.SeedSequence((self.seed, 3, draw)).generate_state(1)[0])
+        return TrainBatch(crop, torch.from_numpy(self.tags[index]), seed, mask, second)
+
+    def _box(self, purpose: int, draw: int, size: tuple[int, int], scale: tuple[float, float]) -> tuple[Box, bool]:
+        """A crop of a picture, and whether it is mirrored; draw by draw, and one thing for each purpose."""
+        rng = np.random.default_rng((self.seed, purpose, draw))
+        return random_crop_box(rng, *size, scale, self.ratio), self.flip and rng.random() < 0.5
+
+
+def _view(image: Image.Image, size: int, box: Box, mirrored: bool, *, labels: bool = False) -> Tensor:
+    """A crop (3, S, S) uint8 of a picture, or (S, S) int64 of its labels."""
+    view = to_tensor(resized(image, (size, size), box, labels=labels))
+    return view.flip(-1) if mirrored else view
 
 
 class EvalImages(Dataset):
@@ -164,7 +178,14 @@ def _tensor(value: Any) -> Any:
 
 
 def _stack(items: list[TrainBatch]) -> TrainBatch:
-    return TrainBatch(*(None if column[0] is None else torch.stack(column) for column in zip(*items, strict=True)))
+    return TrainBatch(*map(_column, zip(*items, strict=True)))
+
+
+def _column(values: tuple) -> Tensor | None:
+    """One field of all items as one tensor; None where they have none."""
+    if values[0] is None:
+        return None
+    return torch.stack(values) if isinstance(values[0], Tensor) else torch.tensor(values)
 
 
 def _load(dataset: "Crops | EvalImages | Images", batches: Sequence[Sequence], workers: int) -> Iterator[list]:

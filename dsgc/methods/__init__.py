@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsgc.config import PRESETS, Config
@@ -10,7 +11,8 @@ from dsgc.errors import UserError
 if TYPE_CHECKING:  # torch is loaded with the first method that is asked for
     from dsgc.methods.contract import Method
 
-MODULES = {"base": "base", "dsgc": "dsgc", "masks": "masks"}  # where the class of each name stands
+PEERS = sorted(file.stem for file in Path(__file__).with_name("peers").glob("[a-z]*.py"))  # a file there is a method of its name
+MODULES = {name: name for name in ("base", "dsgc", "masks")} | {name: f"peers.{name}" for name in PEERS}  # where each class stands
 DEFAULT = "dsgc"
 _registered: dict[str, "type[Method]"] = {}
 

@@ -25,6 +25,9 @@ class Goals(NamedTuple):
     labels: Initial | None  # in the frame of the images; for L_seg
 
 
+ALL_LOGITS = ("class_logits", "patch_logits", "aux_logits")  # of the class token, of the pooled last and middle tokens
+
+
 @register
 @dataclass(frozen=True)
 class Base(Method):
@@ -68,6 +71,7 @@ class Base(Method):
     refine_dilations: tuple[int, ...] = choice((1, 2, 4, 8, 12, 24), "pixel-adaptive refinement: neighbour distances")
     refine_iterations: int = choice(10, "pixel-adaptive refinement: averagings; 0 for none")
 
+    TAGGED: ClassVar[tuple[str, ...]] = ALL_LOGITS  # what learns the tags
     POSITIVE: ClassVar[tuple[str, ...]] = ("label_scales", "label_stride", "refine_dilations")
     NOT_NEGATIVE: ClassVar[tuple[str, ...]] = ("warmup_steps", "lambda1", "lambda4", "refine_iterations")
     ORDERED: ClassVar[tuple[tuple[str, str], ...]] = (("ptc_low", "ptc_high"), ("label_low", "label_high"))
@@ -102,7 +106,7 @@ class Base(Method):
     def losses(
         self, networks: Networks, seen: Output, goals: Goals, part: Part, stage: Stage, memory: State
     ) -> dict[str, Mean]:
-        found = {"cls": Mean(tag_losses(seen, part.tags), len(part.tags))}
+        found = {"cls": Mean(tag_losses(seen, part.tags, self.TAGGED), len(part.tags))}
         if "ptc" in stage.weights:
             found["ptc"] = contrast(seen.tokens, goals.patch_labels)
         if "seg" in stage.weights:
@@ -166,7 +170,7 @@ class Base(Method):
     def evidence(self, network: Network, output: Output) -> dict[str, Tensor]:
         """What each token adds to its image's tags, before any of Eq. 1 and 2 is divided: (B, C, h, w) of either block."""
         heads = {"last": (output.tokens, network.patch_classifier), "middle": (output.middle, network.aux_classifier)}
-        return {block: torch.einsum("bdhw,cd->bchw", tokens, head.weight) for block, (tokens, head) in heads.items()}
+        return {block: cam.evidence(tokens, head.weight) for block, (tokens, head) in heads.items()}
 
     def activation(self, network: Network, images: Tensor, scales: tuple[float, ...], *, mirror: bool) -> Tensor:
         """As ToCo scores its CAM: each map without its minimum, whatever the run's labels are made with."""
@@ -178,6 +182,6 @@ def contrast(tokens: Tensor, patch_labels: Tensor) -> Mean:
     return Mean(ptc.pull_and_push(tokens, patch_labels), ptc.pairs(patch_labels))
 
 
-def tag_losses(output: Output, tags: Tensor) -> Tensor:
-    """Eq. 8 on the class token, and on the pooled last and middle tokens, without which no CAM would be trained."""
-    return sum(dskd.tag_loss(logits, tags) for logits in (output.class_logits, output.patch_logits, output.aux_logits))
+def tag_losses(output: Output, tags: Tensor, logits: tuple[str, ...] = ALL_LOGITS) -> Tensor:
+    """Eq. 8 on the class token, and on the pooled last and middle tokens, without which no CAM would be trained; or on some of these."""
+    return sum(dskd.tag_loss(getattr(output, name), tags) for name in logits)

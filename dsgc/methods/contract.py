@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from dsgc.network.vit import Network, Output, fitted
 from dsgc.settings import Settings
@@ -24,7 +24,9 @@ class Part(NamedTuple):
 
     images: Tensor  # (B, 3, S, S) in [0, 1]
     tags: Tensor  # (B, C)
-    masks: Tensor | None  # (B, S, S) int64, only for a method that learns from true masks
+    seeds: Tensor  # (B,) int64, on the CPU: of each image's random numbers in this step, whatever part it is in (`draws`)
+    masks: Tensor | None = None  # (B, S, S) int64, only for a method that learns from true masks
+    second: Tensor | None = None  # (B, 3, S, S) other crops of the same pictures, only for a method with a `second_crop`
 
 
 class Stage(NamedTuple):
@@ -79,12 +81,23 @@ class Method(Settings):
     blocks: ClassVar[tuple[str, ...]] = ()  # the names of what `views` gives as evidence
     corrects: ClassVar[bool] = False  # whether it corrects its pseudo label, and `examined` says how
     from_masks: ClassVar[bool] = False  # whether it learns from true masks; else no mask is opened for training
+    heads_anew: ClassVar[tuple[str, ...]] = ()  # networks that begin with the others' encoder and heads of their own
+    left_out: ClassVar[str] = ""  # what of a published method is not here, and why; its --help says so
     later: ClassVar[tuple[str, ...]] = ()  # fields on which the first `shared_steps` do not depend; a subclass says it anew, or has none
 
     @property
     def networks(self) -> tuple[str, ...]:
-        """The networks by name; all begin with the same weights. The first one's results are reported."""
+        """The networks by name; all begin with the same weights but for `heads_anew`. The first one's results are reported."""
         return ("network",)
+
+    @property
+    def second_crop(self) -> tuple[float, float] | None:
+        """The area, as a share of the picture, of the second crop that `Part.second` has; None if it wants none."""
+        return None
+
+    def heads(self, network: Network, classes: int) -> dict[str, nn.Module]:
+        """What it adds to a network's heads: modules by name, found again in `Network.more`. They learn at the heads' rate."""
+        return {}
 
     def check(self, steps: int) -> None:
         """Refuse numbers that do not fit a run of so many steps. Raises `UserError`."""

@@ -43,7 +43,7 @@ def activation_over_scales(
         looks = rescaled(images, scale, network.patch_size)
         tokens = network(torch.cat([looks, looks.flip(-1)]) if mirror else looks).tokens
         with torch.autocast(tokens.device.type, enabled=False):  # in float32 at least, whatever precision the networks have
-            maps = torch.einsum("bdhw,cd->bchw", tokens.to(weight.dtype), weight)
+            maps = cam.evidence(tokens.to(weight.dtype), weight)
         maps = F.interpolate(maps, images.shape[-2:], mode="bilinear", align_corners=False)
         if mirror:
             maps = torch.maximum(maps[: len(images)], maps[len(images) :].flip(-1))

@@ -1,5 +1,7 @@
 """A network as a config describes it, its encoder filled with the weights that the config names."""
 
+import torch
+
 from dsgc.config import Config
 from dsgc.errors import UserError, first_line
 from dsgc.network.encoder_weights import start_encoder
@@ -30,4 +32,6 @@ def build_network(config: Config, num_classes: int) -> tuple[Network, str]:
     except RuntimeError as error:  # no memory for that many weights
         widths = f"decoder_channels {config.decoder_channels}, projector {config.projector}"
         raise UserError(f"{widths}: the network cannot be made ({first_line(error)}); choose smaller widths") from error
+    with torch.random.fork_rng(devices=()):  # all else is drawn as it is for a method that adds nothing
+        network.more.update(config.method.heads(network, num_classes))
     return network, report

@@ -6,7 +6,7 @@ the stages that use them.
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import timm
@@ -17,6 +17,7 @@ from timm.models import register_model
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from dsgc import cam
 from dsgc.errors import UserError, first_line
 
 
@@ -25,7 +26,8 @@ class Output(NamedTuple):
 
     tokens: Tensor  # (B, D, h, w) patch tokens of the last block, after the final norm
     middle: Tensor  # (B, D, h, w) patch tokens of block m
-    class_logits: Tensor  # (B, C) tags read off the class token
+    class_token: Tensor  # (B, D) of the last block, after the final norm
+    class_logits: Tensor  # (B, C) tags read off it
     patch_logits: Tensor  # (B, C) tags read off the pooled last tokens; its weights make the CAM of Eq. 1
     aux_logits: Tensor  # (B, C) tags read off the pooled middle tokens; its weights make the CAM of Eq. 2
 
@@ -140,6 +142,14 @@ def rescaled(images: Tensor, scale: float, patch: int) -> Tensor:
     return images[..., : height // patch * patch, : width // patch * patch]
 
 
+def _products(block: nn.Module, tokens: Tensor) -> Tensor:
+    """q k' of every pair of the tokens (B, P + N, D) that enter a block: (B, heads, P + N, P + N)."""
+    attention = block.attn
+    made = attention.qkv(block.norm1(tokens)).unflatten(-1, (3, attention.num_heads, -1))  # (B, P + N, 3, heads, width)
+    queries, keys, _ = made.permute(2, 0, 3, 1, 4)
+    return attention.q_norm(queries) @ attention.k_norm(keys).transpose(-2, -1)
+
+
 class Decoder(nn.Sequential):
     """DeepLab-LargeFOV on the patch grid: two dilated 3 x 3 convolutions and a 1 x 1 classifier; (B, D, h, w) -> (B, K, h, w)."""
 
@@ -218,6 +228,7 @@ class Network(nn.Module):
         self.aux_classifier = nn.Linear(dim, num_classes, bias=False)
         self.projector = Projector(dim, *projector, learnt_gain=projector_gain)
         self.decoder = Decoder(dim, decoder_channels, decoder_dilation, num_classes + 1)
+        self.more = nn.ModuleDict()  # heads that a method adds
         for name in ("mean", "std"):  # of the pixels, as the encoder's weights expect them
             self.register_buffer(name, torch.tensor(encoder.pretrained_cfg[name])[:, None, None], persistent=False)
 
@@ -227,23 +238,44 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Output:
         """images (B, 3, H, W) in [0, 1], H and W multiples of the patch."""
-        last, (middle,) = self.encoder.forward_intermediates(
-            (images - self.mean) / self.std, indices=[self.aux_block - 1], norm=False
-        )  # (B, 1 + ... + N, D), (B, D, h, w)
+        return self.with_blocks(images, ())[0]
+
+    def with_blocks(self, images: Tensor, blocks: Iterable[int]) -> tuple[Output, dict[int, Tensor]]:
+        """Of images (B, 3, H, W) the output, and the tokens (B, P + N, D) that some blocks gave, the P before the patches among
+        them, by the block's number, from 1."""
+        wanted = sorted({self.aux_block, *blocks})
+        last, found = self.encoder.forward_intermediates(
+            (images - self.mean) / self.std, indices=[block - 1 for block in wanted], return_prefix_tokens=True, norm=False
+        )  # (B, P + N, D), one of (B, D, h, w) and (B, P, D) for each block
+        given = dict(zip(wanted, found, strict=True))
+        middle = given[self.aux_block][0]
         tokens = last[:, self.encoder.num_prefix_tokens :].transpose(1, 2).reshape(middle.shape)
-        return Output(
+        output = Output(
             tokens=tokens,
             middle=middle,
+            class_token=last[:, 0],
             class_logits=self.class_classifier(last[:, 0]),
             patch_logits=self._pooled(tokens, self.patch_classifier.weight),
             aux_logits=self._pooled(middle, self.aux_classifier.weight),
         )
+        return output, {block: torch.cat([given[block][1], given[block][0].flatten(2).transpose(1, 2)], 1) for block in blocks}
+
+    def with_attention(self, images: Tensor, blocks: Sequence[int]) -> tuple[Output, Tensor]:
+        """Of images (B, 3, H, W) the output, and the products q k' of the patches in some blocks, from 2 on: (B, K, N, N), K heads in all.
+
+        They are before the scale and the softmax, and have a graph. Fused attention does not give them, so queries and keys
+        are made once more, from what enters the block.
+        """
+        output, entering = self.with_blocks(images, [block - 1 for block in blocks])
+        found = [_products(self.encoder.blocks[block - 1], entering[block - 1]) for block in blocks]
+        patches = slice(self.encoder.num_prefix_tokens, None)
+        return output, torch.cat(found, 1)[..., patches, patches]
 
     def _pooled(self, tokens: Tensor, weight: Tensor) -> Tensor:
         """Tag logits (B, C) of tokens (B, D, h, w) under a classifier (C, D)."""
         if self.pool_of == "tokens":
             return self._highest(tokens) @ weight.T
-        return self._highest(torch.einsum("bdhw,cd->bchw", tokens, weight))
+        return self._highest(cam.evidence(tokens, weight))
 
     def _highest(self, maps: Tensor) -> Tensor:
         """(B, K, h, w) -> (B, K), the mean of each map's highest values."""

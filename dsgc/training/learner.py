@@ -1,6 +1,7 @@
 """What training changes, networks, optimisers and the method's memory, and one step of it: gradients, weights, what follows."""
 
 import copy
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,9 +39,20 @@ def begin(config: Config, classes: int, device: torch.device) -> tuple[Learner, 
     parallel.same_everywhere(first)
     name, *others = config.method.networks
     networks = {name: first} | {other: copy.deepcopy(first) for other in others}
+    for other in config.method.heads_anew:
+        networks[other] = _with_other_heads(first, config, classes).to(device)
     rates = config.method.rates(config.lr)
     optimisers = {name: optimiser(network, rates[name], config) for name, network in networks.items()}
     return Learner(networks, optimisers, config.method.memory(networks)), report
+
+
+def _with_other_heads(network: Network, config: Config, classes: int) -> Network:
+    """A network with the same encoder, and with heads that are drawn anew; the same in every process."""
+    found, _ = build_network(dataclasses.replace(config, weights="none"), classes)
+    found.encoder.load_state_dict(network.encoder.state_dict())
+    found.encoder.set_grad_checkpointing(config.recompute)
+    parallel.same_everywhere(found)
+    return found
 
 
 def go_on(learner: Learner, saved: checkpoint.Checkpoint, config: Config, images: Split) -> None:
@@ -81,8 +93,18 @@ def parts_of(batch: TrainBatch, size: int, device: torch.device) -> list[Part]:
     images = batch.images.to(device, non_blocking=True)
     tags = batch.tags.to(device, non_blocking=True)
     masks = None if batch.masks is None else batch.masks.to(device, non_blocking=True)
+    second = None if batch.second is None else batch.second.to(device, non_blocking=True)
     rows = [slice(first, first + size) for first in range(0, len(images), size)]
-    return [Part(images[row].float() / 255, tags[row], None if masks is None else masks[row]) for row in rows]
+    return [
+        Part(
+            images[row].float() / 255,
+            tags[row],
+            batch.seeds[row],
+            None if masks is None else masks[row],
+            None if second is None else second[row].float() / 255,
+        )
+        for row in rows
+    ]
 
 
 def advance(

@@ -40,6 +40,7 @@ def open_data(config: Config) -> Data:
         flip=config.random_flip,
         seed=config.seed,
         masks=config.method.from_masks,
+        second=config.method.second_crop,
     )
     if len(crops) < config.batch_size:
         raise UserError(f"{folder.origin}: {len(crops)} images, fewer than batch_size {config.batch_size}; choose a smaller batch")

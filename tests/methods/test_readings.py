@@ -132,7 +132,7 @@ def test_labels_are_corrected_between_two_shares_of_the_run(pair, images, fixed,
 def _part(images):
     from dsgc.methods.contract import Part
 
-    return Part(images, TAGS, None)
+    return Part(images, TAGS, torch.arange(len(images)))
 
 
 @pytest.mark.parametrize("tokens", ["last", "middle"])
