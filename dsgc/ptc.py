@@ -56,3 +56,28 @@ def _counts(labels: Tensor) -> Tensor:
     """How often each image (B, N) has each label but 255: (B, 255) float64."""
     counts = torch.zeros(len(labels), LABELS, device=labels.device, dtype=torch.float64)
     return counts.scatter_add(1, labels, torch.ones_like(labels, dtype=torch.float64))[:, :-1]
+
+
+def absolute_pull_and_push(tokens: Tensor, labels: Tensor) -> Tensor:
+    """Patch token contrast as ToCo and DuPL have it: of the cosine's absolute value, and half of either mean.
+
+    Here pairs are compared one by one, since absolute values do not add up as cosines do.
+
+    Args:
+        tokens: (B, D, h, w).
+        labels: (B, h, w) int64, 0..254, or 255 for no label.
+    Returns:
+        (2,): half of one minus the mean over pairs of equal labels, half the mean over pairs of different ones, each over as many as
+        `pairs` says (they divide by one more); 0 with zero gradient where there is no such pair.
+    Source: Ru et al. 2023 (ToCo), Eq. 3 and its code; Wu et al. 2024 (DuPL), its code.
+    """
+    unit = F.normalize(tokens.flatten(2).float(), dim=1)  # (B, D, N)
+    labels = labels.flatten(1)  # (B, N)
+    similar = torch.einsum("bdn,bdm->bnm", unit, unit).abs()
+    known = labels != LABELS - 1
+    both = known[:, :, None] & known[:, None, :] & ~torch.eye(labels.shape[1], dtype=torch.bool, device=labels.device)
+    same = labels[:, :, None] == labels[:, None, :]
+    means = []
+    for chosen, value in ((both & same, 1 - similar), (both & ~same, similar)):
+        means.append(torch.where(chosen, value, 0).sum() / chosen.sum().clamp_min(1) / 2)
+    return torch.stack(means)

@@ -44,9 +44,20 @@ def stage_of(config, name):
     return next(stage for stage in stages if stage.name == name)
 
 
+def stages_of(config):
+    """The names of a run's stages, in their order."""
+    return tuple(dict.fromkeys(config.method.stage(number, config.steps).name for number in range(config.steps)))
+
+
 def networks_of(pair, config):
-    """The networks of a method, by name: as many of the two as it has."""
-    return dict(zip(config.method.networks, pair, strict=False))
+    """The networks of a method, by name: as many of the two as it has, with the heads that it adds, the same each time."""
+    networks = dict(zip(config.method.networks, pair, strict=False))
+    for number, network in enumerate(networks.values()):
+        with torch.random.fork_rng():
+            torch.manual_seed(number)
+            if not network.more:
+                network.more.update(config.method.heads(network, CLASSES))
+    return networks
 
 
 def step(pair, images, stage, config, tags=TAGS, masks=None, memory=None):
@@ -91,7 +102,8 @@ def in_parts(batch, parts, share=(0, 1)):
 def gradients(pair, parts, stage, config):
     """What `backward` gives for copies of the networks, and the gradients that it leaves, by network and parameter."""
     networks = networks_of(copy.deepcopy(pair), config)
-    memory = {name: torch.linspace(-0.1, 0.1, len(value)) for name, value in config.method.memory(networks).items()}
+    memory = config.method.memory(networks)
+    memory = {name: torch.linspace(-0.1, 0.1, value.numel()).view(value.shape) for name, value in memory.items()}
     made = backward(config.method, networks, parts, stage_of(config, stage), memory, accelerator_of(config))
     named = ((f"{name}.{key}", value) for name, network in networks.items() for key, value in network.named_parameters())
     return made, {name: value.grad for name, value in named if value.grad is not None}

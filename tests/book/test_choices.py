@@ -13,7 +13,7 @@ from dsgc.config import PRESETS, Config
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
 PAGE = (BOOK / "choices.md").read_text(encoding="utf-8")
-METHODS = {name: methods.find(name) for name in methods.MODULES}
+METHODS = {name: methods.find(name) for name in methods.MODULES if name not in methods.PEERS}  # whose numbers have pages of their own
 OWNERS = {"every run": Config.names()} | {name: method.names() for name, method in METHODS.items()}  # the fields of each
 FIELDS = list(dict.fromkeys(name for names in OWNERS.values() for name in names if name != "method"))
 METADATA = {field.name: field.metadata for owner in (Config, METHODS["dsgc"]) for field in dataclasses.fields(owner)}

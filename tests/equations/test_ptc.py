@@ -5,7 +5,7 @@ import pytest
 import torch
 from steps import added
 
-from dsgc.ptc import pairs, patch_token_contrast, pull_and_push
+from dsgc.ptc import absolute_pull_and_push, pairs, patch_token_contrast, pull_and_push
 
 IGNORE = 255
 
@@ -207,3 +207,36 @@ def test_a_part_without_pairs_adds_nothing_and_takes_no_gradient():
     loss.backward()
     assert first.item() == pytest.approx(patch_token_contrast(tokens, labels).item(), rel=1e-5)
     assert loss.item() == 0 and (last.grad == 0).all()
+
+
+def absolute_by_loops(tokens, labels):
+    """ToCo's form, pair by pair, in float64."""
+    tokens, labels = tokens.double().flatten(2), labels.flatten(1)
+    found = {True: [], False: []}
+    for image, marks in zip(tokens, labels, strict=True):
+        for i in range(len(marks)):
+            for j in range(len(marks)):
+                if i != j and 255 not in (marks[i], marks[j]):
+                    cosine = float(image[:, i] @ image[:, j] / (image[:, i].norm() * image[:, j].norm()))
+                    found[bool(marks[i] == marks[j])].append(abs(cosine))
+    mean = {kind: sum(values) / max(len(values), 1) for kind, values in found.items()}
+    return [(1 - mean[True]) / 2 if found[True] else 0.0, mean[False] / 2]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_absolute_form_is_that_of_loops(seed):
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randn(2, 5, 3, 3, generator=generator)
+    labels = torch.tensor([0, 1, 2, 255])[torch.randint(0, 4, (2, 3, 3), generator=generator)]
+    found = absolute_pull_and_push(tokens, labels)
+    assert found.tolist() == pytest.approx(absolute_by_loops(tokens, labels), abs=1e-6)
+    assert torch.equal(found, absolute_pull_and_push(-tokens, labels)), "a sign does not matter to it"
+
+
+@pytest.mark.parametrize("label", [0, 255])
+def test_the_absolute_form_of_no_pair_is_zero_and_of_the_other_as_it_was(label):
+    tokens = torch.randn(1, 4, 2, 2, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    labels = torch.full((1, 2, 2), label)
+    found = absolute_pull_and_push(tokens, labels)
+    found.sum().backward()
+    assert found[1] == 0 and tokens.grad.isfinite().all() and bool(tokens.grad.any()) == (label == 0)

@@ -23,7 +23,8 @@ from dsgc.runs.record import read_config
 from dsgc.settings import Settings, choice, departs, paper, published
 from dsgc.training.loop import resume, train
 
-BUILT_IN = ("base", "dsgc", "masks")
+BUILT_IN = ("base", "dsgc", "masks", *methods.PEERS)
+KNOWN = ", ".join(BUILT_IN)
 BOTH = [(name, method) for name in PRESETS for method in BUILT_IN]
 
 
@@ -79,12 +80,12 @@ def test_a_method_is_found_by_its_name(name):
     assert "seg" in found.scores, "what every method is scored on"
 
 
-def test_there_are_three_and_the_papers_is_the_default():
+def test_there_are_three_and_the_peers_and_the_papers_is_the_default():
     assert tuple(methods.names()) == BUILT_IN and methods.DEFAULT == "dsgc"
 
 
 def test_an_unknown_method_names_those_there_are():
-    with pytest.raises(UserError, match="^method 'mars': unknown; there are base, dsgc, masks$"):
+    with pytest.raises(UserError, match=f"^method 'mars': unknown; there are {KNOWN}$"):
         find("mars")
     for name in ("", "Base", "contract", "labels", "..base"):  # nothing else of the folder is imported for a name
         with pytest.raises(UserError, match="unknown; there are"):
@@ -93,7 +94,7 @@ def test_an_unknown_method_names_those_there_are():
 
 @pytest.mark.parametrize("words", [["--method", "mars"], ["--method=mars"], ["--method"]], ids=" ".join)
 def test_the_command_refuses_an_unknown_method_in_one_line(words, capsys):
-    refused(["train", "shapes", *words], capsys, "method", "unknown; there are base, dsgc, masks")
+    refused(["train", "shapes", *words], capsys, "method", f"unknown; there are {KNOWN}")
 
 
 def test_the_command_refuses_a_number_of_another_method(capsys):
@@ -125,12 +126,16 @@ def test_presets_of_a_method_are_of_presets_that_there_are(method):
 
 
 def test_methods_that_share_a_number_share_its_value_under_every_preset():
-    """So that under one seed they differ in nothing but what they are."""
+    """So that under one seed they differ in nothing but what they are, and in what a peer has published otherwise."""
     for name in PRESETS:
-        values = [preset(name, method).flat() for method in BUILT_IN]
+        values = []
+        for method in BUILT_IN:
+            config = preset(name, method)
+            flat = {key: value for key, value in config.flat().items() if key != "method"}
+            values.append({key: value for key, value in flat.items() if config.source_of(key) != "published"})
         for one in values:
             for other in values:
-                assert not [key for key in one.keys() & other.keys() if key != "method" and one[key] != other[key]]
+                assert not [key for key in one.keys() & other.keys() if one[key] != other[key]]
 
 
 @pytest.mark.parametrize(("name", "method"), BOTH)
@@ -154,7 +159,7 @@ def test_values_without_a_method_are_refused_in_one_line(values):
 
 @pytest.mark.parametrize("name", ["mars", None, 3, ["base"], {"base": 1}])
 def test_values_with_a_method_that_is_none_are_refused(name):
-    with pytest.raises(UserError, match="unknown; there are base, dsgc, masks"):
+    with pytest.raises(UserError, match=f"unknown; there are {KNOWN}"):
         configured({"method": name})
 
 
