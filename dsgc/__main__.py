@@ -51,7 +51,9 @@ def train(arguments: Sequence[str]) -> None:
     name, (method, rest) = arguments[0], _method(arguments[1:])
     base = methods.preset(name, method)
     command = f"train {name} --method {method}"
-    options = _parse(options_of(base), rest, command, f"Train with the method `{method}`. {type(base.method).__doc__}")
+    kind = type(base.method)
+    about = f"Train with the method `{method}`. {kind.__doc__}" + (f" Not here: {kind.left_out}" if kind.left_out else "")
+    options = _parse(options_of(base), rest, command, about)
     config = base.changed(**dataclasses.asdict(options))
     from dsgc.training.loop import train  # torch and timm are loaded only once the options are known to be right
 

@@ -91,6 +91,24 @@ CHANGES: dict[str, dict[str, dict]] = {  # all that the page on choices names; w
 }  # fmt: skip
 
 
+PEERS: dict[str, dict] = {  # each at the thresholds that all have, and under the paper's name for it
+    "ToCo": {"method": "toco"},
+    "AFA": {"method": "afa"},
+    "TSCD": {"method": "tscd"},
+    "DuPL": {"method": "dupl"},
+    "URN": {"method": "urn"},
+    "SEAM": {"method": "seam"},
+    "SIPE": {"method": "sipe"},
+    "ReCAM": {"method": "recam"},
+    "CDA": {"method": "cda"},
+    "1Stage": {"method": "onestage"},
+    "RRM": {"method": "rrm"},
+    "BECO": {"method": "beco"},
+}
+OWN = ", own thresholds"  # of a row's name: a peer with those that it published; else the thresholds would be what is compared
+SINGLE = {"method": "dsgc"}  # the paper's method beside them
+
+
 def _some(name: str, *rows: str) -> dict[str, dict]:
     return {row: CHANGES[name][row] for row in ("preset", *rows)}
 
