@@ -31,6 +31,8 @@ EQUATION = re.compile(r"Eq\. \(?(\d+)(?:\)|-\d+)?")
 QUOTED = re.compile(r"(?<![`:\w])`([^`\n]+)`(?!`)")
 SOURCE = re.compile(r"(?:^|(?<=\. ))Source: (.+?)(?=\n\n|\Z)", re.MULTILINE | re.DOTALL)
 TEST_NAME = re.compile(r'(?<=<span class="pre">)test_\w+(?=</span>)')
+EACH = re.compile(r"^% each of (\S+)$", re.MULTILINE)
+ENTRY = "### {}\n\n```{{eval-rst}}\n.. automodule:: {}\n```\n"
 SHOWN = 6  # tests named in an entry; of the others only how many there are
 ORIGINS = {  # of a setting's default
     "paper": "The paper's.",
@@ -153,6 +155,17 @@ def missing(app, env, node, content):
     return None
 
 
+def every(app, page, source):
+    """A comment `% each of FILES` stands for an entry of each of these files, so that a new one needs no line of its own."""
+    source[0] = EACH.sub(lambda match: "\n".join(map(ENTRY.format, *[modules_of(match[1])] * 2)), source[0])
+
+
+def modules_of(pattern: str) -> list[str]:
+    """The dotted names, in order, of the modules whose files fit a pattern; tests are imported by their last name alone."""
+    parts = [path.relative_to(ROOT).with_suffix("").parts for path in sorted(ROOT.glob(pattern))]
+    return [name[-1] if name[0] == "tests" else ".".join(name) for name in parts]
+
+
 def polish(app, page, template, context, doctree):
     """Two things that the writers of HTML leave: a role that ARIA has withdrawn, and long names that break anywhere."""
     if "body" in context:
@@ -162,6 +175,7 @@ def polish(app, page, template, context, doctree):
 
 def setup(app: Sphinx) -> dict:
     app.setup_extension("sphinx.ext.autodoc")
+    app.connect("source-read", every)
     app.connect("autodoc-process-docstring", docstring)
     app.connect("autodoc-process-signature", signature)
     app.connect("autodoc-skip-member", skip)

@@ -119,6 +119,16 @@ def test_fields_are_explained_by_their_own_text_or_the_comment_behind_them():
 )
 def test_every_module_is_on_its_page(page, modules):
     modules = {name.removesuffix(".__init__") for name in modules if name not in ("dsgc.__init__", "dsgc.__main__")}  # floors too
-    text = (ROOT / f"book/{page}.md").read_text(encoding="utf-8")
+    source = [(ROOT / f"book/{page}.md").read_text(encoding="utf-8")]
+    crosslinks.every(None, page, source)
+    (text,) = source
     listed = re.findall(r"^\.\. automodule:: (\S+)$", text, flags=re.MULTILINE)
     assert sorted(listed) == sorted(modules)
+
+
+def test_each_file_of_a_pattern_gets_an_entry():
+    source = ["before\n\n% each of tests/equations/test_p*.py\n\nafter % each of x\n"]
+    crosslinks.every(None, "any", source)
+    entries = [f"### {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n```\n" for name in ("test_pointing", "test_ptc")]
+    assert source == ["before\n\n" + "\n".join(entries) + "\n\nafter % each of x\n"]
+    assert crosslinks.modules_of("dsgc/methods/[b-d]*.py") == [f"dsgc.methods.{name}" for name in ("base", "contract", "draws", "dsgc")]
