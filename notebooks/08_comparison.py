@@ -18,7 +18,7 @@
 # ```{admonition} Two data sets, two scales
 # :class: warning
 # The paper's values are on PASCAL VOC 2012 and COCO 2014. On the scale `shapes` a small network is trained on a small drawn
-# data set: its values stand in a column of their own and say nothing about the others.
+# data set: its values stand in a column of their own and say nothing about the others. Nor do those on `voc6`, a few hundred photographs.
 # ```
 
 # %% tags=["parameters"]
@@ -39,7 +39,7 @@ from IPython.display import Markdown, display
 from myst_nb import glue
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
-from dsgc.experiments import grids, paper, provenance, runner, stored, tables
+from dsgc.experiments import grids, paper, provenance, runner, stored, tables, verdicts
 from dsgc.scoring import pictures
 from dsgc.teaching import chapter, figures, panels
 
@@ -205,19 +205,39 @@ glue("toco_cam", toco.cam, display=False)
 # %% tags=["nbval-ignore-output"]
 found, lines = tables.read_scales(folder, scale, {"modules": seeds}, data)
 display(*map(Markdown, lines))
+for name in found:  # the peers as far as they are there
+    found[name]["peers"], there = tables.read_some(folder, name, "peers", seeds, data if name == scale else "")
+    display(Markdown(f"`{name}`, peers: {there}."))
+photographs = {}
+for grid in ("real", "real, peers"):
+    photographs[grid], there = tables.read_some(folder, "voc6", grid, grids.SEEDS[grid])
+    display(Markdown(f"`voc6`, {grid}: {there}."))
+
+# %% tags=["hide-input"]
+NAMES = {paper.OURS: grids.METHOD, "baseline (PTC only)": "baseline"} | {row: row for row in grids.PEERS}  # of rows that this code measures
+
+
+def measured(results, score="seg"):
+    """mIoU of the rows that this code measures, under the paper's names, by seed."""
+    values = tables.scores(results, score)
+    rows = {row: values.loc[name] for row, name in NAMES.items() if name in values.index}
+    return pd.DataFrame.from_dict(rows, orient="index").reindex(columns=values.columns)
+
+
+by_scale = {name: part["modules"] | part["peers"] for name, part in found.items()}
+on_photographs = photographs["real"] | photographs["real, peers"]
 
 # %% [markdown]
 # ## Table 4: PASCAL VOC 2012
 #
 # mIoU in per cent as the paper prints it, and in the last columns this code's, as mean ± standard deviation over seeds. Which of its
-# differences can be told from none, and how small a one could have been, is what {doc}`07_ablations` says; nothing here is compared.
-# The network of the scale `shapes` is a small one, not the backbone named. *Stages*: whether classification and segmentation are trained in one network and one go. The paper's ablation baseline is
-# a row of its own here, since this code measures it too. Another method is another row of `dsgc.experiments.paper`.
+# differences can be told from none, and how small a one could have been, stands below the table.
+# The network of the scale `shapes` is a small one, not the backbone named, and every method that this code measures has the same encoder, decoder,
+# schedule and label thresholds ({doc}`09_peers` says what each is here, and what of it could not be carried over); of the methods in several stages
+# it measures the one idea that makes them. *Stages*: whether classification and segmentation are trained in one network and one go. The paper's
+# ablation baseline is a row of its own here, since this code measures it too. `voc6` are photographs, few and small ({doc}`../book/photographs`).
 
 # %%
-METHODS = {paper.OURS: grids.METHOD, "baseline (PTC only)": "baseline"}  # the rows that this code measures
-
-
 def comparison(table, file):
     """A table of the paper with what this code measured in columns of its own."""
     rows = {row: {column: f"{table.cell(row, column).value:.1f}" for column in table.columns} for row in table.rows}
@@ -227,17 +247,30 @@ def comparison(table, file):
     named = [row if row in paper.BACKBONES else paper.OURS for row in frame.index]
     frame.insert(0, "backbone", [paper.BACKBONES[row] for row in named])
     frame.insert(1, "stages", ["one" if row in paper.SINGLE_STAGE else "several" for row in named])
-    columns = {name: part for name, part in found.items() if (name == "coco") == (table is paper.COCO)}
+    columns = {name: part for name, part in by_scale.items() if (name == "coco") == (table is paper.COCO)}
+    if table is paper.VOC and on_photographs:
+        columns["voc6"] = on_photographs
     for name, part in columns.items():
-        measured = tables.wide(tables.long({}, {name: {"this code": tables.scores(part["modules"])}})).iloc[:, 0]
-        own = [measured[METHODS[row]] if row in METHODS else "–" for row in frame.index]
-        frame[f"this code, {name}"] = own
+        cells = tables.wide(tables.long({}, {name: {"this code": measured(part)}})).iloc[:, 0]
+        frame[f"this code, {name}"] = [cells.get(row, "–") for row in frame.index]
     if not columns:
-        frame["this code"] = ["not run" if row in METHODS else "–" for row in frame.index]
+        frame["this code"] = ["not run" if row in NAMES else "–" for row in frame.index]
     return tables.Exported(frame, out, file)
 
 
 comparison(paper.VOC, "table4")
+
+# %% [markdown]
+# Does the printed order hold? Each peer against the paper's method, seed by seed, as one family ({doc}`07_ablations` says how that is tested):
+
+# %%
+beside = measured(by_scale[scale]).dropna(how="all").dropna(axis=1)  # under the seeds that all of them have
+printed_val = {row: value for row, value in tables.printed(paper.VOC, "val").items() if row in beside.index}
+against_ours = verdicts.pairs(beside, printed_val, paper.OURS)
+tables.Exported(against_ours.reset_index().set_index("better in the paper"), out, "table4-pairs")
+
+# %% tags=["hide-input"]
+Markdown(verdicts.verdict(beside, printed_val, scale, paper.OURS))
 
 # %% [markdown]
 # ## Table 5: COCO 2014
@@ -275,27 +308,28 @@ assert abs(paper.COCO.cell(paper.OURS, "val").value - paper.COCO_PUBLISHED["ToCo
 printed = pd.DataFrame.from_dict(paper.PER_CLASS.rows, orient="index", columns=list(paper.PER_CLASS.columns))
 figures.save(figures.class_heat(printed, "as printed: PASCAL VOC 2012 val"), out, "table6-paper")
 
-# %% mystnb={"image": {"alt": "Heat map: IoU of each class for each combination of modules, mean over the seeds of this code's runs."}} tags=["hide-input"]
-per_class = tables.by_class(found[scale]["modules"])
+# %% mystnb={"image": {"alt": "Heat map: IoU of each class for each combination of modules and each peer, mean over the seeds of this code's runs."}} tags=["hide-input"]
+per_class = tables.by_class(by_scale[scale])
 figures.save(figures.class_heat(per_class, f"this code, scale {scale}: mean over {len(seeds)} seeds"), out, "table6")
 
 # %%
-tables.Exported(per_class.rename_axis("modules"), out, "table6")
+tables.Exported(per_class.rename_axis("modules or method"), out, "table6")
 
 # %% [markdown]
 # ## Figure 4: predictions
 #
-# What the segmentation head makes of validation images that it has never seen, without their tags: baseline and method,
-# runs under the first seed.
+# What the segmentation head makes of validation images that it has never seen, without their tags, in runs under the first seed. The paper shows
+# AFA, TSCD, ToCo and itself; the baseline and DuPL stand here too.
 
 # %% tags=["hide-input"]
 items, classes = chapter.pictured(grids.config_of(scale, {}, grids.FIRST, data))
 predictions = {
-    title: [pictures.decoded(found[scale]["modules"][row, grids.FIRST].samples[item.image_id]["prediction"]) for item in items]
-    for title, row in (("baseline", "baseline"), ("method", grids.METHOD))
+    title: [pictures.decoded(by_scale[scale][row, grids.FIRST].samples[item.image_id]["prediction"]) for item in items]
+    for title, row in [("baseline", "baseline"), *((name, name) for name in grids.PICTURED), ("method", grids.METHOD)]
+    if (row, grids.FIRST) in by_scale[scale]
 }
 
-# %% mystnb={"image": {"alt": "Six images, and below each its true mask, the baseline's prediction and the method's."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Six images, and below each its true mask and the predictions of the baseline, of AFA, TSCD, ToCo and DuPL, and of the method."}} tags=["hide-input"]
 rows = {
     "image": [item.image.permute(1, 2, 0).numpy() for item in items],
     "truth": [item.mask.numpy() for item in items],
