@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup test book serve notebooks ablations ladder departures bench sync lint clean
+.PHONY: help setup test book serve notebooks ablations ladder departures costs bench sync lint clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -44,6 +44,9 @@ ablations: setup  ## make the runs of notebooks 07 and 08 that results/ lacks; h
 
 ladder: setup  ## measure the readings of the correction on fixed maps (chapter 4); an hour, can be stopped and goes on
 	$(BIN)/python -m dsgc.experiments.ladder runs/ladder data/shapes
+
+costs: setup  ## count and time what a step of each method costs
+	$(BIN)/python -m dsgc.experiments.costs data/shapes
 
 departures: ladder  ## measure what the departures from print do on dev
 	$(BIN)/python -m dsgc.experiments.departures runs/ladder data/shapes

@@ -1,11 +1,14 @@
-"""What a step of a method costs: passes of the encoder, memory kept for the gradient, and time beside another method's.
+"""What a step of a method costs: passes of the encoder, memory kept for the gradient, and time beside another method's (`make costs`).
 
 "Better" is to be read beside "dearer". Passes and memory are counted, and come out the same everywhere; times are of this machine.
 """
 
 import contextlib
+import json
+import sys
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
@@ -14,12 +17,20 @@ import torch
 from torch import Tensor
 
 from dsgc.config import Config
+from dsgc.data import shapes
 from dsgc.data.loading import train_batches
+from dsgc.errors import UserError
+from dsgc.experiments import grids
+from dsgc.experiments.provenance import provenance
 from dsgc.methods.contract import Networks, Part
 from dsgc.runs.parallel import accelerator_of
+from dsgc.runs.record import write_json
 from dsgc.training.learner import begin, parts_of
 from dsgc.training.splits import open_data
 from dsgc.training.step import backward
+
+FILE = grids.RESULTS / "costs.json"
+ROUNDS = 15  # that times are medians of
 
 
 class Passes(NamedTuple):
@@ -132,3 +143,25 @@ def table(configs: Mapping[str, Config], reference: str, *, rounds: int) -> pd.D
             "time of a step": median(times[name]),
         }
     return pd.DataFrame.from_dict(lines, orient="index").rename_axis("method")
+
+
+def read(file: Path = FILE) -> tuple[pd.DataFrame, dict]:
+    """The table that `main` wrote, and where it was made. Raises `UserError` if there is none."""
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; `make costs` makes it")
+    found = json.loads(file.read_text(encoding="utf-8"))
+    return pd.DataFrame.from_dict(found["costs"], orient="index").rename_axis("method"), found["about"]
+
+
+def main(data: str, file: Path = FILE) -> None:
+    """Measure the baseline, the paper's method and every peer on the embedded data, on one thread."""
+    torch.set_num_threads(1)
+    shapes.ensure(data)
+    rows = {row: changes for row, changes in grids.GRIDS["peers"].items() if row not in grids.OWN_THRESHOLDS}
+    configs = {row: grids.config_of("shapes", changes, grids.FIRST, data).changed(device="cpu") for row, changes in rows.items()}
+    found = table(configs, "baseline", rounds=ROUNDS)
+    write_json(file, {"about": provenance(configs["baseline"], 0), "costs": found.to_dict(orient="index")})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from dsgc.experiments import costs
+from dsgc.errors import UserError
+from dsgc.experiments import costs, grids
 from dsgc.methods import PEERS
 
 
@@ -68,3 +69,15 @@ def test_every_peer_can_be_measured_in_each_stage(tiny, name):
     found = costs.Steps(tiny(name, pictures=0))
     for stage in found.stages:
         assert found.passes(stage).learning >= 1 and found.kept(stage) > 0
+
+
+def test_what_is_written_is_read_again_and_what_is_not_there_names_its_command(tiny, tmp_path, monkeypatch):
+    rows = {"baseline": {"method": "base"}, "masks": {"method": "masks"}}
+    monkeypatch.setattr(grids, "GRIDS", {"peers": rows})
+    monkeypatch.setattr(grids, "config_of", lambda scale, changes, seed, data: tiny(changes["method"], data=data, pictures=0))
+    monkeypatch.setattr(costs, "ROUNDS", 1)
+    with pytest.raises(UserError, match="costs.json: no such file; `make costs` makes it"):
+        costs.read(tmp_path / "costs.json")
+    costs.main(tiny().data, tmp_path / "costs.json")
+    table, about = costs.read(tmp_path / "costs.json")
+    assert list(table.index) == list(rows) and table.loc["baseline", "without"] == 0 and about["code"]
