@@ -16,8 +16,9 @@ from dsgc.objective import segmentation_loss
 from dsgc.runs import checkpoint
 from dsgc.training.loop import train
 
+LABELS = {"afa": {"label_high": 0.5}}  # where a method labels so little that on this batch there would be no foreground
 KINDS = {
-    **{name: {"method": name} for name in methods.MODULES},
+    **{name: {"method": name} | LABELS.get(name, {}) for name in methods.MODULES},
     "dsgc without student": {"distillation": False},
     "dsgc without correction": {"correction": False},
     "dsgc with neither": {"distillation": False, "correction": False},
@@ -232,8 +233,9 @@ def test_views_are_the_scores_that_a_method_names_and_maps_to_draw(pair, fixed, 
     config = fixed(**KINDS[kind])
     batch = uneven_batch()
     images = F.interpolate(batch.images, size, mode="bilinear")
+    network = networks_of(pair, config)[config.method.networks[0]].eval()
     with torch.no_grad():
-        view = config.method.views(pair[0].eval(), images, batch.tags, config.background_threshold)
+        view = config.method.views(network, images, batch.tags, config.background_threshold)
     assert tuple(view.scored) == config.method.scores and view.scored["seg"].max() <= CLASSES
     for name, labels in view.scored.items():
         assert labels.shape == (8, *size) and labels.dtype == torch.int64, name
@@ -248,7 +250,7 @@ def test_views_are_the_scores_that_a_method_names_and_maps_to_draw(pair, fixed, 
 @kinds
 def test_a_method_says_how_labels_are_corrected_if_it_corrects_them(pair, fixed, kind):
     config, batch = fixed(**KINDS[kind]), uneven_batch()
-    network = pair[0].eval()
+    network = networks_of(pair, config)[config.method.networks[0]].eval()
     with torch.no_grad():
         found = config.method.examined(network, network(fitted(batch.images, 8)), batch.images, batch.tags)
     assert (found is not None) == config.method.corrects
