@@ -50,6 +50,7 @@ FIXED = {  # how labels are made, so that tests of it do not move with the prese
     "mixture_grid": "patch",
     "mixture_map": "refined",
     "tau": 0.5,
+    "confident": 0.0,  # networks with random weights are sure of nothing
 }
 
 
