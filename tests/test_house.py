@@ -150,6 +150,7 @@ ABOVE = [
 OWN = re.compile(r"teacher|student|distillation|dskd|(?<![^\W_])gc(?![^\W_])", re.IGNORECASE)  # GC as a word, or a part of a name
 NAMES = {ast.literal_eval(node.value) for name in FILES if name.startswith("methods/") for node in ast.walk(tree(name))
          if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "name" and node.value is not None}  # fmt: skip
+PEERS = {Path(name).stem for name in FILES if name.startswith("methods/peers/")} - {"__init__"}
 NOT_OF_A_METHOD = {  # what only looks like it
     ("runs/record.py", "masks"),  # those that scores are of
     ("experiments/provenance.py", "dsgc"),  # the package
@@ -174,7 +175,7 @@ def of_a_method(name):
 
 def test_words_of_a_method_are_found_wherever_they_stand():
     """The rule below is only as good as this reader."""
-    assert NAMES == {"base", "dsgc", "masks"}
+    assert NAMES == {"base", "dsgc", "masks"} | PEERS
     assert {"student", "dsgc.methods.dsgc"} & {text.lower() for text in texts("methods/dsgc.py")} == {"student"}
     found = of_a_method("methods/dsgc.py")
     assert {"dsgc", "teacher", "student", "student_lr", "distillation", "dskd"} <= found
@@ -203,9 +204,10 @@ def test_the_contract_knows_no_method_and_no_loss():
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("methods/")])
 def test_a_method_imports_only_what_it_inherits_from(name):
-    """`dsgc` is the baseline and more, by the paper; no other method needs another."""
-    peers = {f"dsgc.methods.{known}" for known in NAMES} & imported(name)
-    assert peers == ({"dsgc.methods.base"} if name == "methods/dsgc.py" else set())
+    """`dsgc` is the baseline and more, by the paper, and so is each peer; no other method needs another."""
+    others = {module for module in imported(name) if module.split(".")[-1] in NAMES and module.startswith("dsgc.methods.")}
+    heirs = {"methods/dsgc.py", *(f"methods/peers/{peer}.py" for peer in PEERS)}
+    assert others == ({"dsgc.methods.base"} if name in heirs else set())
 
 
 def test_exceptions_are_still_needed():
