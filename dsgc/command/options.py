@@ -163,7 +163,8 @@ class GridOptions:
     scale: str = "shapes"
     """preset on which the runs are based"""
     seeds: tuple[int, ...] | None = None
-    """each run is made once with each; 10 for modules and peers, 20 for stability, 6 for precision and real, 8 for the others if none is named"""
+    """each run is made once with each; 10 for modules and peers, 20 for stability, 6 for precision and those of voc6, 8 for the others if
+    none is named"""
     data: str = ""
     """data set in the layout of VOC or COCO; the preset's own if not given"""
     out: Path = Path("results")

@@ -11,13 +11,13 @@ from dsgc.config import PRESETS
 from dsgc.errors import UserError
 from dsgc.experiments import grids, paper, runner, significance, stored
 from dsgc.experiments.plan import plan
-from dsgc.methods import preset
+from dsgc.methods import PEERS, preset
 
 ALL = tuple(grids.of("shapes"))
 SCALES = [scale for scale in PRESETS if grids.of(scale) == list(ALL)]
 ROWS = [(scale, name, row) for scale in PRESETS for name in grids.of(scale) for row in grids.GRIDS[name]]
 METHODS_ROW = {"modules": grids.METHOD, "thresholds": "0.85, 0.25", "weights": "0.2, 0.5, 0.1", "choices": "preset", "readings": "preset",
-               "precision": "float32"}  # fmt: skip
+               "precision": "float32", "peers": grids.METHOD}  # fmt: skip
 MODULES = {  # (method, distillation, correction); the baseline has neither and knows of neither
     "baseline": ("base", None, None),
     "+ DSKD": ("dsgc", True, False),
@@ -93,7 +93,7 @@ def test_two_choices_at_once_have_each_of_them_alone_beside_them():
 
 def test_a_grid_of_one_scale_is_made_there_alone_and_no_other_with_it():
     assert {*grids.OF_SCALE} <= {*grids.GRIDS} and {*grids.OF_SCALE.values()} <= {*PRESETS} - {*SCALES}
-    assert grids.of("voc6") == ["real", "real, all blocks"] and {*ALL} == {*grids.GRIDS} - {*grids.OF_SCALE}
+    assert grids.of("voc6") == ["real", "real, peers", "real, all blocks"] and {*ALL} == {*grids.GRIDS} - {*grids.OF_SCALE}
 
 
 def test_the_photographs_rows_are_controls_bounds_and_the_parts_of_the_method():
@@ -111,9 +111,9 @@ def test_the_photographs_rows_are_controls_bounds_and_the_parts_of_the_method():
 
 
 def test_a_run_that_grids_share_is_made_once():
-    """The method stands in six grids, the method without correction and the baseline in two."""
+    """The method stands in seven grids, the baseline in three, the method without correction in two."""
     found, of = all_runs(0), all_rows(0)
-    assert len(set(found.values())) == len(found) == sum(len(grids.GRIDS[name]) for name in ALL) - 5 - 1 - 1
+    assert len(set(found.values())) == len(found) == sum(len(grids.GRIDS[name]) for name in ALL) - 6 - 2 - 1
     (method,) = {of[name, row, 0] for name, row in METHODS_ROW.items()}
     assert [label for label, config in found.items() if config == method] == [f"modules: {grids.METHOD}, seed 0"]
     assert of["readings", "no correction", 0] == of["modules", "+ DSKD", 0]
@@ -121,7 +121,8 @@ def test_a_run_that_grids_share_is_made_once():
 
 
 @pytest.mark.parametrize(
-    ("name", "family"), [("modules", 3), ("thresholds", 3), ("weights", 6), ("choices", 6), ("readings", 5), ("precision", 1)]
+    ("name", "family"),
+    [("modules", 3), ("peers", 16), ("thresholds", 3), ("weights", 6), ("choices", 6), ("readings", 5), ("precision", 1)],
 )
 def test_a_grid_has_the_seeds_that_a_verdict_on_its_family_needs(name, family):
     """With fewer no difference could be told after Holm's correction, however large; the baseline alone is compared with nothing."""
@@ -132,9 +133,11 @@ def test_a_grid_has_the_seeds_that_a_verdict_on_its_family_needs(name, family):
 
 
 def test_all_runs_together_fit_into_three_hours_of_two_cores():
-    """At the 100 seconds that a run is given, warm-ups not yet shared."""
+    """At the 100 seconds that a run is given, warm-ups not yet shared; the peers, some of which take twice as long, into three more."""
     runs = grids.runs(ALL, "shapes")
-    assert sum(label.startswith("modules") for label in runs) == 40 and len(runs) * 100 <= 2 * 3 * 3600
+    peers = sum(label.startswith("peers") for label in runs)
+    assert sum(label.startswith("modules") for label in runs) == 40 and (len(runs) - peers) * 100 <= 2 * 3 * 3600
+    assert peers == 10 * len(grids.PEERS | grids.OWN_THRESHOLDS) and peers * 144 <= 2 * 3 * 3600
 
 
 def test_runs_come_grid_by_grid_and_seed_by_seed():
@@ -231,3 +234,27 @@ def test_failed_runs_are_counted_in_one_line(asked, capsys):
     assert main(["grid", "modules", "--seeds", "0", "--data", "elsewhere"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("dsgc: results/shapes: 2 of 4 runs failed; ") and "the same command makes the rest" in line
+
+
+# peers
+
+
+def test_each_peer_has_a_row_under_the_papers_name_and_each_row_is_a_peer():
+    assert {changes["method"] for changes in grids.PEERS.values()} == set(PEERS)
+    assert {*grids.PEERS} <= {*paper.VOC.rows, *paper.COCO.rows} and {*grids.PICTURED} <= {*grids.PEERS}
+    assert all(changes.keys() == {"method"} for changes in grids.PEERS.values())
+
+
+def test_own_thresholds_are_those_that_a_peer_publishes_for_voc():
+    for row, changes in grids.OWN_THRESHOLDS.items():
+        method = preset("voc", changes["method"]).method
+        assert grids.PEERS[row.removesuffix(", own thresholds")]["method"] == changes["method"]
+        for field, value in changes.items():
+            if field != "method":
+                assert getattr(method, field) == value and method.source_of(field) == "published", (row, field)
+
+
+def test_runs_that_the_figures_show_keep_pictures():
+    kept = {row for (row, seed), config in grids.rows("peers", "shapes", (grids.FIRST,)).items() if config.pictures}
+    assert kept == {"baseline", grids.METHOD, *grids.PICTURED}
+    assert not [row for (row, _), config in grids.rows("peers", "shapes", (1,)).items() if config.pictures]
