@@ -37,18 +37,18 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from IPython.display import Markdown, display
+from IPython.display import Markdown
 from matplotlib.patches import Rectangle
 from myst_nb import glue
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
-from dsgc import cam, gmm, methods, refine
+from dsgc import cam, methods
 from dsgc.cam import IGNORE
 from dsgc.data.palette import coloured
 from dsgc.experiments import costs, grids, tables, verdicts
-from dsgc.methods import affinity, draws, labels, preset, varm
+from dsgc.methods import affinity, draws, labels, preset
 from dsgc.methods.contract import Part
-from dsgc.methods.peers import afa, dupl, toco, tscd
+from dsgc.methods.peers import dupl, toco, tscd
 from dsgc.runs.restore import load_networks
 from dsgc.scoring import pictures
 from dsgc.scoring.evaluate import collate
@@ -233,11 +233,11 @@ Markdown(
 # and a refinement whose neighbours count less where they lie on an edge of the picture.
 
 # %% tags=["hide-input"]
-chapter.source(tscd.correspondence)
+chapter.source(tscd.distillation, tscd.centred)
 
 # %% [markdown]
 # **Where it fails.** The equivariance has no gradient in the published code, both maps being made without a graph; its authors' numbers
-# are without it. Here it has one (`equivariance_gradient`). What is alike is read off a CAM, so a part that the CAM does not know stays unlike.
+# are without it. Here it has one (`er_gradient`). What is alike is read off a CAM, so a part that the CAM does not know stays unlike.
 #
 # ## DuPL: two networks, and suspicious labels taken out
 #
@@ -327,7 +327,30 @@ figure
 # for a class is raised to powers from 0.15 to 6, which makes it wider or narrower; a pixel whose winner depends on the power is
 # uncertain, and counts a twentieth in the loss. {py:func}`~dsgc.methods.peers.urn.scaled_wins`, {py:func}`~dsgc.methods.peers.urn.uncertainty`.
 #
-# PARAGRAPHS
+# **SEAM** {cite:p}`wang2020seam`. A CAM should move with the picture: that of a small copy should be the small CAM. One loss asks for that; a correlation
+# module, one layer on middle tokens and colours, averages the map over places that look alike, and each view's refined map follows the
+# other view's raw one on the fifth of the entries that differ most. {py:class}`~dsgc.methods.peers.seam.Seam`.
+#
+# **SIPE** {cite:p}`chen2022sipe`. A classifier's weights are one prototype of a class for all pictures. SIPE makes one for each picture: seeds are the
+# places whose correlation map overlaps the CAM best, their mean token is the prototype, and the cosine to it is a second map, which tells
+# a class from the background in the same picture. The loss is the distance of both maps. {py:class}`~dsgc.methods.peers.sipe.Sipe`.
+#
+# **ReCAM** {cite:p}`chen2022recam`. With a binary loss for each class, two classes may both claim a place. Features are pooled under each tagged
+# map and classified once more, by a softmax in which classes compete; its weights make the later map together with the first's.
+# {py:class}`~dsgc.methods.peers.recam.Recam`.
+#
+# **CDA** {cite:p}`su2021cda`. What a map finds of an object is cut out and pasted elsewhere, so that a class cannot be known by its surroundings. Here
+# it goes into another crop of its own picture. {py:class}`~dsgc.methods.peers.cda.Cda`.
+#
+# **1Stage** {cite:p}`araslanov2020onestage`. No CAM at all: the decoder's own softmax masks say which tags a picture has, by a pooled score that does not
+# reward large masks and a penalty on small ones, and the surest places of the masks, refined by colour, teach the decoder.
+# {py:class}`~dsgc.methods.peers.onestage.Onestage`.
+#
+# **RRM** {cite:p}`zhang2020rrm`. Only pixels count that two judges trust: the upper part of the CAM, and the map after the refinement.
+# {py:class}`~dsgc.methods.peers.rrm.Rrm`.
+#
+# **BECO** {cite:p}`rong2023beco`. Two networks; where the label is to be trusted both learn it, elsewhere each learns what the other says.
+# Mixed pictures have outlines where a label must change, and pixels there count more. {py:class}`~dsgc.methods.peers.beco.Beco`.
 #
 # ## What a step costs, and what it brings
 #
