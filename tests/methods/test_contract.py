@@ -232,8 +232,9 @@ def test_views_are_the_scores_that_a_method_names_and_maps_to_draw(pair, fixed, 
     config = fixed(**KINDS[kind])
     batch = uneven_batch()
     images = F.interpolate(batch.images, size, mode="bilinear")
+    network = networks_of(pair, config)[config.method.networks[0]].eval()  # with the heads that it adds
     with torch.no_grad():
-        view = config.method.views(pair[0].eval(), images, batch.tags, config.background_threshold)
+        view = config.method.views(network, images, batch.tags, config.background_threshold)
     assert tuple(view.scored) == config.method.scores and view.scored["seg"].max() <= CLASSES
     for name, labels in view.scored.items():
         assert labels.shape == (8, *size) and labels.dtype == torch.int64, name
