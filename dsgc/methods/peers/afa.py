@@ -78,6 +78,10 @@ class Afa(AttentionAffinity, Base):
     NOT_NEGATIVE: ClassVar[tuple[str, ...]] = (*Base.NOT_NEGATIVE, *AttentionAffinity.NOT_NEGATIVE, "walk_rounds")
     SHARES: ClassVar[tuple[str, ...]] = (*AttentionAffinity.SHARES, "walk_from")
 
+    @property
+    def shared_steps(self) -> int:
+        return 0
+
     def stage(self, step: int, steps: int) -> Stage:
         """Tags alone; then decoder and affinity learn the initial label; then the decoder learns the one that has walked."""
         given = super().stage(step, steps)
