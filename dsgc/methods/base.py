@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsgc import cam, dskd, objective, ptc
+from dsgc import cam, dskd, objective, ptc, refine
 from dsgc.cam import IGNORE
 from dsgc.errors import UserError
 from dsgc.methods import labels, register
@@ -137,7 +137,7 @@ class Base(Method):
         return found if self.ptc_classes else torch.where(found == IGNORE, found, found.clamp(max=1))
 
     def initial_label(self, images: Tensor, maps: Tensor, tags: Tensor) -> Initial:
-        """CAM (B, C, h, w) -> refinement -> label by two thresholds."""
+        """CAM (B, C, h, w) -> refinement (`refined`) -> label by two thresholds."""
         with torch.autocast(images.device.type, enabled=False):  # float32, for its products too
             return labels.initial(
                 images,
@@ -148,7 +148,12 @@ class Base(Method):
                 stride=self.label_stride,
                 dilations=self.refine_dilations,
                 iterations=self.refine_iterations,
+                by=self.refined,
             )
+
+    def refined(self, maps: Tensor, images: Tensor, **how: Any) -> Tensor:
+        """What refines a label's maps (B, C, h, w) by images (B, 3, h, w), called as `refine.refine` is."""
+        return refine.refine(maps, images, **how)
 
     def segmentation(self, network: Network, tokens: Tensor, made: Tensor) -> Mean:
         """Eq. 22 of the decoder's prediction from tokens (B, D, h, w), with a pseudo label (B, H', W')."""

@@ -1,6 +1,6 @@
 """What methods that learn from tags share: CAM, the initial pseudo label, the decoder's loss, and labels on another grid."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -62,16 +62,18 @@ def initial(
     stride: int,
     dilations: Sequence[int],
     iterations: int,
+    by: Callable[..., Tensor] = refine.refine,
 ) -> Initial:
     """CAM -> refinement by the picture's colours -> label by two thresholds.
 
     images (B, 3, H, W); maps (B, C, h, w) in [0, 1]; tags (B, C); dilations and iterations of `refine.refine`.
+    by: what refines, called as that is.
     """
     size = [max(1, side // stride) for side in images.shape[-2:]]
     small = F.interpolate(images, size, mode="bilinear", antialias=True)
     maps, tags, numbers = cam.present(maps, tags)  # of T classes, not of all
     maps = F.interpolate(cam.tagged(maps, tags), size, mode="bilinear", align_corners=False)
-    maps = refine.refine(maps, small, dilations=dilations, iterations=iterations)
+    maps = by(maps, small, dilations=dilations, iterations=iterations)
     labels = cam.patch_labels(maps, tags, low, high)  # of 1..T
     labels = torch.where(labels == IGNORE, IGNORE, numbers.gather(1, labels.clamp_max(tags.shape[1]).flatten(1)).view_as(labels))
     confidence, winner = maps.max(1)

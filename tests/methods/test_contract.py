@@ -16,7 +16,7 @@ from dsgc.objective import segmentation_loss
 from dsgc.runs import checkpoint
 from dsgc.training.loop import train
 
-LABELS = {"afa": {"label_high": 0.5}}  # where a method labels so little that on this batch there would be no foreground
+LABELS = {"afa": {"label_high": 0.5}}  # of a method that otherwise would label no foreground on this batch
 KINDS = {
     **{name: {"method": name} | LABELS.get(name, {}) for name in methods.MODULES},
     "dsgc without student": {"distillation": False},
@@ -120,7 +120,7 @@ def test_parts_give_the_losses_and_gradients_of_the_batch(pair, fixed, kind, sta
     (whole, one), (made, found) = (gradients(pair, in_parts(batch_of(config), count), stage, config) for count in (1, parts))
     assert found.keys() == one.keys() and made.losses.keys() == whole.losses.keys() and made.watched.keys() == whole.watched.keys()
     for name, value in one.items():
-        assert (found[name] - value).abs().max() <= 1e-5 * value.abs().max(), name
+        assert (found[name] - value).abs().max() <= 1e-5 * value.abs().max() + 1e-9, name  # some are a difference that is nearly 0
     for name, value in whole.losses.items():
         assert made.losses[name].item() == pytest.approx(value.item(), rel=1e-5), name
 

@@ -51,8 +51,8 @@ class Afa(AttentionAffinity, Base):
             **Base.presets["coco"], "label_high": 0.55, "refine_iterations": 15,
             "walk_from": 2 / 15, "affinity_label": "walked",
         },
-        "voc6": {**Base.presets["voc6"], "label_low": 0.25, "label_high": 0.7},
-        "shapes": {**Base.presets["shapes"], "label_low": 0.25},
+        "voc6": {**Base.presets["voc6"], "label_low": 0.25, "label_high": 0.7, "affinity_scaled": False},  # few steps: what is
+        "shapes": {**Base.presets["shapes"], "label_low": 0.25, "affinity_scaled": False},  # larger moves sooner
     }  # fmt: skip
     later: ClassVar[tuple[str, ...]] = ()
 
@@ -77,6 +77,10 @@ class Afa(AttentionAffinity, Base):
     POSITIVE: ClassVar[tuple[str, ...]] = (*Base.POSITIVE, *AttentionAffinity.POSITIVE, "walk_power")
     NOT_NEGATIVE: ClassVar[tuple[str, ...]] = (*Base.NOT_NEGATIVE, *AttentionAffinity.NOT_NEGATIVE, "walk_rounds")
     SHARES: ClassVar[tuple[str, ...]] = (*AttentionAffinity.SHARES, "walk_from")
+
+    @property
+    def shared_steps(self) -> int:
+        return 0
 
     def stage(self, step: int, steps: int) -> Stage:
         """Tags alone; then decoder and affinity learn the initial label; then the decoder learns the one that has walked."""
