@@ -15,6 +15,7 @@ from dsgc.errors import UserError
 from dsgc.methods import labels, register, strong
 from dsgc.methods.base import Base, tag_losses
 from dsgc.methods.contract import Mean, Networks, Part, Stage, State
+from dsgc.methods.pairs import at, summed
 from dsgc.network.vit import Network, Output
 from dsgc.settings import choice, published
 
@@ -230,7 +231,7 @@ class Dupl(Base):
             made = made[::-1]
         if "con" in stage.weights:
             pairs = zip(seen.logits, made, strict=True)
-            sure = tuple(confident(_at(logits, taught), taught, self.confident) for logits, taught in pairs)
+            sure = tuple(confident(at(logits, taught), taught, self.confident) for logits, taught in pairs)
         return Goals(patch_labels, made, sure, noise)
 
     def losses(
@@ -240,7 +241,7 @@ class Dupl(Base):
         found = {"cls": Mean(sum(tag_losses(output, part.tags, self.TAGGED) for output in seen.plain), images)}
         if "ptc" in stage.weights:
             pairs = zip((output.tokens for output in seen.plain), goals.patch_labels, strict=True)
-            found["ptc"] = _both([Mean(ptc.absolute_pull_and_push(tokens, made), ptc.pairs(made)) for tokens, made in pairs])
+            found["ptc"] = summed([Mean(ptc.absolute_pull_and_push(tokens, made), ptc.pairs(made)) for tokens, made in pairs])
         if "dis" in stage.weights:
             found["dis"] = Mean(discrepancy(*(output.tokens for output in seen.plain)), images)
         if "seg" in stage.weights:
@@ -276,7 +277,7 @@ class Dupl(Base):
     def noise(self, logits: Sequence[Tensor], made: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """`noisy` of both networks' own labels, all mixtures at once."""
         logits, found = torch.cat([*logits]), torch.cat([*made])
-        losses = F.cross_entropy(_at(logits, found), found, ignore_index=IGNORE, reduction="none")
+        losses = F.cross_entropy(at(logits, found), found, ignore_index=IGNORE, reduction="none")
         suspicious = noisy(
             losses, found, least=self.filter_loss, share=self.filter_share, distance=self.filter_distance,
             posterior=self.filter_posterior, one_sided=self.filter_one_sided,
@@ -287,14 +288,4 @@ class Dupl(Base):
     def taught(self, logits: Sequence[Tensor], made: Sequence[Tensor], average: objective.Average) -> Mean:
         """The cross-entropy of each network's logits (B, K, h, w) with what it learns from (B, H', W'); the sum of both."""
         pairs = zip(logits, made, strict=True)
-        return _both([Mean(*objective.segmentation_means(_at(each, found), found, average=average)) for each, found in pairs])
-
-
-def _at(logits: Tensor, found: Tensor) -> Tensor:
-    """Logits (B, K, h, w) at the resolution of labels (B, H, W), float32."""
-    return F.interpolate(logits.float(), found.shape[-2:], mode="bilinear", align_corners=False)
-
-
-def _both(means: Sequence[Mean]) -> Mean:
-    """The sum of several losses, each with counts of its own."""
-    return Mean(torch.cat([mean.value for mean in means]), torch.cat([mean.over for mean in means]))
+        return summed([Mean(*objective.segmentation_means(at(each, found), found, average=average)) for each, found in pairs])
