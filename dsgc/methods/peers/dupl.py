@@ -26,7 +26,7 @@ def upper_threshold(progress: float, start: float, ends: Tensor, tags: Tensor) -
     """Above which confidence a pixel gets a class: half a cosine from `start` at progress 0 to a class's end at 1; (B,).
 
     ends (C,); tags (B, C). An image takes the largest of its tags' values, one without tags the start.
-    Source: Wu et al. 2024 (DuPL), Eq. 5 and its code.
+    Source: Wu et al. 2024 (DuPL), its code.
     """
     fallen = (1 - math.cos(math.pi * progress)) / 2
     values = torch.where(tags > 0, start + (ends - start) * fallen, 0).amax(1)
@@ -45,7 +45,7 @@ def by_thresholds(confidence: Tensor, strongest: Tensor, low: float, high: Tenso
 def discrepancy(one: Tensor, other: Tensor) -> Tensor:
     """How alike two networks see: for each side one plus the mean cosine with the other side, which is held fixed; in [0, 4].
 
-    one, other (B, D, h, w): each channel is a vector over the places. Source: Wu et al. 2024 (DuPL), Eq. 3-4 and its code.
+    one, other (B, D, h, w): each channel is a vector over the places. Source: Wu et al. 2024 (DuPL), its code.
     """
     one, other = one.flatten(2).float(), other.flatten(2).float()
     return sum(1 + F.cosine_similarity(fixed.detach(), moved, dim=-1, eps=1e-6).mean() for fixed, moved in ((one, other), (other, one)))
@@ -67,7 +67,7 @@ def noisy(
         posterior: of the component with the larger mean, above which a pixel is noise.
         one_sided: take no loss below both means for noise; published is the plain posterior.
         fit: options of `gmm.fit`.
-    Source: Wu et al. 2024 (DuPL), Eq. 6-7 and its code.
+    Source: Wu et al. 2024 (DuPL), its code.
     """
     values, foreground = losses.flatten(1).float(), ((found != 0) & (found != IGNORE)).flatten(1)
     fitted = foreground & (values > least)
@@ -84,7 +84,7 @@ def confident(logits: Tensor, taught: Tensor, above: float) -> Tensor:
     """What a network is sure of where its teacher says nothing: (B, H, W) int64, 255 elsewhere.
 
     logits (B, K, H, W); taught (B, H, W), the label that supervises it; above: the least largest probability.
-    Source: Wu et al. 2024 (DuPL), Eq. 8-9 and its code.
+    Source: Wu et al. 2024 (DuPL), its code.
     """
     confidence, winner = logits.float().softmax(1).max(1)
     return torch.where((taught == IGNORE) & (confidence > above), winner, IGNORE)
