@@ -16,7 +16,7 @@ from dsgc.cam import IGNORE
 from dsgc.errors import UserError
 from dsgc.methods import preset, strong
 from dsgc.methods.base import Base
-from dsgc.methods.contract import Mean, Part, Stage, over_all
+from dsgc.methods.contract import Mean, Part, over_all
 from dsgc.methods.peers import dupl
 from dsgc.methods.peers.dupl import Dupl, by_thresholds, confident, discrepancy, noisy, upper_threshold
 
@@ -112,7 +112,7 @@ def test_discrepancy_is_largest_for_like_networks_and_each_side_moves_away_from_
     with torch.no_grad():
         assert discrepancy(one - one.grad, other) < before and discrepancy(one, other - other.grad) < before
         expected = torch.autograd.functional.jacobian(lambda x: F.cosine_similarity(x.flatten(2), other.flatten(2), dim=-1).mean(), one)
-    torch.testing.assert_close(one.grad, expected), "of the side that is not held fixed alone"
+    torch.testing.assert_close(one.grad, expected)  # of the side that is not held fixed alone
 
 
 # the filter
@@ -346,7 +346,7 @@ def test_stages_begin_where_they_are_published():
 
 def test_labels_come_from_the_middle_tokens_first_where_the_method_says_so(pair, images, fixed):
     config = fixed("dupl", auxiliary_until=0.3, early=False, refine_iterations=0, crossed=False)
-    method, networks, part = config.method, networks_of(pair, config), Part(images, TAGS, torch.arange(3))
+    method, networks = config.method, networks_of(pair, config)
     made = step(pair, images, "auxiliary", config)
     assert made.losses.keys() == {"cls", "dis", "seg"}
     with torch.no_grad():
@@ -355,7 +355,7 @@ def test_labels_come_from_the_middle_tokens_first_where_the_method_says_so(pair,
             maps = cam.class_activation_map(output.middle, network.aux_classifier.weight, subtract_minimum=True).flip(-1)
             assert torch.equal(found, method.initial_label(images, maps, TAGS).labels)
     late = step(pair, images, "crossed", config.changed(auxiliary_until=0.0))
-    assert not torch.equal(late.goals.labels[0], made.goals.labels[0]) and part.seeds.shape == (3,)
+    assert not torch.equal(late.goals.labels[0], made.goals.labels[0])
 
 
 # a step
@@ -463,4 +463,3 @@ def test_what_is_watched_are_shares_of_pixels(pair, fixed, images):
     known = sum((made != IGNORE).sum().item() for made in made.goals.labels) / sum(made.numel() for made in made.goals.labels)
     assert found["labelled"].item() == pytest.approx(known)
     assert config.method.watched(step(pair, images, "warm-up", config).goals, {}) == {}
-    assert isinstance(made.stage, Stage)

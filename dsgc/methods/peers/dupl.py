@@ -15,6 +15,7 @@ from dsgc.errors import UserError
 from dsgc.methods import labels, register, strong
 from dsgc.methods.base import Base, tag_losses
 from dsgc.methods.contract import Mean, Networks, Part, Stage, State
+from dsgc.methods.pairs import at, summed
 from dsgc.network.vit import Network, Output
 from dsgc.settings import choice, published
 
@@ -25,7 +26,7 @@ def upper_threshold(progress: float, start: float, ends: Tensor, tags: Tensor) -
     """Above which confidence a pixel gets a class: half a cosine from `start` at progress 0 to a class's end at 1; (B,).
 
     ends (C,); tags (B, C). An image takes the largest of its tags' values, one without tags the start.
-    Source: Wu et al. 2024 (DuPL), Eq. 5 and its code.
+    Source: Wu et al. 2024 (DuPL), its code.
     """
     fallen = (1 - math.cos(math.pi * progress)) / 2
     values = torch.where(tags > 0, start + (ends - start) * fallen, 0).amax(1)
@@ -44,7 +45,7 @@ def by_thresholds(confidence: Tensor, strongest: Tensor, low: float, high: Tenso
 def discrepancy(one: Tensor, other: Tensor) -> Tensor:
     """How alike two networks see: for each side one plus the mean cosine with the other side, which is held fixed; in [0, 4].
 
-    one, other (B, D, h, w): each channel is a vector over the places. Source: Wu et al. 2024 (DuPL), Eq. 3-4 and its code.
+    one, other (B, D, h, w): each channel is a vector over the places. Source: Wu et al. 2024 (DuPL), its code.
     """
     one, other = one.flatten(2).float(), other.flatten(2).float()
     return sum(1 + F.cosine_similarity(fixed.detach(), moved, dim=-1, eps=1e-6).mean() for fixed, moved in ((one, other), (other, one)))
@@ -66,7 +67,7 @@ def noisy(
         posterior: of the component with the larger mean, above which a pixel is noise.
         one_sided: take no loss below both means for noise; published is the plain posterior.
         fit: options of `gmm.fit`.
-    Source: Wu et al. 2024 (DuPL), Eq. 6-7 and its code.
+    Source: Wu et al. 2024 (DuPL), its code.
     """
     values, foreground = losses.flatten(1).float(), ((found != 0) & (found != IGNORE)).flatten(1)
     fitted = foreground & (values > least)
@@ -83,7 +84,7 @@ def confident(logits: Tensor, taught: Tensor, above: float) -> Tensor:
     """What a network is sure of where its teacher says nothing: (B, H, W) int64, 255 elsewhere.
 
     logits (B, K, H, W); taught (B, H, W), the label that supervises it; above: the least largest probability.
-    Source: Wu et al. 2024 (DuPL), Eq. 8-9 and its code.
+    Source: Wu et al. 2024 (DuPL), its code.
     """
     confidence, winner = logits.float().softmax(1).max(1)
     return torch.where((taught == IGNORE) & (confidence > above), winner, IGNORE)
@@ -230,7 +231,7 @@ class Dupl(Base):
             made = made[::-1]
         if "con" in stage.weights:
             pairs = zip(seen.logits, made, strict=True)
-            sure = tuple(confident(_at(logits, taught), taught, self.confident) for logits, taught in pairs)
+            sure = tuple(confident(at(logits, taught), taught, self.confident) for logits, taught in pairs)
         return Goals(patch_labels, made, sure, noise)
 
     def losses(
@@ -240,7 +241,7 @@ class Dupl(Base):
         found = {"cls": Mean(sum(tag_losses(output, part.tags, self.TAGGED) for output in seen.plain), images)}
         if "ptc" in stage.weights:
             pairs = zip((output.tokens for output in seen.plain), goals.patch_labels, strict=True)
-            found["ptc"] = _both([Mean(ptc.absolute_pull_and_push(tokens, made), ptc.pairs(made)) for tokens, made in pairs])
+            found["ptc"] = summed([Mean(ptc.absolute_pull_and_push(tokens, made), ptc.pairs(made)) for tokens, made in pairs])
         if "dis" in stage.weights:
             found["dis"] = Mean(discrepancy(*(output.tokens for output in seen.plain)), images)
         if "seg" in stage.weights:
@@ -276,7 +277,7 @@ class Dupl(Base):
     def noise(self, logits: Sequence[Tensor], made: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """`noisy` of both networks' own labels, all mixtures at once."""
         logits, found = torch.cat([*logits]), torch.cat([*made])
-        losses = F.cross_entropy(_at(logits, found), found, ignore_index=IGNORE, reduction="none")
+        losses = F.cross_entropy(at(logits, found), found, ignore_index=IGNORE, reduction="none")
         suspicious = noisy(
             losses, found, least=self.filter_loss, share=self.filter_share, distance=self.filter_distance,
             posterior=self.filter_posterior, one_sided=self.filter_one_sided,
@@ -287,14 +288,4 @@ class Dupl(Base):
     def taught(self, logits: Sequence[Tensor], made: Sequence[Tensor], average: objective.Average) -> Mean:
         """The cross-entropy of each network's logits (B, K, h, w) with what it learns from (B, H', W'); the sum of both."""
         pairs = zip(logits, made, strict=True)
-        return _both([Mean(*objective.segmentation_means(_at(each, found), found, average=average)) for each, found in pairs])
-
-
-def _at(logits: Tensor, found: Tensor) -> Tensor:
-    """Logits (B, K, h, w) at the resolution of labels (B, H, W), float32."""
-    return F.interpolate(logits.float(), found.shape[-2:], mode="bilinear", align_corners=False)
-
-
-def _both(means: Sequence[Mean]) -> Mean:
-    """The sum of several losses, each with counts of its own."""
-    return Mean(torch.cat([mean.value for mean in means]), torch.cat([mean.over for mean in means]))
+        return summed([Mean(*objective.segmentation_means(at(each, found), found, average=average)) for each, found in pairs])
