@@ -25,15 +25,33 @@ def test_features_are_means_of_tokens_times_the_map():
     tokens, weight = random(3, 5, 3, 4), random(4, 5, seed=1)
     tokens[2] = 0
     weight[3] = 0  # a class that no token activates
-    made = recam.under_maps(tokens, weight)
+    made = {over: recam.under_maps(tokens, weight, over=over) for over in ("places", "map")}
     values = tokens.double().tolist()
     maps = oracles.class_activation_map(values, weight.double().tolist())
     for i in range(3):
         for c in range(4):
+            mass = sum(sum(row) for row in maps[i][c])
             for d in range(5):
                 terms = [maps[i][c][y][x] * values[i][d][y][x] for y, x in oracles.places(maps[i][c])]
-                assert made[i, c, d].item() == pytest.approx(oracles.mean(terms), abs=1e-5)
-    assert not made[2].any() and not made[:, 3].any()
+                assert made["places"][i, c, d].item() == pytest.approx(oracles.mean(terms), abs=1e-5)
+                assert made["map"][i, c, d].item() == pytest.approx(sum(terms) / mass if mass else 0, abs=1e-5)
+    assert all(not found[2].any() and not found[:, 3].any() for found in made.values())
+
+
+def test_weights_that_agree_keep_their_sign():
+    first, second = torch.tensor([[2.0, -2, 2, -2, 0, 3]]), torch.tensor([[3.0, -3, -3, 3, 1, 0]])
+    assert recam.joint(first, second, "agreeing").tolist() == [[6, -6, 0, 0, 0, 0]]
+    assert recam.joint(first, second, "product").tolist() == [[6, 6, -6, -6, 0, 0]]
+    assert recam.joint(first, second, "second") is second
+
+
+def test_a_class_that_is_told_by_a_low_value_has_a_map_by_agreeing_weights_and_none_by_the_product():
+    """Both classifiers know the class by a channel that is low on the object."""
+    tokens = torch.zeros(1, 2, 1, 4)
+    tokens[0, 0] = torch.tensor([-1.0, -1, 1, 1])  # the object is at the left
+    first = second = torch.tensor([[-1.0, 0.0]])
+    agreeing, product = (cam.class_activation_map(tokens, recam.joint(first, second, how)).flatten() for how in ("agreeing", "product"))
+    assert agreeing.tolist() == [1, 1, 0, 0] and product.tolist() == [0, 0, 1, 1]
 
 
 def test_the_loss_is_a_mean_over_the_tags_of_an_image_then_over_images_that_have_some():
@@ -99,7 +117,7 @@ def test_the_map_is_of_both_weights_once_the_second_has_learnt_and_it_is_time(pa
         assert torch.equal(config.method.cam(network, output), plain), "a classifier of zeros makes no map"
         network = learnt(pair, config).eval()
         made = config.method.cam(network, output)
-    weight = network.patch_classifier.weight * network.more["softmax"].weight
+    weight = recam.joint(network.patch_classifier.weight, network.more["softmax"].weight, "agreeing")
     assert torch.equal(made, cam.class_activation_map(output.tokens, weight, subtract_minimum=True)) and not torch.equal(made, plain)
     early, late = (taken(network, fixed("recam", both_from=share))[1].labels.labels for share in (1.0, 0.6))
     assert not torch.equal(early, late), "step 3 of 4 is before the one and after the other"
@@ -109,7 +127,8 @@ def test_the_map_is_of_both_weights_once_the_second_has_learnt_and_it_is_time(pa
 
 def test_mirrored_tokens_give_the_same_features():
     tokens, weight = random(3, 5, 3, 4), random(4, 5, seed=1)
-    torch.testing.assert_close(recam.under_maps(tokens.flip(-1), weight), recam.under_maps(tokens, weight))
+    made, other = (recam.under_maps(given, weight, over="map") for given in (tokens, tokens.flip(-1)))
+    torch.testing.assert_close(other, made)
 
 
 def test_true_masks_give_the_loss_of_the_bound(pair, fixed):
@@ -128,5 +147,5 @@ def test_a_map_that_lies_on_another_class_costs_more():
     tokens[0, 0, :, :2], tokens[0, 1, :, 2:] = 1.0, 1.0
     classifier, tags = 20 * torch.eye(2), torch.ones(1, 2)
     maps = (torch.eye(2), torch.eye(2).flip(0))
-    own, other = (recam.softmax_loss(recam.under_maps(tokens, weight) @ classifier.T, tags) for weight in maps)
+    own, other = (recam.softmax_loss(recam.under_maps(tokens, weight, over="places") @ classifier.T, tags) for weight in maps)
     assert own < 0.01 and other > 5

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,11 @@ class Recam(Base):
     """The baseline, and from the middle of the run on a second classifier, whose weights make the map together with the first's."""
 
     name: ClassVar = "recam"
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {**Base.presets, "coco": {**Base.presets["coco"], "lambda_softmax": 0.1}}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "coco": {**Base.presets["coco"], "lambda_softmax": 0.1},
+        "voc6": {**Base.presets["voc6"], "pooled_over": "map"},  # few steps: the second classifier must learn fast
+        "shapes": {**Base.presets["shapes"], "pooled_over": "map"},
+    }
     left_out: ClassVar = (
         "The lower learning rates of its second training (here one run has both), scales and mirror images of its maps, and IRN and "
         "the separate segmentation network that learn from them."
@@ -32,6 +36,12 @@ class Recam(Base):
 
     softmax_from: float = published(5 / 9, "share of the run after which the second classifier learns: 5 of 9 epochs", CODE)
     lambda_softmax: float = published(1.0, "weight of the second classifier's loss", CODE, coco=0.1)
+    pooled_over: Literal["places", "map"] = published(
+        "places", "what lies under a map is a mean over all places, or over the map: then small objects speak as loud as large ones", CODE
+    )
+    map_weights: Literal["agreeing", "product", "second"] = choice(
+        "agreeing", "weights of the map: the product (published, of features that are not negative), with signs kept, or the second's"
+    )
     both_from: float = choice(
         0.75, "share of the run after which both classifiers' weights make labels; no label is made before the end of its trainings"
     )
@@ -67,28 +77,42 @@ class Recam(Base):
         if "softmax" in stage.weights:
             network = networks[self.networks[0]]
             with torch.autocast(part.tags.device.type, enabled=False):  # in float32, whatever precision the network has
-                features = under_maps(seen.tokens.float(), network.patch_classifier.weight.float())
+                features = under_maps(seen.tokens.float(), network.patch_classifier.weight.float(), over=self.pooled_over)
                 logits = network.more["softmax"](features)
             found["softmax"] = Mean(softmax_loss(logits, part.tags), part.tags.amax(1).gt(0).sum())
         return found
 
     def cam(self, network: Network, output: Output, *, both: bool = True) -> Tensor:
-        """The baseline's map, or where the second classifier has learnt, that of the product of both classifiers' weights: (B, C, h, w)."""
+        """The baseline's map, or where the second classifier has learnt, that of both classifiers' weights: (B, C, h, w)."""
         second = network.more["softmax"].weight
         if not both or not second.any():
             return super().cam(network, output)
-        weight = network.patch_classifier.weight * second
+        weight = joint(network.patch_classifier.weight, second, self.map_weights)
         return labels.activation(output.tokens, weight, subtract_minimum=self.subtract_minimum)
 
 
-def under_maps(tokens: Tensor, weight: Tensor) -> Tensor:
-    """What lies under each class's map: the mean over places of a token times the map's value there.
+def joint(first: Tensor, second: Tensor, how: Literal["agreeing", "product", "second"]) -> Tensor:
+    """The weights (C, D) of a map from those of both classifiers.
+
+    A product of two negative weights is positive. Behind a rectifier, as published, that makes a channel that speaks against a class
+    speak for it; where features have either sign it also turns round what a low value says. `agreeing` keeps the first's sign, and
+    takes the channels on which both agree.
+    Source: Chen et al. 2022, its code, for the product.
+    """
+    if how == "second":
+        return second
+    return first * second if how == "product" else first.sign() * (first * second).relu()
+
+
+def under_maps(tokens: Tensor, weight: Tensor, *, over: Literal["places", "map"]) -> Tensor:
+    """What lies under each class's map: a token times the map's value at its place, as a mean over places or over the map.
 
     tokens (B, D, h, w), weight (C, D) of the classifier that makes the map, without taking its minimum off -> (B, C, D).
     Source: Chen et al. 2022, Eq. 4 and its code.
     """
     maps = cam.class_activation_map(tokens, weight)
-    return torch.einsum("bchw,bdhw->bcd", maps, tokens) / maps[0, 0].numel()
+    total = torch.einsum("bchw,bdhw->bcd", maps, tokens)
+    return total / (maps[0, 0].numel() if over == "places" else maps.sum((-2, -1)).clamp_min(1)[:, :, None])
 
 
 def softmax_loss(logits: Tensor, tags: Tensor) -> Tensor:
