@@ -78,7 +78,7 @@ class Seam(Base):
         made = None
         if "seg" in stage.weights:
             maps = self.over_scales(network, self.cam(network, seen.whole).flip(-1), part.images)
-            maps = self.correlated(network, maps, seen.whole.middle.flip(-1), part.images, part.tags)
+            maps = self.for_labels(network, maps, seen.whole.middle.flip(-1), part.images, part.tags)
             made = self.initial_label(part.images, maps, part.tags)
         return Goals(patch_labels, made)
 
@@ -118,7 +118,7 @@ class Seam(Base):
             averaged = spread(correlate(exclusive(maps), features.float()))
         return averaged * F.pad(tags, (1, 0), value=1)[:, :, None, None]
 
-    def correlated(self, network: Network, maps: Tensor, middle: Tensor, images: Tensor, tags: Tensor) -> Tensor:
+    def for_labels(self, network: Network, maps: Tensor, middle: Tensor, images: Tensor, tags: Tensor) -> Tensor:
         """What labels are made of: the CAM (B, C, H, W) after the correlation module, where that learns: (B, C, h, w)."""
         if not self.lambda_cross:
             return maps
@@ -131,7 +131,7 @@ class Seam(Base):
         """As the baseline's, of the refined map."""
         size, scaled = images.shape[-2:], fitted(images, network.patch_size)
         output = network(scaled)
-        maps = self.correlated(network, self.over_scales(network, self.cam(network, output), scaled), output.middle, scaled, tags)
+        maps = self.for_labels(network, self.over_scales(network, self.cam(network, output), scaled), output.middle, scaled, tags)
         made = labels.enlarged(self.initial_label(scaled, maps, tags).labels, size).long()
         full, head = resized(cam.tagged(maps, tags), size), labels.segmented(network, output.tokens, size)
         scored = {"seg": head, "cam": labels.by_threshold(full, background), "pseudo": made}
