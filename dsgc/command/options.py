@@ -158,8 +158,8 @@ class GridOptions:
     """Make the runs behind the ablation tables. What is there already is not made again; a run that was stopped is."""
 
     names: Positional[tuple[str, ...]] = ()
-    """modules, peers, stability, thresholds, weights, choices, readings, precision, for voc6 real and 'real, peers'; all of the scale's if
-    none is named"""
+    """modules, peers, stability, thresholds, weights, choices, readings, precision, and for voc6 real and 'real, peers'; all of the
+    scale's if none is named"""
     scale: str = "shapes"
     """preset on which the runs are based"""
     seeds: tuple[int, ...] | None = None

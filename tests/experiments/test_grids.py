@@ -155,10 +155,11 @@ def test_rows_of_a_grid_are_all_there_though_other_grids_have_them_too():
     assert set(found.values()) == set(all_runs().values())
 
 
-def test_only_the_first_seeds_runs_of_the_modules_keep_pictures():
+def test_only_the_first_seeds_runs_of_the_modules_and_of_some_peers_keep_pictures():
     found = all_runs(0, 1)
     kept = {label for label, config in found.items() if config.pictures}
-    assert kept == {f"modules: {row}, seed {grids.FIRST}" for row in grids.GRIDS["modules"]}
+    peers = {f"peers: {row}, seed {grids.FIRST}" for row in grids.PICTURED}
+    assert kept == peers | {f"modules: {row}, seed {grids.FIRST}" for row in grids.GRIDS["modules"]}
     assert {found[label].pictures for label in kept} == {grids.PICTURES}
 
 
@@ -215,9 +216,12 @@ def test_the_command_s_help_names_the_grids_and_their_seeds(capsys):
     with pytest.raises(SystemExit):
         main(["grid", "--help"])
     said = " ".join(re.sub("[^ -~]", " ", capsys.readouterr().out).split())
-    assert ", ".join(ALL) + ", and for voc6 real; all of the scale's if none is named" in said
+    assert ", ".join(ALL) + ", and for voc6 real and 'real, peers'; all of the scale's if none is named" in said
     named = {name: int(count) for count, name in re.findall(r"(\d+) for (\w+)", said)}
-    assert f"{len(grids.SEEDS['real'])} for precision and real" in said
+    assert f"{len(grids.SEEDS['real'])} for precision and those of voc6" in said
+    for one, other in (("modules", "peers"), ("real", "precision"), ("real", "real, peers")):  # named together
+        assert grids.SEEDS[one] == grids.SEEDS[other]
+        named |= {other: named[one]} if other == "peers" else {}
     others = {len(grids.SEEDS[name]) for name in ALL if name not in named}
     assert {name: len(grids.SEEDS[name]) for name in named if name != "the"} | {"the": others.pop()} == named and not others
 
