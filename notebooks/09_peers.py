@@ -184,16 +184,23 @@ pairs = affinity.pair_labels(labels.nearest(initial.labels, grid), near)
 optimiser = torch.optim.Adam(head.parameters(), lr=0.05)
 with torch.no_grad():
     products = network.with_attention(images, [len(network.encoder.blocks) + 1 - back for back in af.affinity_blocks])[1]
-    width = network.encoder.blocks[-1].attn.head_dim
+    width = network.encoder.blocks[-1].attn.head_dim**0.5 if af.affinity_scaled else 1.0
 for _ in range(60):
-    found = affinity.affinity(products, head.weight.flatten() / width**0.5, head.bias, symmetric=True)
+    found = affinity.affinity(products, head.weight.flatten() / width, head.bias, symmetric=True)
     means = affinity.pair_means(found, pairs)
     optimiser.zero_grad()
     means.value.sum().backward()
     optimiser.step()
 found = found.detach()
-like = affinity.pair_labels(labels.nearest(masks, grid), near)  # of the truth
-told = {name: float(found[like == value].mean()) for name, value in (("one", 1), ("two", 0))}
+true_tokens = labels.nearest(masks, grid)
+like = affinity.pair_labels(true_tokens, near)  # of the truth
+thing = true_tokens.flatten(1) > 0
+both_things = thing[:, :, None] & thing[:, None, :]
+told = {
+    "background": float(found[(like == 1) & ~both_things].mean()),
+    "one thing": float(found[(like == 1) & both_things].mean()),
+    "thing and background": float(found[(like == 0) & ~both_things].mean()),
+}
 
 # %% mystnb={"image": {"alt": "A picture with one token marked, the affinity of that token to those around it, its CAM before and after the walk, and the truth."}} tags=["hide-input"]
 peak = int(strongest[0].flatten().argmax())
@@ -208,16 +215,20 @@ axes[0].add_patch(Rectangle((8 * column, 8 * row), 8, 8, fill=False, linewidth=2
 figure
 
 # %% tags=["hide-input"]
-reach = {name: 100 * float((value > base.label_high).float()[labels.nearest(masks, grid) > 0].mean()) for name, value in (("before", strongest), ("after", after))}
+reach = {name: 100 * float((value > base.label_high).float()[true_tokens > 0].mean()) for name, value in (("before", strongest), ("after", after))}
 Markdown(
-    f"The affinity of two tokens within the window is {told['one']:.2f} in the mean where they truly show one thing, and {told['two']:.2f} where they do not. "
-    f"Above the upper threshold of the label lie {reach['before']:.0f} % of the true object tokens before the walk, {reach['after']:.0f} % after it."
+    f"Mean affinity within the window: two tokens of background {told['background']:.2f}, two of one thing {told['one thing']:.2f}, one of a thing and one of background "
+    f"{told['thing and background']:.2f}. Above the upper threshold of the label lie {reach['before']:.0f} % of the true object tokens before the walk, "
+    f"{reach['after']:.0f} % after it."
 )
 
 # %% [markdown]
-# **Where it fails.** The head learns from the label that it is to mend: what a CAM leaves out is background to it, and pairs across that border
-# are taught to be unlike. And attention has to tell tokens apart to begin with; in the deep blocks of a plain vision transformer it grows
-# uniform, which is what ToCo starts from. AFA was published with MiT-B1, an encoder that keeps finer stages.
+# **Where it fails.** Here, on this frozen encoder. Most pairs are of background, and the head has learnt to know these. Two tokens of one thing it joins
+# *less* than a thing and its background, so the walk carries the map out of the object instead of through it: attention in these blocks does not say what
+# belongs together, and eight numbers cannot make it. As published, the encoder learns along with the head, for thousands of steps; in the few of this scale it
+# does not come so far, and the label that has walked is worse than the one before ([below](#scores-of-each)). In the deep blocks of a plain vision transformer attention
+# also grows uniform, which is what ToCo starts from; AFA was published with MiT-B1, an encoder that keeps finer stages. And the head learns from the label
+# that it is to mend: what a CAM leaves out is background to it.
 #
 # ## TSCD: the decoder is to agree with the map about what is alike
 #
@@ -388,6 +399,7 @@ own_gain = verdicts.compared(pd.DataFrame(pairs_of).T.rename_axis("own threshold
 tables.Exported(own_gain, Path("runs/09_peers"), "thresholds") if len(own_gain) else None
 
 # %% [markdown]
+# (scores-of-each)=
 # ## CAM, label and head of each
 #
 # If a peer does not learn here as it does where it was published, a wrong implementation is the first suspect. What can be compared is the order
@@ -456,7 +468,9 @@ assert torch.allclose(affinity.walk(torch.tensor([[[[1.0, 0, 0]]]]), step_of, 1)
 
 # %% tags=["hide-input"]
 assert inside["positive"] > inside["negative"], "a flag says something of what a crop shows"
-assert told["one"] > told["two"], "attention tells tokens apart, and the head has learnt to read it"
+assert told["background"] > told["thing and background"], "most pairs are of background, and the head has learnt to know them"
+if (steps, seed) == (120, 0):
+    assert told["one thing"] < told["thing and background"] and reach["after"] < reach["before"], "what the text says of AFA here"
 assert 0.1 < float(removed[0][square].float().mean()) or not removed.any(), "what is taken out lies in the spoilt square"
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
