@@ -160,6 +160,20 @@ def test_an_images_view_is_the_same_in_any_part_and_another_with_another_seed(pa
     assert not torch.equal(whole, again)
 
 
+def test_an_object_is_cut_where_the_picture_has_it_not_its_mirror_image(monkeypatch, pair, fixed):
+    """The encoder sees mirrored pictures: what it finds at the left lies at the right of the picture, which is red there, else green."""
+    config, red, green, blue = fixed("cda"), *torch.eye(3)[:, :, None, None]
+    right = (torch.arange(32) >= 16)[None, None]
+    batch = uneven_batch()
+    images, second = torch.where(right, red, green).expand(8, 3, 32, 32), blue.expand(8, 3, 32, 32)
+    part = batch._replace(images=images, tags=torch.ones(8, CLASSES), second=second)
+    maps = torch.zeros(8, CLASSES, 4, 4)
+    maps[..., 0] = 1.0
+    monkeypatch.setattr(cda.Cda, "cam", lambda *_: maps)
+    views, counted = config.method.pasted(networks_of(pair, config)["network"], None, part)
+    assert counted.any() and views[counted][:, 0].sum() > 20 * views[counted][:, 1].sum()
+
+
 def test_true_masks_give_the_loss_of_the_bound(pair, fixed):
     config = fixed("cda")
     network, seen, goals, _ = taken(pair, config)

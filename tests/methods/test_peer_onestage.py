@@ -143,6 +143,19 @@ def test_it_still_does_after_steps_but_for_what_weight_decay_takes(tiny):
     assert not last.weight[0].any() and 0.99 < last.bias[0] <= 1 and not torch.equal(last.weight[1:], before)
 
 
+def test_scores_and_labels_lie_in_the_frame_of_the_images(network, fixed):
+    """The encoder sees mirrored pictures, as the baseline's does."""
+    method, part = fixed("onestage").method, uneven_batch()
+    tokens = network(part.images.flip(-1)).tokens
+    seen = method.passes({"network": network}, part, stage_of(fixed("onestage"), "expansion"))
+    assert torch.equal(seen, onestage.scores_of(network, tokens.flip(-1)))
+    columns = torch.zeros(1, CLASSES + 1, 4, 4)
+    columns[0, 0], columns[0, 1, :, 0] = 1.0, 9.0  # an object at the left edge
+    tags = torch.eye(CLASSES)[:1]
+    label = method.label(columns, torch.full((1, 3, 32, 32), 0.5), tags)
+    assert (label[0, :, 0] == 1).all() and (label[0, :, -1] == 0).all()
+
+
 def test_each_loss_trains_what_it_claims(network, fixed):
     config, part = fixed("onestage"), uneven_batch()
     assert stages_of(config) == ("warm-up", "expansion")

@@ -178,6 +178,16 @@ def test_mirrored_pictures_have_mirrored_weights(pair, fixed):
     assert made.unique().numel() == 2 and (made == other.flip(-1)).float().mean() > 0.99
 
 
+def test_weights_lie_in_the_frame_of_the_label(pair, fixed):
+    """The encoder sees mirrored pictures; label and weights are of the pictures as they are."""
+    config = fixed("urn")
+    networks, part, _, seen, goals = prepared(pair, config)
+    with torch.no_grad():
+        both = (seen.tokens.flip(-1), seen.tokens)
+        back, mirrored = (config.method.weights(networks["network"], tokens, part, (16, 16)) for tokens in both)
+    assert torch.equal(goals.weights, back) and not torch.equal(back, mirrored)
+
+
 def test_what_is_between_a_sure_object_and_a_sure_background_is_weighed_down():
     """Responses that rise from left to right: both ends keep their winner whatever the power, the middle does not."""
     rise = torch.linspace(0.0, 1.0, 21).clamp(1e-12, 1 - 1e-12).expand(1, 1, 4, 21)

@@ -52,19 +52,23 @@ class Cda(Base):
         "own picture, so that no image depends on another: its surroundings, place, turn and size change, its company does not."
     )
 
+    later: ClassVar[tuple[str, ...]] = (*Base.later, "paste_share", "object_least", "object_most", "object_side", "turn", "second_least")
+
     paste_share: float = published(0.5, "share of the pasted views in the loss of the tags; 0 pastes nothing", CODE)
-    object_area: tuple[float, float] = published((0.1, 0.7), "least and largest area of an object, as a share of the picture", CODE)
+    object_least: float = published(0.1, "least area of an object, as a share of the picture", CODE)
+    object_most: float = published(0.7, "largest area of an object", CODE)
     object_side: float = published(0.7, "largest side of an object when it is pasted, as a share of the picture's", CODE)
     turn: float = published(90.0, "an object is turned by up to so many degrees to either side", CODE)
-    second_area: tuple[float, float] = choice((0.32, 1.0), "area of the crop that is pasted into, as a share of the picture; as crop_scale")
+    second_least: float = choice(0.32, "least area of the crop that is pasted into, as a share of the picture; as crop_scale")
 
-    POSITIVE: ClassVar = (*Base.POSITIVE, "object_side", "second_area")
+    POSITIVE: ClassVar = (*Base.POSITIVE, "object_side", "second_least")
     NOT_NEGATIVE: ClassVar = (*Base.NOT_NEGATIVE, "turn")
-    SHARES: ClassVar = ("paste_share", "object_side")
+    SHARES: ClassVar = ("paste_share", "object_side", "second_least")
+    ORDERED: ClassVar = (*Base.ORDERED, ("object_least", "object_most"))
 
     @property
     def second_crop(self) -> tuple[float, float] | None:
-        return self.second_area if self.paste_share else None
+        return (self.second_least, 1.0) if self.paste_share else None
 
     def stage(self, step: int, steps: int) -> Stage:
         stage = super().stage(step, steps)
@@ -104,7 +108,7 @@ class Cda(Base):
         size = part.images.shape[-2:]
         maps = F.interpolate(self.cam(network, plain).flip(-1), size, mode="bilinear", align_corners=False)
         drawn = draws.uniform(part.seeds, "paste", 4).to(part.images.device)
-        found = objects(maps, part.tags, drawn[:, 0], self.label_high, self.object_area)
+        found = objects(maps, part.tags, drawn[:, 0], self.label_high, (self.object_least, self.object_most))
         turn, place = (2 * drawn[:, 1] - 1) * math.radians(self.turn), 2 * drawn[:, 2:] - 1
         with torch.autocast(part.images.device.type, enabled=False):  # places need more digits than bfloat16 has
             views = paste(part.images, found, part.second, turn, place, self.object_side)

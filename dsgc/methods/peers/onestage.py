@@ -43,6 +43,10 @@ class Onestage(Method):
         "term of position. Its first stage is 5 of 24 epochs; the warm-up here is that of all methods."
     )
 
+    later: ClassVar[tuple[str, ...]] = (
+        "lambda_mask", "foreground_share", "background_share", "least", "label_stride", "refine_dilations", "refine_iterations",
+    )  # fmt: skip
+
     warmup_steps: int = paper(2_000, "iterations of the warm-up stage", coco=5_000)
     lambda_mask: float = published(1.0, "weight of the loss of the masks, after the warm-up", CODE)
     focal_power: float = published(3.0, "power of the penalty on small masks", CODE)
@@ -64,6 +68,10 @@ class Onestage(Method):
             network.decoder[-1].weight[0] = 0
             network.decoder[-1].bias[0] = 1
         return {}
+
+    @property
+    def shared_steps(self) -> int:
+        return self.warmup_steps
 
     def check(self, steps: int) -> None:
         if self.warmup_steps > steps:

@@ -34,6 +34,10 @@ class Recam(Base):
         "the separate segmentation network that learn from them."
     )
 
+    later: ClassVar[tuple[str, ...]] = (
+        *Base.later, "softmax_from", "lambda_softmax", "pooled_over", "map_weights", "both_from"
+    )  # fmt: skip
+
     softmax_from: float = published(5 / 9, "share of the run after which the second classifier learns: 5 of 9 epochs", CODE)
     lambda_softmax: float = published(1.0, "weight of the second classifier's loss", CODE, coco=0.1)
     pooled_over: Literal["places", "map"] = published(

@@ -33,6 +33,11 @@ class Rrm(Base):
         "by colour and divided by their sum. Its decoder learns from the first step, ours after the warm-up, as in all methods."
     )
 
+    later: ClassVar[tuple[str, ...]] = (
+        *Base.later,
+        "trusted_least", "trusted_share", "trusted_background", "trusted_refined", "power_background", "power_foreground",
+    )  # fmt: skip
+
     lambda4: float = published(2.0, "weight of L_seg: its loss has weight 1, and adds the means of background and foreground", CODE)
     trusted_least: float = published(0.1, "a class of the map is trusted nowhere below this", CODE)
     trusted_share: float = published(0.4, "and only at this share of its pixels above it, where the map is strongest", CODE)

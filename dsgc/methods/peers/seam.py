@@ -40,6 +40,8 @@ class Seam(Base):
         "tokens stands for its three on two blocks of a residual network."
     )
 
+    later: ClassVar[tuple[str, ...]] = ()
+
     small_scale: float = published(0.3, "side of the second view as a share of the first's, then the nearest multiple of the patch", CODE)
     small_share: float = published(0.5, "share of the second view in the loss of the tags", CODE)
     lambda_equivariance: float = published(1.0, "weight of the loss between both views' maps", CODE)
@@ -51,6 +53,11 @@ class Seam(Base):
     POSITIVE: ClassVar = (*Base.POSITIVE, "small_scale", "worst", "correlation_channels", "correlation_gain")
     NOT_NEGATIVE: ClassVar = (*Base.NOT_NEGATIVE, "lambda_equivariance", "lambda_cross")
     SHARES: ClassVar = ("small_share", "worst")
+
+    @property
+    def shared_steps(self) -> int:
+        """None: all that it adds is at work from the first step."""
+        return 0
 
     def heads(self, network: Network, classes: int) -> dict[str, nn.Module]:
         layer = nn.Conv2d(network.encoder.embed_dim + 3, self.correlation_channels, 1, bias=False)

@@ -43,6 +43,8 @@ class Urn(Base):
         "Its CRF (here the refinement by colour), its scales and mirror images, and the clamped loss of its first round."
     )
 
+    later: ClassVar[tuple[str, ...]] = (*Base.later, "weigh_from", "powers", "least_weight")
+
     weigh_from: float = choice(0.5, "share of the steps after the warm-up before pixels are weighed; they begin a second training instead")
     powers: tuple[float, ...] = published(
         (0.15, 0.2, 0.25, 4.0, 5.0, 6.0), "powers that a class's response is raised to, one by one", CODE, coco=COCO_POWERS
