@@ -177,14 +177,15 @@ def test_blocks_that_there_are_not_are_refused(pair):
 
 
 @pytest.mark.parametrize(("blocks", "heads"), [((2, 1), 8), ((4, 3), 8), ((1,), 4)])
-def test_the_head_has_a_weight_for_each_head_of_the_blocks_and_begins_near_one_half(pair, images, fixed, blocks, heads):
-    config = fixed("afa", affinity_blocks=blocks)
+@pytest.mark.parametrize("scaled", [True, False])
+def test_the_head_has_a_weight_for_each_head_of_the_blocks_and_begins_near_one_half(pair, images, fixed, scaled, blocks, heads):
+    config = fixed("afa", affinity_blocks=blocks, affinity_scaled=scaled)
     network = networks_of(pair, config)["network"]
     assert network.more["affinity"].weight.numel() == heads
     _, found = config.method.with_affinity(network, images)
     assert found.shape == (3, 16, 16) and (found - 0.5).abs().max() < 0.1
     _, products = network.with_attention(images, [6 - back for back in blocks])
-    weight = network.more["affinity"].weight.flatten() / math.sqrt(32)
+    weight = network.more["affinity"].weight.flatten() / (math.sqrt(32) if scaled else 1)
     torch.testing.assert_close(found, torch.sigmoid(torch.einsum("bkij,k->bij", products + products.mT, weight)))
 
 

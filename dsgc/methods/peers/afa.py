@@ -43,7 +43,7 @@ class Afa(AttentionAffinity, Base):
     name: ClassVar = "afa"
     scores: ClassVar[tuple[str, ...]] = ("seg", "cam", "pseudo_initial", "pseudo")
     left_out: ClassVar[str] = (
-        "Its encoder MiT-B1 and its decoder over four stages of that encoder; a plain encoder has one. "
+        "Its encoder MiT-B1, with norm layers that do not learn, and its decoder over that encoder's four stages; a plain encoder has one. "
         "The affinity of the walk is that of the pass that learns, not of the images at 1.5 times their size."
     )
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -112,7 +112,10 @@ class Tscd(AttentionAffinity, Base):
         facts = {}
         if "aff" in weights:
             near = self.near(size, part.images.device)
-            made = taught.labels or self.initial_label(part.images, self.cam(network, seen.output).flip(-1), part.tags)
+            made = taught.labels
+            if made is None:  # the decoder learns nothing
+                seeds = self.over_scales(network, self.cam(network, seen.output).flip(-1), part.images)
+                made = self.initial_label(part.images, seeds, part.tags)
             pairs = pair_labels(labels.nearest(made.labels, size), near)
             facts = {"affinity_spread": seen.affinity[:, near].std(1).mean()}
         if seen.small is not None:
