@@ -58,9 +58,10 @@ class AttentionAffinity(Settings):
             weight = head.weight.flatten() / width**0.5 if self.affinity_scaled else head.weight.flatten()
             return output, affinity(products.float(), weight, head.bias, symmetric=self.SYMMETRIC)
 
-    def near(self, size: Sequence[int], device: torch.device) -> Tensor:
-        """The pairs (N, N) that count on a grid h x w, as `window` has them."""
-        return window(size, max(1, round(self.affinity_radius * min(size))), device)
+    def near(self, size: Sequence[int], device: torch.device, radius: float | None = None) -> Tensor:
+        """The pairs (N, N) of a grid h x w that lie within a share of its shorter side, that of the loss or another; at least one token."""
+        share = self.affinity_radius if radius is None else radius
+        return window(size, max(1, round(share * min(size))), device)
 
 
 def affinity(products: Tensor, weight: Tensor, bias: Tensor, *, symmetric: bool) -> Tensor:

@@ -64,6 +64,15 @@ def test_the_radius_is_a_share_of_the_grid(side, radius):
     assert near[0].view(side, side + 3)[0].sum() == min(radius, side + 2) + 1
 
 
+def test_the_walk_has_a_radius_of_its_own(monkeypatch, images, fixed):
+    method, seen = fixed("afa", walk_radius=0.5).method, []
+    genuine = afa.transitions
+    monkeypatch.setattr(afa, "transitions", lambda affinity, near, power: seen.append(near) or genuine(affinity, near, power))
+    method.walked_label(images, rand(3, CLASSES, 4, 4).float(), TAGS, rand(3, 16, 16).float(), (4, 4))
+    assert torch.equal(seen[0], pairwise.window((4, 4), 2, images.device))
+    assert not torch.equal(seen[0], method.near((4, 4), images.device))
+
+
 def test_pair_labels_are_those_of_a_loop():
     labels = torch.randint(0, 3, (3, 3, 4), generator=torch.Generator().manual_seed(1))
     labels[0, 0, :2], labels[1] = IGNORE, IGNORE
@@ -321,7 +330,7 @@ def test_each_loss_trains_what_it_is_to_train(pair, images, fixed, stage):
 
 def test_a_walk_fills_an_object_of_which_the_map_saw_a_part_and_nothing_beyond_it():
     """6 x 6 tokens, an object in the left half of which one column is seen; the affinity knows the halves."""
-    method = preset("shapes", "afa").method.replaced(affinity_radius=0.34, refine_iterations=0, label_low=0.35, label_high=0.55)
+    method = preset("shapes", "afa").method.replaced(walk_radius=0.34, refine_iterations=0, label_low=0.35, label_high=0.55)
     left = (torch.arange(36) % 6 < 3).float()
     halves = torch.where(left[:, None] == left[None], 0.95, 0.05)[None]
     maps, tags = torch.full((1, 1, 6, 6), 0.3), torch.ones(1, 1)

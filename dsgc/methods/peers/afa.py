@@ -15,7 +15,7 @@ from dsgc.methods.affinity import AttentionAffinity, mirrored, pair_labels, pair
 from dsgc.methods.base import Base
 from dsgc.methods.contract import Mean, Networks, Part, Stage, State, Views
 from dsgc.network.vit import Network, Output, fitted
-from dsgc.settings import published
+from dsgc.settings import choice, published
 
 CODE = "Ru et al. 2022, its code"
 
@@ -60,6 +60,9 @@ class Afa(AttentionAffinity, Base):
     walk_from: float = published(
         2 / 9, "share of the steps after the warm-up from which the walked label teaches the decoder; 1 for never", CODE, coco=2 / 15
     )
+    walk_radius: float = choice(
+        0.17, "a step of the walk goes up to this share of the grid's shorter side: they walk 8 of 48 tokens, of images 1.5 times as large"
+    )
     walk_power: float = published(2.0, "power of the affinity in the walk", CODE)
     walk_rounds: int = published(1, "steps of the walk", CODE)
     walk_softmax: bool = published(True, "softmax over background and tagged classes before the walk", CODE)
@@ -76,7 +79,7 @@ class Afa(AttentionAffinity, Base):
     TAGGED: ClassVar[tuple[str, ...]] = ("patch_logits",)
     POSITIVE: ClassVar[tuple[str, ...]] = (*Base.POSITIVE, *AttentionAffinity.POSITIVE, "walk_power")
     NOT_NEGATIVE: ClassVar[tuple[str, ...]] = (*Base.NOT_NEGATIVE, *AttentionAffinity.NOT_NEGATIVE, "walk_rounds")
-    SHARES: ClassVar[tuple[str, ...]] = (*AttentionAffinity.SHARES, "walk_from")
+    SHARES: ClassVar[tuple[str, ...]] = (*AttentionAffinity.SHARES, "walk_from", "walk_radius")
 
     @property
     def shared_steps(self) -> int:
@@ -147,7 +150,7 @@ class Afa(AttentionAffinity, Base):
             small = F.interpolate(images, side, mode="bilinear", antialias=True)
             maps, tags, numbers = cam.present(maps, tags)  # of T classes, not of all
             maps = F.interpolate(cam.tagged(maps, tags), tuple(grid), mode="bilinear", align_corners=False)
-            steps = transitions(affinity.float(), self.near(grid, images.device), self.walk_power)
+            steps = transitions(affinity.float(), self.near(grid, images.device, self.walk_radius), self.walk_power)
             both = torch.cat([with_background(maps, tags, floor, self.walk_softmax) for floor in (self.label_low, self.label_high)], 1)
             both = F.interpolate(walk(both, steps, self.walk_rounds), side, mode="bilinear", align_corners=False)
             both = refine.refine(both, small, dilations=self.refine_dilations, iterations=self.refine_iterations)
