@@ -146,7 +146,7 @@ def tag_scores(scores: Tensor, *, power: float, floor: float) -> Tensor:
         power, floor: of the penalty (1 - s)^power log(floor + s) on a mask's share s of the image.
     Returns:
         (B, C), before the sigmoid.
-    Source: Araslanov & Roth 2020, Eq. 2 (normalised global weighted pooling) and Eq. 4 (focal mask penalty).
+    Source: Araslanov & Roth 2020, normalised global weighted pooling and focal mask penalty.
     """
     values, masks = scores.flatten(2), scores.softmax(1).flatten(2)
     pooled = (masks * values).sum(-1) / (1 + masks.sum(-1))
@@ -183,7 +183,7 @@ def mask_loss(logits: Tensor, labels: Tensor, tags: Tensor) -> Tensor:
         tags: (B, C).
     Returns:
         A scalar >= 0.
-    Source: Araslanov & Roth 2020, Eq. 7 and its code.
+    Source: Araslanov & Roth 2020, its code.
     """
     flat, kinds = labels.flatten(1), logits.shape[1]
     known = flat != IGNORE

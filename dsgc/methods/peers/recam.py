@@ -21,7 +21,10 @@ CODE = "Chen et al. 2022, its code"
 @register
 @dataclass(frozen=True)
 class Recam(Base):
-    """The baseline, and from the middle of the run on a second classifier, whose weights make the map together with the first's."""
+    """The baseline, and from the middle of the run on a second classifier, whose weights make the map together with the first's.
+
+    A map over several scales is the first classifier's alone.
+    """
 
     name: ClassVar = "recam"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -112,7 +115,7 @@ def under_maps(tokens: Tensor, weight: Tensor, *, over: Literal["places", "map"]
     """What lies under each class's map: a token times the map's value at its place, as a mean over places or over the map.
 
     tokens (B, D, h, w), weight (C, D) of the classifier that makes the map, without taking its minimum off -> (B, C, D).
-    Source: Chen et al. 2022, Eq. 4 and its code.
+    Source: Chen et al. 2022, its code.
     """
     maps = cam.class_activation_map(tokens, weight)
     total = torch.einsum("bchw,bdhw->bcd", maps, tokens)
@@ -123,7 +126,7 @@ def softmax_loss(logits: Tensor, tags: Tensor) -> Tensor:
     """Cross-entropy of what lies under each tagged map with the map's own class: a mean over an image's tags, then over images.
 
     logits (B, C, C), row c of what lies under map c; tags (B, C) -> a scalar; images without a tag take no part.
-    Source: Chen et al. 2022, Eq. 5 and its code.
+    Source: Chen et al. 2022, its code.
     """
     classes = tags.shape[1]
     own = torch.arange(classes, device=tags.device).expand(len(tags), -1)

@@ -30,7 +30,10 @@ class Seen(NamedTuple):
 @register
 @dataclass(frozen=True)
 class Seam(Base):
-    """The baseline, a second view for equivariance, and a correlation module that refines the map that labels are made of."""
+    """The baseline, a second view for equivariance, and a correlation module that refines the map that labels are made of.
+
+    A map predicted over several scales is not refined.
+    """
 
     name: ClassVar = "seam"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = Base.presets
@@ -160,7 +163,7 @@ def smaller(images: Tensor, scale: float, patch: int) -> Tensor:
 def equivariance(whole: Tensor, small: Tensor) -> Tensor:
     """How far the small view's maps (B, C, h', w') are from the whole view's (B, C, h, w) made small: a mean, in [0, 1].
 
-    Source: Wang et al. 2020, Eq. 7 and its code.
+    Source: Wang et al. 2020, its code.
     """
     return (resized(whole, small.shape[-2:]) - small).abs().mean()
 
@@ -186,7 +189,7 @@ def looks(images: Tensor, middle: Tensor) -> Tensor:
 def correlate(maps: Tensor, features: Tensor) -> Tensor:
     """Each place's mean of maps (B, K, h, w) over all places, weighed by the cosine of features (B, D, h, w) where that is positive.
 
-    Source: Wang et al. 2020, Eq. 5 and 6 (pixel correlation module).
+    Source: Wang et al. 2020, pixel correlation module.
     """
     features = features.flatten(2)
     unit = features / (features.norm(dim=1, keepdim=True) + ENOUGH)
@@ -210,7 +213,7 @@ def cross(maps: Sequence[Tensor], refined: Sequence[Tensor], counted: Tensor, wo
         worst: share of an image's (1 + C) h' w' entries.
     Returns:
         A scalar >= 0, the sum of both directions; 0 where no image is counted.
-    Source: Wang et al. 2020, Eq. 8 and its code.
+    Source: Wang et al. 2020, its code.
     """
     size, found = maps[1].shape[-2:], 0.0
     for target, map in zip(maps[::-1], refined, strict=True):
