@@ -39,11 +39,19 @@ def code_version(method: str) -> str:
                 waiting += [below, *(f"{below}.{alias.name}".lstrip(".") for alias in node.names)]
             if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node, clean=False) is not None:
                 node.body[0].value.value = ""
-    text = json.dumps({name: ast.dump(trees[name]) for name in sorted(trees)})
+    text = json.dumps({name: _parts(trees[name]) for name in sorted(trees)})
     if method not in MODULES:
         with contextlib.suppress(OSError, TypeError):
             text += inspect.getsource(find(method))
     return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def _parts(node: object) -> object:
+    """A syntax tree as lists and strings. What is empty is left out: of that each version of Python has more."""
+    if isinstance(node, ast.AST):
+        fields = [[name, _parts(value)] for name, value in ast.iter_fields(node) if value is not None and value != []]
+        return [type(node).__name__, *fields]
+    return [_parts(value) for value in node] if isinstance(node, list) else repr(node)
 
 
 def provenance(config: Config, seconds: float) -> dict:
