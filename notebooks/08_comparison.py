@@ -267,10 +267,10 @@ comparison(paper.VOC, "table4")
 beside = measured(by_scale[scale]).dropna(how="all").dropna(axis=1)  # under the seeds that all of them have
 printed_val = {row: value for row, value in tables.printed(paper.VOC, "val").items() if row in beside.index}
 against_ours = verdicts.pairs(beside, printed_val, paper.OURS)
-tables.Exported(against_ours.reset_index().set_index("better in the paper"), out, "table4-pairs")
+tables.Exported(against_ours.reset_index().set_index("better in the paper"), out, "table4-pairs") if len(against_ours) else None
 
 # %% tags=["hide-input"]
-Markdown(verdicts.verdict(beside, printed_val, scale, paper.OURS))
+Markdown(verdicts.verdict(beside, printed_val, scale, paper.OURS) if len(against_ours) else "No peer has been measured.")
 
 # %% [markdown]
 # ## Table 5: COCO 2014
