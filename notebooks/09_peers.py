@@ -25,6 +25,7 @@ seed = 0
 image = 27  # that is looked at, 0 to 199
 scale = "shapes"  # a preset of which results are there
 results = ""  # folder of the results; empty for the repository's
+out = "runs/09_peers"  # tables and figures are written here
 
 # %% tags=["hide-input"]
 import tempfile
@@ -215,11 +216,11 @@ axes[0].add_patch(Rectangle((8 * column, 8 * row), 8, 8, fill=False, linewidth=2
 figure
 
 # %% tags=["hide-input"]
-reach = {name: 100 * float((value > base.label_high).float()[true_tokens > 0].mean()) for name, value in (("before", strongest), ("after", after))}
+above = {name: 100 * float((value > base.label_high).float()[true_tokens > 0].mean()) for name, value in (("before", strongest), ("after", after))}
 Markdown(
     f"Mean affinity within the window: two tokens of background {told['background']:.2f}, two of one thing {told['one thing']:.2f}, one of a thing and one of background "
-    f"{told['thing and background']:.2f}. Above the upper threshold of the label lie {reach['before']:.0f} % of the true object tokens before the walk, "
-    f"{reach['after']:.0f} % after it."
+    f"{told['thing and background']:.2f}. Above the upper threshold of the label lie {above['before']:.0f} % of the true object tokens before the walk, "
+    f"{above['after']:.0f} % after it."
 )
 
 # %% [markdown]
@@ -308,19 +309,20 @@ seeds = grids.SEEDS["peers"]
 found_runs, there = tables.read_some(folder, scale, "peers", seeds)
 Markdown(f"{there[0].upper()}{there[1:]}." + (f" Sources: {tables.sources({'peers': found_runs})}." if found_runs else ""))
 
-# %% mystnb={"image": {"alt": "Rows: baseline, ToCo, AFA, TSCD, DuPL and the paper's method; columns: one picture's CAM, pseudo label and prediction, and the truth."}} tags=["hide-input"]
-ROWS = [row for row in ("baseline", *grids.PICTURED, grids.METHOD) if (row, grids.FIRST) in found_runs]
+# %% mystnb={"image": {"alt": "Rows: baseline, ToCo, AFA, TSCD, DuPL and the paper's method; columns: one picture, its CAM, pseudo label and prediction, and the truth."}} tags=["hide-input"]
+ROWS = [row for row in ("baseline", "ToCo", "AFA", "TSCD", "DuPL", grids.METHOD) if (row, grids.FIRST) in found_runs]
 items, classes = chapter.pictured(grids.config_of(scale, {}, grids.FIRST))
 item = items[1]
-figure, axes = plt.subplots(max(len(ROWS), 1), 4, figsize=(7.4, 1.85 * max(len(ROWS), 1) + 0.3), layout="constrained", squeeze=False)
+figure, axes = plt.subplots(max(len(ROWS), 1), 5, figsize=(8.6, 1.75 * max(len(ROWS), 1) + 0.3), layout="constrained", squeeze=False)
 for line, row in zip(axes, ROWS, strict=False):
     kept = {kind: pictures.decoded(png) for kind, png in found_runs[row, grids.FIRST].samples[item.image_id].items()}
     label = next(kept[kind] for kind in ("walked", "corrected", "pseudo") if kind in kept)
-    line[0].imshow(kept["cam"] / 255, **HEAT)
-    for axis, picture in zip(line[1:], (label, kept["prediction"], item.mask.numpy()), strict=True):
+    line[0].imshow(item.image.permute(1, 2, 0))
+    line[1].imshow(kept["cam"] / 255, **HEAT)
+    for axis, picture in zip(line[2:], (label, kept["prediction"], item.mask.numpy()), strict=True):
         axis.imshow(coloured(picture))
     line[0].set_ylabel(row, fontsize=10)
-for axis, title in zip(axes[0], ("CAM", "pseudo label", "prediction", "truth"), strict=True):
+for axis, title in zip(axes[0], ("picture", "CAM", "pseudo label", "prediction", "truth"), strict=True):
     axis.set_title(title, fontsize=10)
 for axis in axes.flat:
     axis.set(xticks=[], yticks=[])
@@ -366,20 +368,16 @@ figure
 # ## What a step costs, and what it brings
 #
 # Passes are counted in images of the size of a crop: with a graph, for the gradient, and without. The memory is what is kept for the
-# gradient. Time is that of a step of the last stage beside the baseline's, on one core. *Gain* is the mIoU of the reported head over that of the
-# baseline, seed by seed; the four methods built whole and the paper's are one family of comparisons, the small parts another ({doc}`07_ablations` says how
-# that is tested).
+# gradient. Time is that of a step of the last stage, as a multiple of the baseline's, on one core (`make costs`).
 
 # %% tags=["hide-input"]
 values = tables.scores(found_runs).dropna(how="all").dropna(axis=1)  # under the seeds that all rows have
-over = verdicts.against(values, "baseline") if "baseline" in values.index else pd.DataFrame()
+over = verdicts.against(values, "baseline")
 WHOLE = (grids.METHOD, *grids.PICTURED)
 asked = {"built whole": WHOLE, "small parts": [row for row in grids.PEERS if row not in WHOLE]}
 families = {name: verdicts.compared(over.loc[over.index.intersection(rows)]) for name, rows in asked.items()}
-gains = pd.concat(families.values())
 counted, measured_on = costs.read()
-table = counted.join(gains[["difference", "from", "to", "p (Holm)", "could tell"]].rename(columns={"difference": "gain"}))
-tables.Exported(table.rename_axis("method"), Path("runs/09_peers"), "costs")
+tables.Exported(counted, out, "costs")
 
 # %% tags=["hide-input"]
 live = {"baseline": preset("shapes", "base"), grids.METHOD: preset("shapes")}
@@ -390,11 +388,45 @@ for name, chosen in live.items():  # what can be counted comes out as it was wri
     before = counted.loc[name, ["passes with a graph, warm-up", "without", "with a graph, last stage", "without, last stage", "kept for the gradient, MB"]]
     assert np.allclose(now, before.to_numpy(float), rtol=0.02), (name, now, before)
 
+# %% [markdown]
+# What each brings: the mIoU of the reported head over that of the baseline, seed by seed. The four methods built whole and the paper's are one family of
+# comparisons, the small parts another ({doc}`07_ablations` says how that is tested).
+
 # %% tags=["hide-input"]
-Markdown(verdicts.balance(families) + f" {verdicts.reach(values.shape[1], len(families['small parts']))[0].upper()}{verdicts.reach(values.shape[1], len(families['small parts']))[1:]}.")
+gains = pd.concat(families, names=["family", "method"]).reset_index().set_index("method")
+tables.Exported(gains, out, "gains")
+
+# %% tags=["hide-input"]
+reach = verdicts.reach(values.shape[1], len(families["small parts"]))
+Markdown(f"{verdicts.balance(families)} {reach[0].upper()}{reach[1:]}.")
+
+# %% mystnb={"image": {"alt": "Two panels, drawn pictures and photographs: the mean gain of each method over the baseline, over the time of its step as a multiple of the baseline's."}} tags=["hide-input"]
+real = {}
+for grid in ("real", "real, peers"):
+    real |= tables.read_some(folder, "voc6", grid, grids.SEEDS[grid])[0]
+on_photographs = tables.scores({key: result for key, result in real.items() if key[0] in ("baseline", *counted.index)})
+panels_of = {f"drawn pictures, seeds: {values.shape[1]}": over}
+if "baseline" in on_photographs.index:
+    panels_of[f"photographs, seeds: up to {on_photographs.shape[1]}"] = verdicts.against(on_photographs, "baseline")
+figure, axes = plt.subplots(1, len(panels_of), figsize=(5.2 * len(panels_of), 4.2), layout="constrained", squeeze=False)
+for axis, (title, gain) in zip(axes[0], panels_of.items(), strict=True):
+    spots = pd.DataFrame({"time": counted["time of a step"], "gain": gain.mean(axis=1)}).dropna().sort_values("gain")
+    apart = spots.diff().abs() / (spots.max() - spots.min())
+    side = 1
+    for row, spot in spots.iterrows():
+        axis.plot(*spot, "o", color="#d55e00" if row == grids.METHOD else "#0072b2" if row in WHOLE else "0.45")
+        side = -side if (apart.loc[row] < (0.12, 0.05)).all() else 1  # a name beside another one goes to the left
+        axis.annotate(row, spot, xytext=(6 * side, -3), ha="left" if side > 0 else "right", textcoords="offset points", fontsize=8)
+    axis.axhline(0, color="0.6", linewidth=1)
+    axis.set(xlabel="time of a step, baseline = 1", ylabel="gain of the head, points of mIoU", title=title)
+    axis.set_xlim(0.4, counted["time of a step"].max() * 1.15)
+figures.save(figure, out, "gains")
 
 # %% [markdown]
-# The same methods on photographs, with an encoder of another kind, are on a page of their own: {ref}`peers-on-photographs`. The order there is another
+# Orange is the paper's method, blue the others that are built whole, grey the small parts.
+
+# %% [markdown]
+# The photographs, with an encoder of another kind, have a page of their own: {ref}`peers-on-photographs`. The order there is another
 # one, and that is the point of having both.
 #
 # With the thresholds that its authors published, a peer may do better or worse than with everyone's; which of the two its row shows must not decide
@@ -403,7 +435,7 @@ Markdown(verdicts.balance(families) + f" {verdicts.reach(values.shape[1], len(fa
 # %% tags=["hide-input"]
 pairs_of = {row: values.loc[row] - values.loc[row.removesuffix(", own thresholds")] for row in grids.OWN_THRESHOLDS if row in values.index}
 own_gain = verdicts.compared(pd.DataFrame(pairs_of).T.rename_axis("own thresholds instead of everyone's")) if pairs_of else pd.DataFrame()
-tables.Exported(own_gain, Path("runs/09_peers"), "thresholds") if len(own_gain) else None
+tables.Exported(own_gain, out, "thresholds") if len(own_gain) else None
 
 # %% [markdown]
 # (scores-of-each)=
@@ -417,7 +449,7 @@ tables.Exported(own_gain, Path("runs/09_peers"), "thresholds") if len(own_gain) 
 columns = {"CAM": "cam", "pseudo label": "pseudo", "head": "seg"}
 each = pd.DataFrame({title: tables.scores(found_runs, score).mean(axis=1) for title, score in columns.items()})
 each["label's coverage"] = tables.scores(found_runs, "pseudo", value="coverage").mean(axis=1)
-tables.Exported(each.rename_axis("method"), Path("runs/09_peers"), "scores")
+tables.Exported(each.rename_axis("method"), out, "scores")
 
 # %% [markdown]
 # ## What is not here
@@ -477,7 +509,7 @@ assert torch.allclose(affinity.walk(torch.tensor([[[[1.0, 0, 0]]]]), step_of, 1)
 assert inside["positive"] > inside["negative"], "a flag says something of what a crop shows"
 assert told["background"] > told["thing and background"], "most pairs are of background, and the head has learnt to know them"
 if (steps, seed) == (120, 0):
-    assert told["one thing"] < told["thing and background"] and reach["after"] < reach["before"], "what the text says of AFA here"
+    assert told["one thing"] < told["thing and background"] and above["after"] < above["before"], "what the text says of AFA here"
 assert 0.1 < float(removed[0][square].float().mean()) or not removed.any(), "what is taken out lies in the spoilt square"
 
 # %% tags=["remove-cell", "nbval-ignore-output"]

@@ -57,6 +57,17 @@ def test_all_four_chapters_are_there():
     assert set(CHAPTERS) == set(EQUATIONS) == set(WRONG)
 
 
+@pytest.mark.parametrize(("parameter", "value"), {"steps": 5, "seed": -1, "image": 200, "scale": "mars"}.items())
+def test_the_page_of_the_peers_refuses_its_parameters_before_any_work(parameter, value):
+    matplotlib.use("agg")
+    first, second = [cell.source for cell in jupytext.read(ROOT / "notebooks/09_peers.py").cells if cell.cell_type == "code"][:2]
+    values: dict = {}
+    exec(first, values)
+    exec(second, values)
+    with pytest.raises(UserError, match=rf"parameter {parameter} = {value!r}: must be"):
+        exec(second, values | {parameter: value})
+
+
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_parameters_as_shipped_pass_the_check(name):
     run_checks(name)
