@@ -110,6 +110,7 @@ OWN_THRESHOLDS: dict[str, dict] = {  # of labels, as their authors published the
     "ToCo, own thresholds": PEERS["ToCo"] | {"ptc_low": 0.25, "ptc_high": 0.7, "label_high": 0.7},
     "AFA, own thresholds": PEERS["AFA"] | {"label_low": 0.35, "label_high": 0.55},
     "TSCD, own thresholds": PEERS["TSCD"] | {"label_low": 0.35, "label_high": 0.55},
+    "DuPL, own thresholds": PEERS["DuPL"] | {"ptc_low": 0.25, "ptc_high": 0.7, "label_high": 0.7, "label_high_ends": (0.55,)},
 }
 
 

@@ -131,4 +131,5 @@ def test_each_file_of_a_pattern_gets_an_entry():
     crosslinks.every(None, "any", source)
     entries = [f"### {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n```\n" for name in ("test_pointing", "test_ptc")]
     assert source == ["before\n\n" + "\n".join(entries) + "\n\nafter % each of x\n"]
-    assert crosslinks.modules_of("dsgc/methods/[b-d]*.py") == [f"dsgc.methods.{name}" for name in ("base", "colours", "contract", "draws", "dsgc")]
+    found = crosslinks.modules_of("dsgc/methods/[b-d]*.py")
+    assert found == [f"dsgc.methods.{name}" for name in ("base", "colours", "contract", "draws", "dsgc")]
