@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def uniform(seeds: Tensor, purpose: str, *shape: int) -> Tensor:
-    """Numbers in [0, 1) for images with seeds (B,): (B, *shape) float32, on the CPU.
+    """Numbers in [0, 1) for images with seeds (B,): (B, ...) float32, of that shape, on the CPU.
 
     purpose: what they are for; another word gives other numbers.
     """
