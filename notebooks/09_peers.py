@@ -43,11 +43,11 @@ from matplotlib.patches import Rectangle
 from myst_nb import glue
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
-from dsgc import cam, methods
+from dsgc import cam, methods, refine
 from dsgc.cam import IGNORE
 from dsgc.data.palette import coloured
 from dsgc.experiments import costs, grids, tables, verdicts
-from dsgc.methods import affinity, draws, labels, preset
+from dsgc.methods import affinity, draws, labels, preset, varm
 from dsgc.methods.contract import Part
 from dsgc.methods.peers import dupl, toco, tscd
 from dsgc.runs.restore import load_networks
@@ -247,7 +247,33 @@ Markdown(
 # %% tags=["hide-input"]
 chapter.source(tscd.distillation, tscd.centred)
 
+# %% mystnb={"image": {"alt": "A picture with one point marked, how alike the places of a small copy are to it by the CAM and by the decoder, and the CAM refined in AFA's way and in TSCD's."}} tags=["hide-input"]
+ts = methods_of["tscd"]
+with torch.no_grad():
+    small = network(ts.small_copy(images[:1], network))
+    point = torch.tensor([[[(column + 0.5) / grid[1], (row + 0.5) / grid[0]]]])  # (1, 1, 2), the token above, x first
+    sides = {
+        "alike by the CAM": (cam.tagged(maps[:1], tags[:1]), cam.tagged(base.cam(network, small), tags[:1])),
+        "alike by the decoder": (network.decode(output.tokens[:1]), network.decode(small.tokens)),
+    }
+    alike = {
+        title: tscd.correspondences(tscd.at(one, point), other.flatten(2).transpose(1, 2)).view(other.shape[-2:])
+        for title, (one, other) in sides.items()
+    }
+    tiny = F.interpolate(images[:1], truth.shape[-2:], mode="bilinear", antialias=True)
+    coarse = F.interpolate(cam.tagged(maps[:1], tags[:1]), truth.shape[-2:], mode="bilinear")
+    how = {"dilations": base.refine_dilations, "iterations": base.refine_iterations}
+    refined = {"refined as in AFA": refine.refine(coarse, tiny, **how), "refined as in TSCD": varm.refine(coarse, tiny, **how)}
+figure, axes = shown(
+    ("picture and one point", PICTURE, {}), *((title, picture, HEAT) for title, picture in alike.items()),
+    *((title, picture.amax(1)[0], HEAT) for title, picture in refined.items()),
+)  # fmt: skip
+axes[0].plot(8 * column + 4, 8 * row + 4, "o", markersize=8, markerfacecolor="none", markeredgewidth=2, color="#d55e00")
+figure
+
 # %% [markdown]
+# The maps of likeness are on the grid of the small copy: so coarse are the places that are compared.
+#
 # **Where it fails.** The equivariance has no gradient in the published code, both maps being made without a graph; its authors' numbers
 # are without it. Here it has one (`er_gradient`). What is alike is read off a CAM, so a part that the CAM does not know stays unlike.
 #
