@@ -324,7 +324,7 @@ small_images, small_tags, _ = collate([data.val[i] for i in range(8)], "cpu")
 small_images = small_images[..., 16:112, 16:112]
 
 
-def centred(tokens):
+def without_mean(tokens):
     """Tokens (B, D, h, w) less each channel's mean over the places."""
     return tokens - tokens.mean((2, 3), keepdim=True)
 
@@ -342,8 +342,8 @@ def minimise(rate, with_tags=False, weights="shipped", updates=30):
         row = {"matched": -loss.item()}
         for name, (a, b) in {
             "mismatched": (one.middle, two.middle.roll(1, 0)),
-            "matched, centred": (centred(one.middle), centred(two.middle)),
-            "mismatched, centred": (centred(one.middle), centred(two.middle).roll(1, 0)),
+            "matched, centred": (without_mean(one.middle), without_mean(two.middle)),
+            "mismatched, centred": (without_mean(one.middle), without_mean(two.middle).roll(1, 0)),
         }.items():
             row[name] = -dskd.flip_similarity_loss(a.detach(), b.detach()).item()
         if with_tags:

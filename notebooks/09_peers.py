@@ -446,6 +446,7 @@ for axis, (title, gain) in zip(axes[0], panels_of.items(), strict=True):
     axis.axhline(0, color="0.6", linewidth=1)
     axis.set(xlabel="time of a step, baseline = 1", ylabel="gain of the head, points of mIoU", title=title)
     axis.set_xlim(0.4, counted["time of a step"].max() * 1.15)
+plt.close(figure)
 figures.save(figure, out, "gains")
 
 # %% [markdown]

@@ -30,7 +30,7 @@ COMMANDS = {
     "resume nowhere --steps 3": ["--steps"],
     "resume full": ["full/config.json", "run folder"],
     "resume full/file": ["full/file/config.json"],
-    "grid mars": ["mars", "modules, stability, thresholds, weights, choices"],
+    "grid mars": ["mars", "modules, peers, stability, thresholds, weights, choices"],
     "grid modules --scale mars": ["mars", "shapes"],
     "grid --jobs 0": ["jobs 0"],
     "grid modules --jobs 0 --dry-run": ["jobs 0"],

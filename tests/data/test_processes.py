@@ -31,7 +31,8 @@ def batches(folder, workers):
 
 
 def same(one, two):
-    return len(one) == len(two) and all(x.equal(y) for a, b in zip(one, two, strict=True) for x, y in zip(a, b, strict=True))
+    pairs = [pair for a, b in zip(one, two, strict=True) for pair in zip(a, b, strict=True)] if len(one) == len(two) else []
+    return bool(pairs) and all(x is y if x is None else x.equal(y) for x, y in pairs)
 
 
 @pytest.fixture
