@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from plain import make_mirror_symmetric
 from steps import CLASSES, TAGS, gradients, in_parts, networks_of, stage_of, stages_of, step, uneven_batch
 
 from dsgc.cam import IGNORE
@@ -242,17 +243,6 @@ def test_with_true_masks_for_labels_the_decoder_learns_what_any_method_does(pair
 
 
 # a step
-
-
-def make_mirror_symmetric(network):
-    """Weights under which a mirrored image gives mirrored tokens: patch projection and position embedding symmetric."""
-    encoder = network.encoder
-    with torch.no_grad():
-        weight, side = encoder.patch_embed.proj.weight, encoder.patch_embed.grid_size[0]
-        weight.copy_((weight + weight.flip(-1)) / 2)
-        grid = encoder.pos_embed[:, 1:].view(1, side, side, -1)
-        encoder.pos_embed[:, 1:] = ((grid + grid.flip(2)) / 2).reshape(1, side * side, -1)
-    return network
 
 
 def pair_labels_of(config, made):

@@ -5,7 +5,7 @@ import math
 import oracles
 import pytest
 import torch
-from plain import check_off_is_off, reached
+from plain import check_off_is_off, check_true_label, reached
 from steps import CLASSES, in_parts, networks_of, stage_of, stages_of, uneven_batch
 
 from dsgc.methods.peers import cda
@@ -177,10 +177,7 @@ def test_an_object_is_cut_where_the_picture_has_it_not_its_mirror_image(monkeypa
 def test_true_masks_give_the_loss_of_the_bound(pair, fixed):
     config = fixed("cda")
     network, seen, goals, _ = taken(pair, config)
-    true = torch.randint(0, CLASSES + 1, goals.labels.labels.shape, generator=torch.Generator().manual_seed(0))
-    goals = goals._replace(labels=goals.labels._replace(labels=true))
-    made = config.method.losses({"network": network}, seen, goals, uneven_batch(), stage_of(config, "expansion"), {})["seg"]
-    assert torch.equal(made.value, config.method.segmentation(network, seen.plain.tokens.flip(-1), true).value)
+    check_true_label(config.method, network, seen, goals, stage_of(config, "expansion"), seen.plain.tokens, uneven_batch())
 
 
 def test_an_object_loses_its_surroundings():

@@ -1,22 +1,21 @@
 """DuPL: its formulas against plain loops and scikit-learn, its stages against those published, and what its filter finds."""
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from plain import Contrasted, reached
 from sklearn.mixture import GaussianMixture
 from steps import CLASSES, TAGS, gradients, networks_of, stage_of, step, uneven_batch
 
-from dsgc import cam, ptc
+from dsgc import cam
 from dsgc.cam import IGNORE
 from dsgc.errors import UserError
 from dsgc.methods import preset, strong
-from dsgc.methods.base import Base
-from dsgc.methods.contract import Mean, Part, over_all
+from dsgc.methods.contract import Part, over_all
 from dsgc.methods.peers import dupl
 from dsgc.methods.peers.dupl import Dupl, by_thresholds, confident, discrepancy, noisy, upper_threshold
 
@@ -394,10 +393,7 @@ def test_each_loss_trains_what_it_claims_in_both_networks(pair, images, fixed):
     assert made.losses.keys() == REACHED.keys()
     for name, loss in made.losses.items():
         for network in networks.values():
-            found = torch.autograd.grad(loss, [*network.parameters()], retain_graph=True, allow_unused=True)
-            names = [key for key, _ in network.named_parameters()]
-            moved = {key.split(".")[0] for key, value in zip(names, found, strict=True) if value is not None and value.any()}
-            assert moved == REACHED[name], name
+            assert reached(network, loss) == REACHED[name], name
 
 
 def test_what_one_network_is_taught_moves_that_one_alone(pair, images, fixed):
@@ -414,24 +410,11 @@ def test_what_one_network_is_taught_moves_that_one_alone(pair, images, fixed):
         assert not any(value.any() for value in theirs if value is not None)
 
 
-@dataclass(frozen=True)
-class Alone(Base):
-    """The baseline with the tags of DuPL on last and middle tokens, and its patch token contrast."""
-
-    TAGGED: ClassVar = ("patch_logits", "aux_logits")
-
-    def losses(self, networks, seen, goals, part, stage, memory):
-        found = super().losses(networks, seen, goals, part, stage, memory)
-        if "ptc" in found:
-            found["ptc"] = Mean(ptc.absolute_pull_and_push(seen.tokens, goals.patch_labels), ptc.pairs(goals.patch_labels))
-        return found
-
-
 @pytest.mark.parametrize(("stage", "theirs"), [("warm-up", "warm-up"), ("crossed", "expansion")])
 def test_with_everything_off_each_network_is_the_baseline_to_the_bit(pair, fixed, stage, theirs):
     off = kept_high(fixed("dupl", **OFF))
     base = fixed("base")
-    base = base.changed(method=Alone(**{name: getattr(base.method, name) for name in base.method.names()}))
+    base = base.changed(method=Contrasted(**{name: getattr(base.method, name) for name in base.method.names()}))
     made, found = gradients(pair, [uneven_batch()], stage, off)
     ends = []
     for number, name in enumerate(off.method.networks):

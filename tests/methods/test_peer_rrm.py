@@ -5,8 +5,8 @@ import math
 import oracles
 import pytest
 import torch
-from plain import Plain, check_off_is_off, reached
-from steps import CLASSES, TAGS, networks_of, smooth, stage_of, stages_of, uneven_batch
+from plain import Plain, check_off_is_off, check_true_label, reached
+from steps import TAGS, networks_of, smooth, stage_of, stages_of, uneven_batch
 
 from dsgc.cam import IGNORE
 from dsgc.methods.peers import rrm
@@ -141,10 +141,7 @@ def test_its_label_trains_the_decoder_and_the_encoder(pair, fixed):
 def test_true_masks_give_the_loss_of_the_bound(pair, fixed):
     config = fixed("rrm")
     networks, seen, goals, part, stage = taken(pair, config)
-    true = torch.randint(0, CLASSES + 1, goals.labels.labels.shape, generator=torch.Generator().manual_seed(0))
-    goals = goals._replace(labels=goals.labels._replace(labels=true))
-    made = config.method.losses(networks, seen, goals, part, stage, {})["seg"]
-    assert torch.equal(made.value, config.method.segmentation(networks["network"], seen.tokens.flip(-1), true).value)
+    check_true_label(config.method, networks["network"], seen, goals, stage, seen.tokens, part)
 
 
 def test_mirrored_pictures_and_maps_have_mirrored_labels():

@@ -3,21 +3,18 @@
 import copy
 import dataclasses
 import math
-from dataclasses import dataclass
-from typing import ClassVar
 
 import oracles
 import pytest
 import torch
 import torch.nn.functional as F
+from plain import Contrasted
 from steps import gradients, in_parts, networks_of, stage_of, stages_of, step, uneven_batch
 
-from dsgc import ptc
 from dsgc.errors import UserError
 from dsgc.methods import preset
 from dsgc.methods.base import Base
 from dsgc.methods.colours import NUMBERS, coloured
-from dsgc.methods.contract import Mean
 from dsgc.methods.labels import Initial
 from dsgc.methods.peers import toco
 from dsgc.methods.peers.toco import certainty, class_token_contrast, crop_corners, cut
@@ -27,19 +24,6 @@ JITTER, BLUR = (0.4, 0.4, 0.2, 0.1), (0.1, 2.0)
 UNCHANGED = ("jitter_share", "grey_share", "local_blur_share", "second_blur_share", "solarised_share")
 PLAIN_COLOURS = dict.fromkeys(UNCHANGED, 0.0)
 LATE = {"contrast_from": 1 / 18}
-
-
-@dataclass(frozen=True)
-class Same(Base):
-    """The baseline with the tags and the patch token contrast that ToCo has."""
-
-    TAGGED: ClassVar = ("patch_logits", "aux_logits")
-
-    def losses(self, networks, seen, goals, part, stage, memory):
-        found = super().losses(networks, seen, goals, part, stage, memory)
-        if "ptc" in found:
-            found["ptc"] = Mean(ptc.absolute_pull_and_push(seen.tokens, goals.patch_labels), ptc.pairs(goals.patch_labels))
-        return found
 
 
 def random(*shape, seed=0):
@@ -257,7 +241,7 @@ def test_shares_are_shares_of_images_and_each_image_has_its_own_numbers():
 def test_without_class_token_contrast_it_is_the_baseline_to_the_bit(pair, fixed, stage, parts, lambda1):
     mine = fixed("toco", ctc_weight=0.0, lambda1=lambda1)
     base = fixed("base", lambda1=lambda1)
-    theirs = base.replaced(method=Same(**dataclasses.asdict(base.method)))
+    theirs = base.replaced(method=Contrasted(**dataclasses.asdict(base.method)))
     assert mine.method.second_crop is None
     batch = [part._replace(second=None) for part in in_parts(uneven_batch(), parts)]
     (made, found), (expected, slopes) = (gradients(pair, batch, stage, config) for config in (mine, theirs))

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from plain import moved
 from steps import CLASSES, TAGS, gradients, in_parts, networks_of, stage_of, stages_of, step, uneven_batch
 
 from dsgc import refine
@@ -335,17 +336,12 @@ def test_with_true_masks_for_labels_the_decoder_learns_what_any_method_does(pair
 # a step
 
 
-def reached(network, loss):
-    found = torch.autograd.grad(loss, list(network.parameters()), retain_graph=True, allow_unused=True)
-    return {key for key, value in zip(dict(network.named_parameters()), found, strict=True) if value is not None and value.any()}
-
-
 def test_each_loss_trains_what_it_is_to_train(pair, images, fixed):
     config = fixed("tscd", label_low=0.2, label_high=0.5)
     network = networks_of(pair, config)["network"]
     losses = step(pair, images, "expansion", config).losses
     last = "encoder.blocks.4.attn.qkv.weight"
-    found = {name: reached(network, loss) for name, loss in losses.items()}
+    found = {name: moved(network, loss) for name, loss in losses.items()}
     assert {"more.affinity.weight", "more.affinity.bias", last} <= found["aff"]
     assert {"decoder.0.weight", "decoder.4.weight", last} <= found["scd"]
     assert {"patch_classifier.weight", last} <= found["er"]

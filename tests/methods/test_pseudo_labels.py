@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from plain import make_mirror_symmetric
 from promises import promise
 from steps import TAGS, smooth, step
 
@@ -9,17 +10,6 @@ from dsgc import cam, dskd
 from dsgc.cam import IGNORE
 from dsgc.methods.contract import Examined
 from dsgc.methods.dsgc import Dsgc
-
-
-def make_mirror_symmetric(network):
-    """Weights under which a mirrored image gives mirrored tokens: patch projection and position embedding symmetric."""
-    encoder = network.encoder
-    with torch.no_grad():
-        weight, side = encoder.patch_embed.proj.weight, encoder.patch_embed.grid_size[0]
-        weight.copy_((weight + weight.flip(-1)) / 2)
-        grid = encoder.pos_embed[:, 1:].view(1, side, side, -1)
-        encoder.pos_embed[:, 1:] = ((grid + grid.flip(2)) / 2).reshape(1, side * side, -1)
-    return network
 
 
 @pytest.fixture
