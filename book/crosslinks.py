@@ -32,7 +32,7 @@ QUOTED = re.compile(r"(?<![`:\w])`([^`\n]+)`(?!`)")
 SOURCE = re.compile(r"(?:^|(?<=\. ))Source: (.+?)(?=\n\n|\Z)", re.MULTILINE | re.DOTALL)
 TEST_NAME = re.compile(r'(?<=<span class="pre">)test_\w+(?=</span>)')
 EACH = re.compile(r"^% each of (\S+)$", re.MULTILINE)
-ENTRY = "### {}\n\n```{{eval-rst}}\n.. automodule:: {}\n```\n"
+ENTRY = "### {0}\n\n```{{eval-rst}}\n.. automodule:: {0}\n```\n"
 SHOWN = 6  # tests named in an entry; of the others only how many there are
 ORIGINS = {  # of a setting's default
     "paper": "The paper's.",
@@ -157,7 +157,7 @@ def missing(app, env, node, content):
 
 def every(app, page, source):
     """A comment `% each of FILES` stands for an entry of each of these files, so that a new one needs no line of its own."""
-    source[0] = EACH.sub(lambda match: "\n".join(map(ENTRY.format, *[modules_of(match[1])] * 2)), source[0])
+    source[0] = EACH.sub(lambda match: "\n".join(map(ENTRY.format, modules_of(match[1]))), source[0])
 
 
 def modules_of(pattern: str) -> list[str]:
