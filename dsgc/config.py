@@ -73,6 +73,7 @@ class Config(Settings):
         "workers", "frozen_blocks", "weight_decay", "lr_ramp_steps", "gradient_clip", "eval_every", "eval_images", "pictures", "seed",
     )  # fmt: skip
     SHARES: ClassVar = ("background_threshold", "tag_pool")
+    AREAS: ClassVar = ("crop_scale",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,8 +81,6 @@ class Config(Settings):
             raise UserError(f"workers {self.workers}: must be at most 1024 loading processes")
         if self.seed >= 2**32:
             raise UserError(f"seed {self.seed}: must be less than 2**32")
-        if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
-            raise UserError(f"crop_scale {self.crop_scale}: two shares of the image's area, 0 < smallest <= largest <= 1")
         if not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
             raise UserError(f"crop_ratio {self.crop_ratio}: two ratios, 0 < smallest <= largest")
         self.method.check(self.steps)

@@ -34,9 +34,14 @@ def segmentation_loss(logits: Tensor, labels: Tensor, *, average: Average = "pix
     return segmentation_means(logits, labels, average=average)[0].sum()
 
 
-def segmentation_means(logits: Tensor, labels: Tensor, *, average: Average) -> tuple[Tensor, Tensor]:
-    """The means whose sum is `segmentation_loss`, and how many pixels, or images, each is over: (T,) each, T = 2 if balanced, else 1."""
-    loss = F.cross_entropy(logits.float(), labels, ignore_index=255, reduction="none")  # (B, H, W), 0 at 255
+def segmentation_means(
+    logits: Tensor, labels: Tensor, *, average: Average, weights: Tensor | float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """The means whose sum is `segmentation_loss`, and how many pixels, or images, each is over: (T,) each, T = 2 if balanced, else 1.
+
+    weights: (B, H, W) of the pixels' losses. They make it smaller: it stays a mean over as many pixels, whatever these weigh.
+    """
+    loss = weights * F.cross_entropy(logits.float(), labels, ignore_index=255, reduction="none")  # (B, H, W), 0 at 255
     count = labelled(labels)
     if average == "none":
         images = count.new_full((1,), len(labels))

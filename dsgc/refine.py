@@ -18,8 +18,8 @@ POSITION_SHARE = 0.01  # weight of the position term; w2 there
 DIRECTIONS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
 
 
-def _neighbours(maps: Tensor, dilations: Sequence[int]) -> list[Tensor]:
-    """Views of the eight neighbours at each dilation: (B, C, h, w) -> n of (B, C, h, w), edges repeated."""
+def neighbours(maps: Tensor, dilations: Sequence[int]) -> list[Tensor]:
+    """The eight neighbours of each place of maps (B, C, h, w) at each dilation, edges repeated: n views of (B, C, h, w)."""
     height, width = maps.shape[-2:]
     margin = max(dilations)
     padded = F.pad(maps, (margin,) * 4, mode="replicate")
@@ -34,7 +34,7 @@ def _neighbours(maps: Tensor, dilations: Sequence[int]) -> list[Tensor]:
 def affinity(images: Tensor, dilations: Sequence[int]) -> Tensor:
     """How much each neighbour counts at each pixel: (B, 3, h, w) images -> (B, n, h, w), summing to 1 over n."""
     images = images.float()
-    around = _neighbours(images, dilations)
+    around = neighbours(images, dilations)
     total, square = torch.zeros_like(images), torch.zeros_like(images)
     for neighbour in around:  # differences, not values: the squares of near-equal values would not tell them apart
         apart = neighbour - images
@@ -62,12 +62,15 @@ def refine(maps: Tensor, images: Tensor, *, dilations: Sequence[int] = (1, 2, 4,
         (B, C, h, w), within the range of each input map.
     Source: Ru et al. 2022 (AFA), pixel-adaptive refinement.
     """
-    if iterations == 0:
-        return maps
-    weights = affinity(images, dilations).unbind(1)  # n of (B, h, w)
+    return averaged(maps, affinity(images, dilations), dilations, iterations) if iterations else maps
+
+
+@torch.no_grad()
+def averaged(maps: Tensor, weights: Tensor, dilations: Sequence[int], iterations: int) -> Tensor:
+    """Maps (B, C, h, w), each the sum of its neighbours by their weights (B, n, h, w), so many times over: (B, C, h, w)."""
     for _ in range(iterations):
         average = torch.zeros_like(maps)
-        for weight, neighbour in zip(weights, _neighbours(maps, dilations), strict=True):
+        for weight, neighbour in zip(weights.unbind(1), neighbours(maps, dilations), strict=True):
             average.addcmul_(neighbour, weight[:, None])  # in place: no (B, C, n, h, w) copy
         maps = average
     return maps

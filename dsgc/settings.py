@@ -48,6 +48,7 @@ class Settings:
     NOT_NEGATIVE: ClassVar[tuple[str, ...]] = ()
     SHARES: ClassVar[tuple[str, ...]] = ()  # fields in [0, 1]
     ORDERED: ClassVar[tuple[tuple[str, str], ...]] = ()  # pairs of fields with 0 <= first <= second <= 1
+    AREAS: ClassVar[tuple[str, ...]] = ()  # the smallest and the largest area of a crop, as shares of its picture
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -57,6 +58,10 @@ class Settings:
                 raise UserError(
                     f"{low} {getattr(self, low)} and {high} {getattr(self, high)}: must satisfy 0 <= {low} <= {high} <= 1"
                 )
+        for name in self.AREAS:
+            smallest, largest = getattr(self, name)
+            if not 0 < smallest <= largest <= 1:
+                raise UserError(f"{name} {(smallest, largest)}: two shares of the image's area, 0 < smallest <= largest <= 1")
         for name in self.POSITIVE:
             value = getattr(self, name)
             if not min(value if isinstance(value, tuple) else (value,)) > 0:

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dsgc.refine import averaged, neighbours
+
 COLOUR_FACTOR = 4.0  # of a neighbour's difference in units of the local standard deviation
 VARIATION_SHARE = 0.01  # weight of the variation
 
@@ -54,21 +56,4 @@ def refine(maps: Tensor, images: Tensor, *, dilations: Sequence[int], iterations
         (B, C, h, w).
     Source: Xu et al. 2023 (TSCD), its code.
     """
-    if iterations == 0:
-        return maps
-    counts = weights(images.to(maps.dtype), dilations).unbind(1)  # n of (B, h, w)
-    for _ in range(iterations):
-        average = torch.zeros_like(maps)
-        for count, neighbour in zip(counts, neighbours(maps, dilations), strict=True):
-            average.addcmul_(neighbour, count[:, None])  # in place: no (B, C, n, h, w) copy
-        maps = average
-    return maps
-
-
-def neighbours(maps: Tensor, dilations: Sequence[int]) -> list[Tensor]:
-    """The eight neighbours of each place of maps (B, C, h, w) at each distance, edges repeated: n views of (B, C, h, w)."""
-    height, width = maps.shape[-2:]
-    margin = max(dilations)
-    padded = F.pad(maps, (margin,) * 4, mode="replicate")
-    steps = [(d * dy, d * dx) for d in dilations for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
-    return [padded[..., margin + y : margin + y + height, margin + x : margin + x + width] for y, x in steps]
+    return averaged(maps, weights(images.to(maps.dtype), dilations), dilations, iterations) if iterations else maps

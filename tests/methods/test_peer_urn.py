@@ -105,13 +105,13 @@ def test_the_weighed_loss_is_a_mean_over_pixels_not_over_weights(average):
     expected = {
         "balanced": (oracles.mean(terms[True]) + oracles.mean(terms[False])) / 2, "pixels": oracles.mean(both), "none": sum(both) / 3,
     }[average]  # fmt: skip
-    value, count = urn.weighed_means(logits, labels, weights, average=average)
+    value, count = objective.segmentation_means(logits, labels, weights=weights, average=average)
     assert value.sum().item() == pytest.approx(expected, rel=1e-5)
     plain, over = objective.segmentation_means(logits, labels, average=average)
     assert torch.equal(count, over)
-    ones, _ = urn.weighed_means(logits, labels, torch.ones(3, 3, 3), average=average)
+    ones, _ = objective.segmentation_means(logits, labels, weights=torch.ones(3, 3, 3), average=average)
     assert torch.equal(ones, plain), "to the bit"
-    empty, none = urn.weighed_means(logits, torch.full_like(labels, IGNORE), weights, average=average)
+    empty, none = objective.segmentation_means(logits, torch.full_like(labels, IGNORE), weights=weights, average=average)
     assert not empty.any() and (average == "none" or not none.any())
 
 

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from dsgc import objective
 from dsgc.cam import IGNORE
-from dsgc.errors import UserError
 from dsgc.methods import draws, register
 from dsgc.methods.base import Base, contrast, tag_losses
 from dsgc.methods.contract import Mean, Networks, Part, Stage, State
@@ -134,11 +133,7 @@ class Beco(Base):
 
     NOT_NEGATIVE: ClassVar = (*Base.NOT_NEGATIVE, "cotraining", "mixing", "boundary_weight", "boundary_radius")
     SHARES: ClassVar = ("mix_from", "confident")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.second_area[0] <= self.second_area[1] <= 1:
-            raise UserError(f"second_area {self.second_area}: two shares of the image's area, 0 < smallest <= largest <= 1")
+    AREAS: ClassVar = ("second_area",)
 
     @property
     def networks(self) -> tuple[str, ...]:

@@ -106,10 +106,10 @@ class ToCo(Base):
         "jitter_share", "grey_share", "local_blur_share", "second_blur_share", "solarised_share",
     )  # fmt: skip
 
+    AREAS: ClassVar = ("second_area",)
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.second_area[0] <= self.second_area[1] <= 1:
-            raise UserError(f"second_area {self.second_area}: two shares of the picture's area, 0 < smallest <= largest <= 1")
         if not (min(self.jitter) >= 0 and max(self.jitter) <= 1 and self.jitter[-1] <= 0.5):
             raise UserError(f"jitter {self.jitter}: none negative, none above 1, and the hue's at most 0.5, half a circle")
         if self.blur[0] > self.blur[1]:

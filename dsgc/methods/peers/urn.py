@@ -74,7 +74,7 @@ class Urn(Base):
         others = {name: weight for name, weight in stage.weights.items() if name != "seg"}
         found = super().losses(networks, seen, goals, part, stage._replace(weights=others), memory)
         logits = responses_of(networks[self.networks[0]], seen.tokens.flip(-1), goals.weights.shape[-2:])
-        means = weighed_means(logits, goals.labels.labels, goals.weights, average=self.segmentation_average)
+        means = objective.segmentation_means(logits, goals.labels.labels, average=self.segmentation_average, weights=goals.weights)
         return found | {"seg": Mean(*means)}
 
     def watched(self, goals: Goals, memory: State) -> dict[str, Tensor]:
@@ -151,20 +151,3 @@ def uncertainty(wins: Tensor, here: Tensor) -> Tensor:
 def pixel_weights(uncertain: Tensor, least: float) -> Tensor:
     """The weight of pixels of an uncertainty (B, H, W) in [0, 1]: `least` where one minus it is no greater, else 1."""
     return torch.where(1 - uncertain <= least, least, 1.0)
-
-
-def weighed_means(logits: Tensor, labels: Tensor, weights: Tensor, *, average: objective.Average) -> tuple[Tensor, Tensor]:
-    """`objective.segmentation_means` with a weight (B, H, W) for each pixel; logits (B, K, H, W), labels (B, H, W).
-
-    As published, weights make the loss smaller: it stays a mean over pixels, of whatever weight, and so over the same count.
-    """
-    loss = weights * F.cross_entropy(logits.float(), labels, ignore_index=255, reduction="none")
-    count = objective.labelled(labels)
-    if average == "none":
-        return loss.sum()[None] / max(len(labels), 1), count.new_full((1,), len(labels))
-    if average == "pixels":
-        count = count.sum(0, keepdim=True)
-        return loss.sum()[None] / count.to(loss.dtype).clamp_min(1), count
-    parts = torch.stack([labels == 0, (labels != 0) & (labels != 255)])
-    sums = torch.stack([torch.where(part, loss, 0).sum() for part in parts])
-    return sums / count.to(loss.dtype).clamp_min(1) / 2, count
