@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup test book serve notebooks ablations ladder departures costs bench sync lint clean
+.PHONY: help setup test book serve notebooks ablations ladder departures costs confirm bench sync lint clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -47,6 +47,9 @@ ladder: setup  ## measure the readings of the correction on fixed maps (chapter 
 
 costs: setup  ## count and time what a step of each method costs
 	$(BIN)/python -m dsgc.experiments.costs data/shapes
+
+confirm: setup  ## keep what the code of COMMIT has made where today's leaves the same bits (SCALE=shapes DATA=)
+	$(BIN)/python -m dsgc.experiments.confirm $(COMMIT) $(SCALE) $(DATA)
 
 departures: ladder  ## measure what the departures from print do on dev
 	$(BIN)/python -m dsgc.experiments.departures runs/ladder data/shapes

@@ -111,8 +111,10 @@ def summary(results: Mapping[Hashable, Result]) -> str:
     def several(name: str) -> str:
         return ", ".join(sorted({str(about[name]) for about in abouts}))
 
+    kept = [result.about["confirmed"]["date"] for result in results.values() if "confirmed" in result.about]
     made = f"all by today's code, {', '.join(sorted(today.values()))}"
     whose = f"{other} of them by other code than today's ({', '.join(sorted(others))})" if other else made
+    whose += f" (of {len(kept)} a shortened run shows that code since then left every bit: {', '.join(sorted({*kept}))})" if kept else ""
     versions = ", ".join(sorted({f"{package} {number}" for about in abouts for package, number in about["versions"].items()}))
     sharing = sum(bool(about["warm_up"]) for about in abouts)
     shared = f"warm-ups that {sharing} of them share counted once: " if sharing else ""
