@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as as_bytes
 from torch import Tensor
 
 from dsgc.errors import UserError, check_writable, first_line
@@ -86,7 +86,7 @@ def write(path: Path, found: Checkpoint, network: str, dtype: torch.dtype = torc
     text = json.dumps(about | {"digest": digest(about, tensors)}, sort_keys=True)
     partial = path.with_name(path.name + ".partial")
     try:
-        save_file(tensors, partial, metadata={KEY: text})
+        partial.write_bytes(as_bytes(tensors, {KEY: text}))  # `save_file` would let nobody else read it
         to_disk(partial)
         rename(partial, path)
     except (OSError, SafetensorError) as error:
