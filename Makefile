@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup test book serve notebooks ablations ladder departures costs confirm bench sync lint clean
+.PHONY: help setup test book serve notebooks ablations ladder departures weights costs confirm bench sync lint clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -53,6 +53,9 @@ confirm: setup  ## keep what the code of COMMIT has made where today's leaves th
 
 departures: ladder  ## measure what the departures from print do on dev
 	$(BIN)/python -m dsgc.experiments.departures runs/ladder data/shapes
+
+weights: setup  ## train the weights that come with the package anew; half an hour, can be stopped and goes on
+	$(BIN)/python -m dsgc.experiments.shipped runs/shipped data/shapes
 
 bench: setup  ## measure speed and memory again, into benchmarks/*.json; half an hour on an idle machine
 	for script in mixture neighbours multiscale evaluation loader growth; do $(BIN)/python benchmarks/$$script.py || exit 1; done

@@ -1,4 +1,4 @@
-"""`python -m dsgc train | resume | evaluate | predict | grid | data | pretrain`: the package from the command line.
+"""`python -m dsgc train | resume | evaluate | predict | export | grid | data | pretrain`: the package from the command line.
 
 A mistake in what the user gave ends in one line on standard error and exit code 2; with `--debug` the traceback stands above it.
 Ctrl-C and SIGTERM end in one line too, with the exit codes 130 and 143.
@@ -22,6 +22,7 @@ from dsgc.command import launcher
 from dsgc.command.launcher import FIRST
 from dsgc.command.options import (
     EvaluateOptions,
+    ExportOptions,
     GridOptions,
     PredictOptions,
     ResumeOptions,
@@ -35,7 +36,7 @@ from dsgc.data.split import open_split
 from dsgc.errors import Stopped, UserError, check_writable, first_line, one_line
 from dsgc.experiments import grids, runner
 from dsgc.experiments.plan import plan
-from dsgc.scoring.protocols import TestTime, protocol
+from dsgc.scoring.protocols import TestTime, asked
 
 PROGRAM = "python -m dsgc"
 
@@ -116,18 +117,17 @@ def predict(arguments: Sequence[str]) -> None:
 
 
 def _test_time(options: EvaluateOptions | PredictOptions) -> TestTime | str | None:
-    """What the options ask for beyond the plain prediction, or the name of a protocol; None if nothing."""
-    own = options.scales is not None or options.mirror or options.crf
-    if options.protocol and own:
-        raise UserError(f"protocol {options.protocol}: says how images are looked at; take it without --scales, --mirror and --crf")
-    if options.scales is not None and not (options.scales and all(0 < scale <= 8 for scale in options.scales)):
-        raise UserError(f"scales {options.scales}: name one or more factors, greater than 0 and at most 8")
-    if options.crf or options.protocol and protocol(options.protocol, 1).crf:
-        from dsgc.scoring.crf import available
+    """What the options ask for beyond the plain prediction."""
+    return asked(options.protocol or "", options.scales, mirror=options.mirror, crf=options.crf)
 
-        available()
-    how = TestTime(options.scales or (1.0,), options.mirror, options.crf)
-    return options.protocol or (None if how == TestTime() else how)
+
+def export(arguments: Sequence[str]) -> None:
+    """export RUN FILE: write a run's network, with all that is needed to use it, into one file."""
+    options = _parse(ExportOptions, arguments, "export")
+    from dsgc.scoring.segmenter import export
+
+    export(options.run, options.file, options.network, half=options.half)
+    _say(options.file)
 
 
 def data(arguments: Sequence[str]) -> None:
@@ -223,7 +223,10 @@ def _parse(options: type, arguments: Sequence[str], command: str, description: s
         raise UserError(f"{message.rstrip('.')}; see `{PROGRAM} {command} --help`") from None
 
 
-COMMANDS = {"train": train, "resume": resume, "evaluate": evaluate, "predict": predict, "grid": grid, "data": data, "pretrain": pretrain}
+COMMANDS = {
+    "train": train, "resume": resume, "evaluate": evaluate, "predict": predict, "export": export, "grid": grid, "data": data,
+    "pretrain": pretrain,
+}  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

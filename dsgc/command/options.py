@@ -41,7 +41,7 @@ class EvaluateOptions:
     """Score a run's newest checkpoint on a split that has masks."""
 
     run: Positional[Path]
-    """run folder, or one of its checkpoints"""
+    """run folder, one of its checkpoints, a file that `export` wrote, or weights that come with the package, by name: `shapes`"""
     data: str | None = None
     """data set in the layout of VOC or COCO; the run's own if not given"""
     split: str | None = None
@@ -69,7 +69,7 @@ class PredictOptions:
     """Segment images with a run's newest checkpoint and write PNGs in VOC's palette, of a VOC list in the test server's folders."""
 
     run: Positional[Path]
-    """run folder, or one of its checkpoints"""
+    """run folder, one of its checkpoints, a file that `export` wrote, or weights that come with the package, by name: `shapes`"""
     out: Positional[Path]
     """folder to write to"""
     data: str | None = None
@@ -88,6 +88,21 @@ class PredictOptions:
     """dense CRF afterwards, in processes of its own; needs pydensecrf2"""
     workers: int | None = None
     """data loading processes; as many as the run had if not given"""
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportOptions:
+    """Write the network of a run's newest checkpoint into one file with its configuration and its classes: safetensors, nothing that is
+    run when it is read. `predict`, `evaluate`, `train --weights` and `dsgc.load` take it."""
+
+    run: Positional[Path]
+    """run folder, or one of its checkpoints"""
+    file: Positional[Path]
+    """a new .safetensors file"""
+    network: str = ""
+    """which network; the one that is reported if not given"""
+    half: bool = False
+    """store float16, half the size; labels at the edge of two classes may change"""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,19 +10,17 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from dsgc.cam import tagged
 from dsgc.config import Config
 from dsgc.data import voc
 from dsgc.data.loading import EvalImages, Images, eval_batches
-from dsgc.data.palette import voc_palette
 from dsgc.data.split import named, open_images
 from dsgc.errors import UserError, check_writable, enough_memory
 from dsgc.methods.labels import by_threshold
 from dsgc.metrics import ConfusionMatrix
-from dsgc.network.vit import Network, fitted, rescaled
+from dsgc.network.vit import Network
 from dsgc.runs import parallel
 from dsgc.runs.disk import rename
 from dsgc.runs.parallel import accelerator_of
@@ -30,43 +28,11 @@ from dsgc.runs.record import note, progress, write_json
 from dsgc.runs.restore import load_networks
 from dsgc.scoring import crf
 from dsgc.scoring.evaluate import SMALLER, chosen, evaluate, open_run, summary
+from dsgc.scoring.looks import as_picture, labels_of, probabilities, reported, squeezed
 from dsgc.scoring.protocols import TestTime, protocol
 
 SERVER = Path("results/VOC2012/Segmentation")  # below it, in comp6_SPLIT_cls, the VOC test server looks for the PNGs
 UNFINISHED = "unfinished.json"  # beside PNGs that are not all yet; says what they are of
-
-MERGED = {  # by `TestTime.merge`: what is made of image and mirror image, logits (1 or 2, K, H, W), and then of two scales
-    "mean": (lambda looks: looks.softmax(1).mean(0), torch.add),
-    "maximum": (lambda looks: looks.sum(0), torch.maximum),
-    "sum": (lambda looks: looks.amax(0), torch.add),
-}
-
-
-def squeezed(images: Tensor, square: int) -> Tensor:
-    """Images (B, 3, H, W) as squares of that side, as they are for 0; bilinear without smoothing, as ToCo and DuPL do it."""
-    return F.interpolate(images, (square, square), mode="bilinear", align_corners=False) if square else images
-
-
-@torch.no_grad()
-def probabilities(network: Network, image: Tensor, how: TestTime) -> Tensor:
-    """What all looks together make of the classes: (3, H, W) in [0, 1] -> (K, H, W) at the image's size, of sum 1."""
-    size, total = image.shape[-2:], None
-    of_mirror, of_scales = MERGED[how.merge]
-    images = squeezed(image[None], how.square)
-    for scale in how.scales:
-        if how.patches == "whole":
-            scaled = rescaled(images, scale, network.patch_size)
-        else:
-            side = [max(1, round(length * scale)) for length in images.shape[-2:]]
-            scaled = fitted(F.interpolate(images, side, mode="bilinear", antialias=True), network.patch_size)
-        views = torch.cat([scaled, scaled.flip(-1)]) if how.mirror else scaled
-        logits = network.decode(network(views).tokens).float()
-        if how.mirror:
-            logits = torch.stack([logits[0], logits[1].flip(-1)])
-        found = of_mirror(F.interpolate(logits, size, mode="bilinear", align_corners=False))
-        total = found if total is None else of_scales(total, found)
-    return total / len(how.scales) if how.merge == "mean" else total.softmax(0)
-
 
 def segmented(
     network: Network, dataset: EvalImages | Images, how: TestTime, *, workers: int, device: torch.device | str
@@ -84,7 +50,7 @@ def segmented(
         yield from crf.sharpened(((name, image, found.cpu().numpy()) for name, image, found in looked()), how.workers)
     else:
         for name, _, found in looked():
-            yield name, found.argmax(0).byte().cpu().numpy()
+            yield name, labels_of(found)
 
 
 def located(
@@ -125,7 +91,7 @@ def predict(
             be read or for which there is no memory. What is written by then stays.
     """
     networks, saved = load_networks(run)
-    network = network or saved.config.method.networks[0]
+    network = network or reported(networks, saved.config)
     seeing = chosen(run, networks, (network,))[network]
     config = dataclasses.replace(saved.config, **changes or {})
     how = protocol(how, config.crop_size) if isinstance(how, str) else how
@@ -146,11 +112,9 @@ def predict(
         if accelerator.is_main_process:
             write_json(out / UNFINISHED, asked)
         for name, labels in progress(stream, main=accelerator.is_main_process, total=len(dataset), unit="image"):
-            image = Image.fromarray(labels)
-            image.putpalette(voc_palette().ravel().tolist())
             partial = out / f".{name}.partial"
             try:
-                image.save(partial, "PNG")
+                as_picture(labels).save(partial, "PNG")
                 rename(partial, out / f"{name}.png")
             finally:
                 with contextlib.suppress(OSError):
@@ -167,7 +131,9 @@ def _refuse_others(out: Path, asked: dict) -> None:
         return
     mark = out / UNFINISHED
     if not mark.is_file():
-        raise UserError(f"{out}: already holds predictions; choose another folder or delete it first")
+        raise UserError(
+            f"{out}: already holds predictions or other files; choose another folder, or delete it first (--data names pictures to segment)"
+        )
     with contextlib.suppress(OSError, ValueError, RecursionError):
         if json.loads(mark.read_text(encoding="utf-8")) == asked:
             return

@@ -1,7 +1,9 @@
 """How images are looked at when a run is scored, and the protocols that have a name: what a number needs to be comparable."""
 
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal
 
 from dsgc.errors import UserError
@@ -40,6 +42,27 @@ class TestTime:
     patches: Literal["nearest", "whole"] = "nearest"
     merge: Literal["mean", "maximum", "sum"] = "mean"
     cam: CamTime | None = None  # None: the segmentation alone is scored
+
+    def __post_init__(self) -> None:
+        if not (self.scales and all(isinstance(scale, Real) and 0 < scale <= 8 for scale in self.scales)):
+            raise UserError(f"scales {self.scales}: name one or more factors, greater than 0 and at most 8")
+
+
+def asked(name: str, scales: Iterable[float] | float | None, *, mirror: bool, crf: bool) -> TestTime | str | None:
+    """What a user asks for beyond the plain prediction: a protocol's name, or a way of one's own; None if nothing.
+
+    Raises:
+        UserError: both, scales that cannot be, or a CRF without the package for it.
+    """
+    if name and (scales is not None or mirror or crf):
+        raise UserError(f"protocol {name}: says how images are looked at; take it without --scales, --mirror and --crf")
+    if crf or name and protocol(name, 1).crf:
+        from dsgc.scoring.crf import available
+
+        available()
+    several = (1.0,) if scales is None else tuple(scales) if isinstance(scales, Iterable) else (scales,)
+    how = TestTime(several, mirror, crf)
+    return name or (None if how == TestTime() else how)
 
 
 def protocol(name: str, crop_size: int) -> TestTime:

@@ -2,16 +2,20 @@
 
 import re
 import shlex
+import shutil
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from PIL import Image
 
 import dsgc.scoring.crf
 import dsgc.scoring.evaluate
 import dsgc.scoring.predict
+import dsgc.scoring.segmenter
 import dsgc.training.loop
 import dsgc.training.pretrain
 from dsgc import __main__ as command_line
@@ -123,6 +127,39 @@ def test_predict_commands_reach_the_prediction(arguments, monkeypatch):
     monkeypatch.setattr(dsgc.scoring.predict, "predict", lambda *given: seen.append(given) or given[1])
     assert command_line.main(arguments) == 0
     assert [str(path) for path in seen[0][:2]] == arguments[1:3]
+
+
+@pytest.mark.parametrize("arguments", package_commands("export"), ids=" ".join)
+def test_export_commands_reach_the_export(arguments, monkeypatch):
+    seen = []
+    monkeypatch.setattr(dsgc.scoring.segmenter, "export", lambda *given, **_: seen.append(given))
+    assert command_line.main(arguments) == 0
+    assert [str(path) for path in seen[0][:2]] == arguments[1:3]
+
+
+def test_the_lines_of_python_run_from_a_fresh_install(tmp_path, monkeypatch):
+    """With no run and no data, on a picture that has just been drawn."""
+    (code,) = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+    assert len(code.splitlines()) == 5
+    monkeypatch.chdir(tmp_path)
+    folder = shapes.write("drawn", sizes={"train": 1, "dev": 1, "val": 1})
+    (folder / "JPEGImages/val_00000.jpg").rename("picture.jpg")
+    shutil.rmtree(folder)
+    found: dict = {}
+    exec(code, found)
+    with Image.open("labels.png") as image:
+        assert (np.asarray(image) == found["result"].labels).all() and image.size == (128, 128)
+    assert list(found["maps"]) == ["star", "moon"] and found["result"].probabilities.shape == (7, 128, 128)
+
+
+def test_every_package_and_every_file_of_data_is_part_of_an_installation():
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    packages = {".".join(path.parent.relative_to(ROOT).parts) for path in ROOT.glob("dsgc/**/__init__.py")}
+    assert set(setup["packages"]) == packages
+    patterns = setup["package-data"]["dsgc"]
+    files = [path for path in ROOT.glob("dsgc/**/*") if path.is_file() and path.suffix not in (".py", ".pyc")]
+    assert {path.name for path in files} >= {"shapes.safetensors", "shapes_encoder.safetensors", "voc6_val.txt"}
+    assert [path for path in files if not any(path.relative_to(ROOT / "dsgc").match(pattern) for pattern in patterns)] == []
 
 
 @pytest.mark.parametrize("arguments", package_commands("pretrain"), ids=" ".join)
