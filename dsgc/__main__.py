@@ -1,4 +1,4 @@
-"""`python -m dsgc train | resume | evaluate | predict | grid | data | pretrain`: the package from the command line.
+"""`python -m dsgc train | resume | evaluate | predict | labels | grid | data | pretrain`: the package from the command line.
 
 A mistake in what the user gave ends in one line on standard error and exit code 2; with `--debug` the traceback stands above it.
 Ctrl-C and SIGTERM end in one line too, with the exit codes 130 and 143.
@@ -23,6 +23,7 @@ from dsgc.command.launcher import FIRST
 from dsgc.command.options import (
     EvaluateOptions,
     GridOptions,
+    LabelsOptions,
     PredictOptions,
     ResumeOptions,
     ShapesCocoOptions,
@@ -115,13 +116,31 @@ def predict(arguments: Sequence[str]) -> None:
     _say(predict(options.run, options.out, options.data, options.split, how or TestTime(), options.network, changes))
 
 
+def labels(arguments: Sequence[str]) -> None:
+    """labels RUN OUT: write CAMs, pseudo labels and confidence of the pictures that a run learnt from, for a second network."""
+    options = _parse(LabelsOptions, arguments, "labels")
+    _check_scales(options.scales)
+    if options.eval_batch < 1:
+        raise UserError(f"eval_batch {options.eval_batch}: must be 1 or more")
+    from dsgc.scoring.labelling import Looks, write_labels
+
+    looks = Looks(options.scales or ((1.0,) if options.mirror else ()), options.mirror, options.cams)
+    changes = {} if options.workers is None else {"workers": options.workers}
+    given = (options.run, options.out, options.data, options.split)
+    _say(write_labels(*given, looks, options.format, options.network, options.eval_batch, changes))
+
+
+def _check_scales(scales: tuple[float, ...] | None) -> None:
+    if scales is not None and not (scales and all(0 < scale <= 8 for scale in scales)):
+        raise UserError(f"scales {scales}: name one or more factors, greater than 0 and at most 8")
+
+
 def _test_time(options: EvaluateOptions | PredictOptions) -> TestTime | str | None:
     """What the options ask for beyond the plain prediction, or the name of a protocol; None if nothing."""
     own = options.scales is not None or options.mirror or options.crf
     if options.protocol and own:
         raise UserError(f"protocol {options.protocol}: says how images are looked at; take it without --scales, --mirror and --crf")
-    if options.scales is not None and not (options.scales and all(0 < scale <= 8 for scale in options.scales)):
-        raise UserError(f"scales {options.scales}: name one or more factors, greater than 0 and at most 8")
+    _check_scales(options.scales)
     if options.crf or options.protocol and protocol(options.protocol, 1).crf:
         from dsgc.scoring.crf import available
 
@@ -223,7 +242,10 @@ def _parse(options: type, arguments: Sequence[str], command: str, description: s
         raise UserError(f"{message.rstrip('.')}; see `{PROGRAM} {command} --help`") from None
 
 
-COMMANDS = {"train": train, "resume": resume, "evaluate": evaluate, "predict": predict, "grid": grid, "data": data, "pretrain": pretrain}
+COMMANDS = {
+    "train": train, "resume": resume, "evaluate": evaluate, "predict": predict, "labels": labels, "grid": grid, "data": data,
+    "pretrain": pretrain,
+}  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
