@@ -61,7 +61,7 @@ class Pseudo(NamedTuple):
     """Pseudo labels of images of one size, and what they are made of. Each has a grid of its own, over the whole image."""
 
     maps: Tensor  # (B, C, h, w) in [0, 1], the CAM
-    confidence: Tensor  # (B, H', W') in [0, 1], how sure the label is of the strongest tagged class; low for background
+    confidence: Tensor  # (B, H', W') how sure it is of the strongest tagged class, in [0, 1], or a little beyond after some refinements
     initial: Tensor | None  # (B, H', W') int64, the label before what corrects it; None where nothing does
     labels: Tensor  # (B, H', W') int64: 0, 1..C, 255
 

@@ -148,7 +148,8 @@ def write_labels(
         accelerator.wait_for_everyone()
         if main:
             of = {"run": str(run), "method": config.method.name, "network": network, "step": saved.step} | asked
-            of |= {"list": folder.origin, "settings": dataclasses.asdict(config.method), "confidence": CONFIDENCE_IS}
+            of |= {"scales": [*looks.scales] or "as the run makes its labels", "list": folder.origin}
+            of |= {"settings": dataclasses.asdict(config.method), "confidence": CONFIDENCE_IS}
             write_json(out / DESCRIPTION, of | _surveyed(out, folder, files, layout, split))
     accelerator.wait_for_everyone()
     if main:
@@ -161,9 +162,8 @@ def _with_tags(data: str, split: str, saved: Checkpoint, run: Path) -> Split:
     try:
         folder = open_split(data, split)
     except UserError as error:
-        with contextlib.suppress(UserError):
-            open_images(data, split)  # so that all that is lacking are tags
-            raise UserError(f"{error}; labels are made of tags: for pictures without, `python -m dsgc predict` segments") from error
+        if _has_pictures(data, split):
+            raise UserError(f"{error}; labels are made of tags: `python -m dsgc predict` segments pictures without") from error
         raise
     if folder.classes != saved.classes:
         raise UserError(
@@ -171,6 +171,13 @@ def _with_tags(data: str, split: str, saved: Checkpoint, run: Path) -> Split:
             "give a data set with the same classes.txt"
         )
     return folder
+
+
+def _has_pictures(data: str, split: str) -> bool:
+    """Whether all that a split lacks are tags."""
+    with contextlib.suppress(UserError):
+        return bool(open_images(data, split).ids)
+    return False
 
 
 def _write(out: Path, place: Path, item: Made, classes: Sequence[str], looks: Looks) -> None:
