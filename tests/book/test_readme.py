@@ -11,6 +11,7 @@ from packaging.utils import canonicalize_name
 
 import dsgc.scoring.crf
 import dsgc.scoring.evaluate
+import dsgc.scoring.labelling
 import dsgc.scoring.predict
 import dsgc.training.loop
 import dsgc.training.pretrain
@@ -123,6 +124,14 @@ def test_predict_commands_reach_the_prediction(arguments, monkeypatch):
     monkeypatch.setattr(dsgc.scoring.predict, "predict", lambda *given: seen.append(given) or given[1])
     assert command_line.main(arguments) == 0
     assert [str(path) for path in seen[0][:2]] == arguments[1:3]
+
+
+@pytest.mark.parametrize("arguments", package_commands("labels"), ids=" ".join)
+def test_labels_commands_reach_the_labelling(arguments, monkeypatch):
+    seen = []
+    monkeypatch.setattr(dsgc.scoring.labelling, "write_labels", lambda *given: seen.append(given) or given[1])
+    assert command_line.main(arguments) == 0
+    assert [str(path) for path in seen[0][:2]] == arguments[1:3] and seen[0][4].mirror == ("--mirror" in arguments)
 
 
 @pytest.mark.parametrize("arguments", package_commands("pretrain"), ids=" ".join)
