@@ -8,8 +8,8 @@
 2. What says nothing to a reader is taken out of the copies: timings, and the cell in which papermill sets parameters.
 3. book/ is copied to _build/stage/book/, so that every page has the path it has in the repository, and the figure of the
    framework is drawn there.
-4. jupyter-book builds _build/html from the stage. It runs seven pages itself: those on the parts and on a training step train
-   a small network, that on the drawn scale draws pictures, those of the benchmarks and of photographs show what their files hold,
+4. jupyter-book builds _build/html from the stage. It runs eight pages itself: those on the parts, on a training step and on labels
+   train small networks, that on the drawn scale draws pictures, those of the benchmarks and of photographs show what their files hold,
    that on reliability asks the tests what they promise, that on contributing trains a method of its own. A warning is an error.
 
 `_build` stands in the repository, or in the folder that `--to` names. A notebook that fails ends the build with the

@@ -1,4 +1,4 @@
-"""`python -m dsgc train | resume | evaluate | predict | export | grid | data | pretrain`: the package from the command line.
+"""`python -m dsgc train | resume | evaluate | predict | labels | export | grid | data | pretrain`: the package from the command line.
 
 A mistake in what the user gave ends in one line on standard error and exit code 2; with `--debug` the traceback stands above it.
 Ctrl-C and SIGTERM end in one line too, with the exit codes 130 and 143.
@@ -24,6 +24,7 @@ from dsgc.command.options import (
     EvaluateOptions,
     ExportOptions,
     GridOptions,
+    LabelsOptions,
     PredictOptions,
     ResumeOptions,
     ShapesCocoOptions,
@@ -114,6 +115,20 @@ def predict(arguments: Sequence[str]) -> None:
 
     changes = {} if options.workers is None else {"workers": options.workers}
     _say(predict(options.run, options.out, options.data, options.split, how or TestTime(), options.network, changes))
+
+
+def labels(arguments: Sequence[str]) -> None:
+    """labels RUN OUT: write CAMs, pseudo labels and confidence of the pictures that a run learnt from, for a second network."""
+    options = _parse(LabelsOptions, arguments, "labels")
+    asked("", options.scales, mirror=options.mirror, crf=False)  # refuses what scales cannot be
+    if options.eval_batch < 1:
+        raise UserError(f"eval_batch {options.eval_batch}: must be 1 or more")
+    from dsgc.scoring.labelling import Looks, write_labels
+
+    looks = Looks(options.scales or ((1.0,) if options.mirror else ()), options.mirror, options.cams)
+    changes = {} if options.workers is None else {"workers": options.workers}
+    given = (options.run, options.out, options.data, options.split)
+    _say(write_labels(*given, looks, options.format, options.network, options.eval_batch, changes))
 
 
 def _test_time(options: EvaluateOptions | PredictOptions) -> TestTime | str | None:
@@ -224,7 +239,8 @@ def _parse(options: type, arguments: Sequence[str], command: str, description: s
 
 
 COMMANDS = {
-    "train": train, "resume": resume, "evaluate": evaluate, "predict": predict, "export": export, "grid": grid, "data": data,
+    "train": train, "resume": resume, "evaluate": evaluate, "predict": predict, "labels": labels, "export": export, "grid": grid,
+    "data": data,
     "pretrain": pretrain,
 }  # fmt: skip
 

@@ -9,7 +9,7 @@ import tyro
 from tyro.conf import Positional
 
 from dsgc.config import Config
-from dsgc.data import shapes, shapes_coco
+from dsgc.data import label_files, shapes, shapes_coco
 from dsgc.data.scenes import DIALS, Dials
 from dsgc.scoring import protocols
 from dsgc.settings import Settings
@@ -103,6 +103,35 @@ class ExportOptions:
     """which network; the one that is reported if not given"""
     half: bool = False
     """store float16, half the size; labels at the edge of two classes may change"""
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelsOptions:
+    """Write CAMs, pseudo labels and confidence of pictures with tags, at their own sizes, for a second network to be trained on."""
+
+    run: Positional[Path]
+    """run folder, or one of its checkpoints"""
+    out: Positional[Path]
+    """folder to write to"""
+    data: str | None = None
+    """data set in the layout of VOC or COCO; the run's own if not given"""
+    split: str | None = None
+    """list of ids, `largest` for the largest training list, or COCO's name; what the run learnt from if not given"""
+    format: label_files.Format = "voc"
+    """voc: palette PNGs in SegmentationClass and a list of ids; coco: PNGs and instances in JSON, one for each class of a picture, with
+    run-length codes; plain: PNGs and classes.txt"""
+    network: str = ""
+    """whose labels; those of the network that is reported if not given"""
+    scales: tuple[float, ...] | None = None
+    """sizes at which the CAM looks at an image, relative to its own; as the run makes its labels if not given"""
+    mirror: bool = False
+    """look at the mirror image too, at scale 1 if none is given"""
+    cams: bool = True
+    """write the CAMs, which take most of the room"""
+    eval_batch: int = 1
+    """images of one size that pass together; more are faster on a GPU, and wait in memory until there are as many of their size"""
+    workers: int | None = None
+    """data loading processes; as many as the run had if not given"""
 
 
 @dataclasses.dataclass(frozen=True)

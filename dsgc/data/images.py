@@ -40,6 +40,13 @@ def read_rgb(path: Path) -> Image.Image:
         return image if image.mode == "RGB" else image.convert("RGB")
 
 
+def shown_size(path: Path) -> tuple[int, int]:
+    """Width and height of a picture as `read_rgb` gives it, from its header alone."""
+    with _opened(path) as image:
+        turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8) and image.format != "TIFF"  # a TIFF's is the turned one's
+        return image.size[::-1] if turned else image.size
+
+
 def check_upright(path: Path, mask: Sequence[int], source: Path | str) -> None:
     """Refuse a picture that EXIF turns, unless its mask, of the size `mask` (width, height), can only be drawn on the turned one.
 

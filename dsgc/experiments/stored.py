@@ -16,6 +16,8 @@ from dsgc.experiments.provenance import code_version
 
 MACHINE = ("data", "out", "workers", "accumulate", "recompute", "keep_checkpoints")  # fields that say where and how, and change no score
 
+UNLESS_GIVEN = {"labels": ""}  # fields younger than stored results, which do not name them: left out where they change nothing
+
 State = Literal["done", "missing", "damaged", "other code"]
 
 
@@ -38,8 +40,8 @@ WARM_UP = {"id": str, "seconds": int}  # of `warm_up`, which is empty where a ru
 
 def described(config: Config) -> dict:
     """The fields that decide a run's scores, as JSON has them; a file of weights by its name, wherever it lies."""
-    fields = {name: value for name, value in config.flat().items() if name not in MACHINE} | {"weights": Path(config.weights).name}
-    return json.loads(json.dumps(fields))
+    counting = {name: value for name, value in config.flat().items() if name not in MACHINE and UNLESS_GIVEN.get(name) != value}
+    return json.loads(json.dumps(counting | {"weights": Path(config.weights).name}))
 
 
 def path_of(config: Config, folder: Path) -> Path:

@@ -12,7 +12,7 @@ from dsgc import cam, dskd, objective, ptc, refine
 from dsgc.cam import IGNORE
 from dsgc.errors import UserError
 from dsgc.methods import labels, register
-from dsgc.methods.contract import Mean, Method, Networks, Part, Stage, State, Views
+from dsgc.methods.contract import Mean, Method, Networks, Part, Pseudo, Stage, State, Views
 from dsgc.methods.labels import Initial
 from dsgc.network.vit import Network, Output, fitted
 from dsgc.settings import choice, departs, paper
@@ -171,6 +171,23 @@ class Base(Method):
         head, made = labels.segmented(network, output.tokens, size), labels.enlarged(made, size).long()
         scored = {"seg": head, "cam": labels.by_threshold(full, background), "pseudo": made}
         return Views(scored, {"cam": full.amax(1), "pseudo": made, "prediction": head}, self.evidence(network, output))
+
+    def pseudo(
+        self, network: Network, images: Tensor, tags: Tensor, scales: tuple[float, ...] = (), *, mirror: bool = False
+    ) -> Pseudo:
+        scaled = fitted(images, network.patch_size)
+        output = network(scaled)
+        if scales:
+            how = {"mirror": mirror, "subtract_minimum": self.subtract_minimum}
+            maps = labels.activation_over_scales(network, scaled, scales, **how)
+        else:
+            maps = self.over_scales(network, self.cam(network, output), scaled)
+        return self.made(network, output, scaled, maps, tags)
+
+    def made(self, network: Network, output: Output, images: Tensor, maps: Tensor, tags: Tensor) -> Pseudo:
+        """The pseudo label of images (B, 3, H, W), of which the network gave `output`, from their CAM (B, C, h, w)."""
+        label = self.initial_label(images, maps, tags)
+        return Pseudo(maps, label.confidence, None, label.labels)
 
     def evidence(self, network: Network, output: Output) -> dict[str, Tensor]:
         """What each token adds to its image's tags, before any of Eq. 1 and 2 is divided: (B, C, h, w) of either block."""

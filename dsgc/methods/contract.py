@@ -57,6 +57,15 @@ class Views(NamedTuple):
     evidence: Mapping[str, Tensor] = MappingProxyType({})  # (B, C, h, w) how loud each token says each class, by `Method.blocks`
 
 
+class Pseudo(NamedTuple):
+    """Pseudo labels of images of one size, and what they are made of. Each has a grid of its own, over the whole image."""
+
+    maps: Tensor  # (B, C, h, w) in [0, 1], the CAM
+    confidence: Tensor  # (B, H', W') how sure it is of the strongest tagged class, in [0, 1], or a little beyond after some refinements
+    initial: Tensor | None  # (B, H', W') int64, the label before what corrects it; None where nothing does
+    labels: Tensor  # (B, H', W') int64: 0, 1..C, 255
+
+
 class Examined(NamedTuple):
     """A pseudo label that was corrected, and why. H' x W' is its grid."""
 
@@ -81,6 +90,7 @@ class Method(Settings):
     blocks: ClassVar[tuple[str, ...]] = ()  # the names of what `views` gives as evidence
     corrects: ClassVar[bool] = False  # whether it corrects its pseudo label, and `examined` says how
     from_masks: ClassVar[bool] = False  # whether it learns from true masks; else no mask is opened for training
+    labels: ClassVar[str] = ""  # a folder of labels that it learns from in place of true masks; "" for these
     heads_anew: ClassVar[tuple[str, ...]] = ()  # networks that begin with the others' encoder and heads of their own
     left_out: ClassVar[str] = ""  # what of a published method is not here, and why; its --help says so
     later: ClassVar[tuple[str, ...]] = ()  # fields on which the first `shared_steps` do not depend; a subclass says it anew, or has none
@@ -153,6 +163,17 @@ class Method(Settings):
         """The CAM (B, C, H, W) in [0, 1] of images (B, 3, H, W) over several scales, as others score theirs; None without a CAM.
 
         Called without a graph.
+        """
+        return None
+
+    def pseudo(
+        self, network: Network, images: Tensor, tags: Tensor, scales: tuple[float, ...] = (), *, mirror: bool = False
+    ) -> "Pseudo | None":
+        """The pseudo label of images (B, 3, H, W) in [0, 1] of any size, with tags (B, C); None for a method that makes none.
+
+        scales: of the images, for the CAM; none for those of training, and then without `mirror`. Called without a graph.
+        Raises:
+            UserError: the label of this method is made of one look alone, and scales or the mirror image are asked for.
         """
         return None
 

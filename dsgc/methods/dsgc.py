@@ -13,7 +13,7 @@ from dsgc.cam import IGNORE
 from dsgc.errors import UserError
 from dsgc.methods import labels, register
 from dsgc.methods.base import Base, contrast, tag_losses
-from dsgc.methods.contract import Examined, Mean, Networks, Part, Stage, State, Views
+from dsgc.methods.contract import Examined, Mean, Networks, Part, Pseudo, Stage, State, Views
 from dsgc.methods.gaussian import GaussianCorrection
 from dsgc.methods.labels import nearest
 from dsgc.network.vit import Network, Output, fitted
@@ -256,6 +256,10 @@ class Dsgc(GaussianCorrection, Base):
         drawn = {"cam": full.amax(1), "region": labels.enlarged(region, size), "noise": labels.enlarged(made.noise, size)}
         drawn |= {"initial": before, "corrected": after, "prediction": head}
         return Views(scored, drawn, self.evidence(network, output))
+
+    def made(self, network: Network, output: Output, images: Tensor, maps: Tensor, tags: Tensor) -> Pseudo:
+        label = self.pseudo_labels(images, maps, tags, self.features(network, output))
+        return Pseudo(maps, label.confidence, label.initial if self.correction else None, label.corrected)
 
     def examined(self, network: Network, output: Output, images: Tensor, tags: Tensor) -> Examined:
         maps = self.over_scales(network, self.cam(network, output), images)

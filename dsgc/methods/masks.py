@@ -1,4 +1,5 @@
-"""The upper bound: the same network and decoder, trained on the true label of every pixel instead of on tags."""
+"""The upper bound: the same network and decoder, trained on the true label of every pixel instead of on tags; or on labels that
+another run wrote, as a second network."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -19,6 +20,7 @@ class Masks(Method):
     name: ClassVar = "masks"
     from_masks: ClassVar = True
 
+    labels: str = choice("", "learn from the labels of this folder, as `python -m dsgc labels` wrote it; from true masks if empty")
     segmentation_average: objective.Average = choice("balanced", "Eq. 22 as half the background's mean plus half the foreground's")
 
     def stage(self, step: int, steps: int) -> Stage:

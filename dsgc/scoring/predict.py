@@ -1,9 +1,6 @@
 """Segmentation of images at test time, by a protocol or by scales, mirror images and CRF of one's own: written as PNG or scored."""
 
-import contextlib
 import dataclasses
-import json
-import shutil
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
@@ -17,22 +14,21 @@ from dsgc.config import Config
 from dsgc.data import voc
 from dsgc.data.loading import EvalImages, Images, eval_batches
 from dsgc.data.split import named, open_images
-from dsgc.errors import UserError, check_writable, enough_memory
+from dsgc.errors import check_writable, enough_memory
 from dsgc.methods.labels import by_threshold
 from dsgc.metrics import ConfusionMatrix
 from dsgc.network.vit import Network
 from dsgc.runs import parallel
-from dsgc.runs.disk import rename
 from dsgc.runs.parallel import accelerator_of
 from dsgc.runs.record import note, progress, write_json
 from dsgc.runs.restore import load_networks
 from dsgc.scoring import crf
 from dsgc.scoring.evaluate import SMALLER, chosen, evaluate, open_run, summary
 from dsgc.scoring.looks import as_picture, labels_of, probabilities, reported, squeezed
+from dsgc.scoring.output import UNFINISHED, first_new, kept, refuse_others, whole
 from dsgc.scoring.protocols import TestTime, protocol
 
 SERVER = Path("results/VOC2012/Segmentation")  # below it, in comp6_SPLIT_cls, the VOC test server looks for the PNGs
-UNFINISHED = "unfinished.json"  # beside PNGs that are not all yet; says what they are of
 
 def segmented(
     network: Network, dataset: EvalImages | Images, how: TestTime, *, workers: int, device: torch.device | str
@@ -99,62 +95,25 @@ def predict(
     out = Path(out) / SERVER / f"comp6_{split}_cls" if isinstance(pictures, voc.Folder) else Path(out)
     asked = {"weights": saved.files[f"{network}.safetensors"], "data": str(Path(data or config.data).resolve()), "split": split}
     asked |= dataclasses.asdict(dataclasses.replace(how, workers=0, cam=None)) | {"scales": [*how.scales]}
-    _refuse_others(out, asked)
+    refuse_others(out, asked, "predictions")
     missing = tuple(image_id for image_id in pictures.ids if not (out / f"{image_id}.png").is_file())
     accelerator = accelerator_of(config)
-    new = next((folder for folder in [*reversed(out.parents), out] if not folder.exists()), out)
+    new = first_new(out)
     note(pictures.notes, accelerator.is_main_process)
     accelerator.wait_for_everyone()  # each has seen what is there
     check_writable(out)
     dataset = Images(pictures._replace(ids=missing))
     stream = segmented(seeing.to(accelerator.device), dataset, how, workers=config.workers, device=accelerator.device)
-    with _kept(out, new, pictures.ids):
+    with kept(out, new, [out / f"{image_id}.png" for image_id in pictures.ids], "predictions"):
         if accelerator.is_main_process:
             write_json(out / UNFINISHED, asked)
         for name, labels in progress(stream, main=accelerator.is_main_process, total=len(dataset), unit="image"):
-            partial = out / f".{name}.partial"
-            try:
+            with whole(out / f"{name}.png") as partial:
                 as_picture(labels).save(partial, "PNG")
-                rename(partial, out / f"{name}.png")
-            finally:
-                with contextlib.suppress(OSError):
-                    partial.unlink()
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         (out / UNFINISHED).unlink()
     return out
-
-
-def _refuse_others(out: Path, asked: dict) -> None:
-    """Raise `UserError` where a folder holds anything but a part of the predictions that are asked for."""
-    if not out.is_dir() or not any(out.iterdir()):
-        return
-    mark = out / UNFINISHED
-    if not mark.is_file():
-        raise UserError(
-            f"{out}: already holds predictions or other files; choose another folder, or delete it first (--data names pictures to segment)"
-        )
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        if json.loads(mark.read_text(encoding="utf-8")) == asked:
-            return
-    raise UserError(f"{out}: holds a part of other predictions, of which {mark.name} there tells; choose another folder or delete it first")
-
-
-@contextlib.contextmanager
-def _kept(out: Path, new: Path, ids: Collection[str]) -> Iterator[None]:
-    """Where something goes wrong in here, what is written stays, and is said; where nothing is, the `new` folder goes."""
-    try:
-        yield
-    except (UserError, OSError, KeyboardInterrupt) as error:
-        words = str(error) or "interrupted"
-        if isinstance(error, OSError):
-            words = f"{out}: cannot be written ({error.strerror}); make room, or choose another folder"
-        done = sum((out / f"{image_id}.png").is_file() for image_id in ids)
-        if done:
-            words += f"; {done} of {len(ids)} predictions are kept in {out}, the same command goes on with the others"
-        else:
-            shutil.rmtree(new, ignore_errors=True)
-        raise (KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else UserError)(words) from error
 
 
 def score(

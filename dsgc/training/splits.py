@@ -7,6 +7,7 @@ from dsgc.config import Config
 from dsgc.data import agreement
 from dsgc.data.loading import Crops, EvalImages
 from dsgc.data.split import Split, open_split
+from dsgc.data.taught import relabelled
 from dsgc.errors import UserError
 
 
@@ -20,7 +21,8 @@ def open_data(config: Config) -> Data:
     """Both splits: lists and annotations checked; the validation images that training looks at, and their masks, read.
 
     Raises:
-        UserError: what training needs is missing or damaged, a picture is in both splits, or masks do not say what tags say.
+        UserError: what training needs is missing or damaged, a picture is in both splits, masks do not say what tags say, or
+            labels that take their place are not of these pictures and classes.
     """
     folder, held_out = open_split(config.data, config.train_split), open_split(config.data, config.val_split)
     if folder.classes != held_out.classes:
@@ -32,6 +34,8 @@ def open_data(config: Config) -> Data:
             f"{held_out.origin}: {len(both)} of its images are trained on too, the first is {both[0]}, so its score would say "
             f"nothing; take them off this list or off {folder.origin}"
         )
+    if config.method.labels:
+        folder = relabelled(folder, config.method.labels)
     crops = Crops(
         folder,
         size=config.crop_size,
@@ -48,6 +52,6 @@ def open_data(config: Config) -> Data:
     for index in range(min(config.eval_images or len(val), len(val))):  # a damaged one shows now, not after a night of training
         val[index]
     val.check_masks()
-    if crops.masks:
+    if crops.masks and not config.method.labels:
         agreement.check(folder, crops.tags)
     return Data(crops, val, folder)

@@ -14,6 +14,7 @@ from PIL import Image
 
 import dsgc.scoring.crf
 import dsgc.scoring.evaluate
+import dsgc.scoring.labelling
 import dsgc.scoring.predict
 import dsgc.scoring.segmenter
 import dsgc.training.loop
@@ -160,6 +161,14 @@ def test_every_package_and_every_file_of_data_is_part_of_an_installation():
     files = [path for path in ROOT.glob("dsgc/**/*") if path.is_file() and path.suffix not in (".py", ".pyc")]
     assert {path.name for path in files} >= {"shapes.safetensors", "shapes_encoder.safetensors", "voc6_val.txt"}
     assert [path for path in files if not any(path.relative_to(ROOT / "dsgc").match(pattern) for pattern in patterns)] == []
+
+
+@pytest.mark.parametrize("arguments", package_commands("labels"), ids=" ".join)
+def test_labels_commands_reach_the_labelling(arguments, monkeypatch):
+    seen = []
+    monkeypatch.setattr(dsgc.scoring.labelling, "write_labels", lambda *given: seen.append(given) or given[1])
+    assert command_line.main(arguments) == 0
+    assert [str(path) for path in seen[0][:2]] == arguments[1:3] and seen[0][4].mirror == ("--mirror" in arguments)
 
 
 @pytest.mark.parametrize("arguments", package_commands("pretrain"), ids=" ".join)

@@ -6,11 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from apart import log_of
-from steps import CLASSES, counted, gradients, in_parts, networks_of, stage_of, stages_of, step, uneven_batch
+from steps import CLASSES, TAGS, counted, gradients, in_parts, networks_of, stage_of, stages_of, step, uneven_batch
 
 from dsgc import correction, methods
 from dsgc.cam import IGNORE
+from dsgc.errors import UserError
 from dsgc.methods.contract import Mean, over_all
+from dsgc.methods.labels import enlarged
 from dsgc.network.vit import fitted
 from dsgc.objective import segmentation_loss
 from dsgc.runs import checkpoint
@@ -268,3 +270,41 @@ def test_a_method_says_how_labels_are_corrected_if_it_corrects_them(pair, fixed,
         assert 0 <= found.noise.min() and found.noise.max() <= 1 and found.rule.max() < len(correction.RULES)
         changed = found.initial != found.corrected
         assert changed.any() == config.method.correction and (found.rule[changed] > 0).all()
+
+
+# labels for a second network
+
+
+@kinds
+def test_the_label_that_is_written_is_the_one_that_is_scored(pair, fixed, images, kind):
+    """At an image's own size, which is no multiple of the patch; with its CAM, and its confidence in [0, 1]."""
+    config = fixed(**KINDS[kind])
+    network = networks_of(pair, config)[config.method.networks[0]].eval()
+    pictures, size = F.interpolate(images, (45, 52), mode="bilinear"), (45, 52)
+    with torch.no_grad():
+        made = config.method.pseudo(network, pictures, TAGS)
+        scored = config.method.views(network, pictures, TAGS, 0.5).scored
+    assert (made is None) == ("pseudo" not in scored)
+    if made is None:
+        return
+    assert (made.initial is None) == ("pseudo_initial" not in scored) or not config.method.correction
+    for label, name in ((made.labels, "pseudo"), (made.initial, "pseudo_initial")):
+        assert label is None or torch.equal(enlarged(label, size).long(), scored[name])
+    assert made.maps.shape[:2] == TAGS.shape and made.confidence.shape == made.labels.shape
+    for values in (made.maps, made.confidence):
+        assert -0.01 < values.min() <= values.max() < 1.01, "a refinement may go a little beyond"
+
+
+@kinds
+def test_labels_are_made_over_scales_or_it_is_said_that_they_are_not(pair, fixed, images, kind):
+    config = fixed(**KINDS[kind])
+    network = networks_of(pair, config)[config.method.networks[0]].eval()
+    with torch.no_grad():
+        if (plain := config.method.pseudo(network, images, TAGS)) is None:
+            return
+        try:
+            made = config.method.pseudo(network, images, TAGS, (0.5, 1.0), mirror=True)
+        except UserError as error:
+            assert "leave out --scales and --mirror" in str(error)
+            return
+    assert made.labels.shape == plain.labels.shape and not torch.equal(made.confidence, plain.confidence)

@@ -45,7 +45,7 @@ SEGMENTS = "dsgc.scoring.predict.probabilities"
 FAULTS = {  # what is called at the third image, what happens then, and words of the line
     "no memory": (SEGMENTS, no_memory, ["val_00002 (128 x 128): cannot be segmented, memory ran out", "smaller"]),
     "no memory on the card": (SEGMENTS, no_memory_on_the_card, ["val_00002 (128 x 128)", "memory ran out", "smaller"]),
-    "no room": ("dsgc.scoring.predict.rename", no_room, ["cannot be written (No space left on device)", "make room"]),
+    "no room": ("dsgc.scoring.output.rename", no_room, ["cannot be written (No space left on device)", "make room"]),
     "Ctrl-C": (SEGMENTS, ctrl_c, ["interrupted"]),
 }
 
@@ -59,7 +59,8 @@ def test_what_is_done_stays_and_the_same_command_goes_on(fault, run, shapes_copy
     genuine, named = picture.read_bytes(), [str(picture), "not a readable image"]
     if fault in FAULTS:
         name, what, named = FAULTS[fault]
-        at_call(sys.modules["dsgc.scoring.predict"], name.rsplit(".")[-1], 4 if fault == "no room" else 3, what)
+        module, _, called = name.rpartition(".")
+        at_call(sys.modules[module], called, 4 if fault == "no room" else 3, what)
     else:
         picture.write_text("no image")
     assert main(words) == (130 if fault == "Ctrl-C" else 2)

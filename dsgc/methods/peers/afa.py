@@ -13,7 +13,7 @@ from dsgc.cam import IGNORE
 from dsgc.methods import base, labels, register
 from dsgc.methods.affinity import AttentionAffinity, mirrored, pair_labels, pair_means, transitions, walk
 from dsgc.methods.base import Base
-from dsgc.methods.contract import Mean, Networks, Part, Stage, State, Views
+from dsgc.methods.contract import Mean, Networks, Part, Pseudo, Stage, State, Views
 from dsgc.network.vit import Network, Output, fitted
 from dsgc.settings import choice, published
 
@@ -173,6 +173,12 @@ class Afa(AttentionAffinity, Base):
         scored = {"seg": head, "cam": labels.by_threshold(full, background), "pseudo_initial": first, "pseudo": walked}
         drawn = {"cam": full.amax(1), "initial": first, "walked": walked, "prediction": head}
         return Views(scored, drawn, self.evidence(network, output))
+
+    def made(self, network: Network, output: Output, images: Tensor, maps: Tensor, tags: Tensor) -> Pseudo:
+        """`initial`: the label without the walk, whose confidence this is. The affinity takes a pass of its own."""
+        first, (_, found) = self.initial_label(images, maps, tags), self.with_affinity(network, images)
+        walked = self.walked_label(images, maps, tags, found, output.tokens.shape[-2:])
+        return Pseudo(maps, first.confidence, first.labels, walked)
 
 
 def with_background(maps: Tensor, tags: Tensor, floor: float, softmax: bool) -> Tensor:

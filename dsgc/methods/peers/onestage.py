@@ -13,7 +13,7 @@ from dsgc.cam import IGNORE
 from dsgc.errors import UserError
 from dsgc.methods import labels, register
 from dsgc.methods.base import Base
-from dsgc.methods.contract import Mean, Method, Networks, Part, Stage, State, Views
+from dsgc.methods.contract import Mean, Method, Networks, Part, Pseudo, Stage, State, Views
 from dsgc.network.vit import Network, fitted
 from dsgc.settings import choice, paper, published
 
@@ -107,13 +107,20 @@ class Onestage(Method):
         return {} if goals.labels is None else {"labelled": (goals.labels != IGNORE).float().mean()}
 
     @torch.no_grad()
-    def label(self, scores: Tensor, images: Tensor, tags: Tensor) -> Tensor:
-        """Softmax -> refinement -> label: (B, H', W') int64."""
+    def refined(self, scores: Tensor, images: Tensor, tags: Tensor) -> Tensor:
+        """Softmax -> refinement: masks (B, 1 + C, H', W') in [0, 1]."""
         size = [max(1, side // self.label_stride) for side in images.shape[-2:]]
         small = F.interpolate(images, size, mode="bilinear", antialias=True)
         with torch.autocast(images.device.type, enabled=False):  # float32, for its products too
             masks = F.interpolate(tagged_masks(scores, tags), size, mode="bilinear", align_corners=False)
-            masks = refine.refine(masks, small, dilations=self.refine_dilations, iterations=self.refine_iterations)
+            return refine.refine(masks, small, dilations=self.refine_dilations, iterations=self.refine_iterations)
+
+    def label(self, scores: Tensor, images: Tensor, tags: Tensor) -> Tensor:
+        """Softmax -> refinement -> label: (B, H', W') int64."""
+        return self.sure(self.refined(scores, images, tags))
+
+    def sure(self, masks: Tensor) -> Tensor:
+        """The label (B, H', W') int64 of refined masks (B, 1 + C, H', W')."""
         return sure_labels(masks, background=self.background_share, foreground=self.foreground_share, least=self.least)
 
     # evaluation
@@ -127,6 +134,17 @@ class Onestage(Method):
         made = labels.enlarged(self.label(scores, scaled, tags), size).long()
         scored = {"seg": head, "cam": masks.argmax(1), "pseudo": made}
         return Views(scored, {"cam": masks[:, 1:].amax(1), "pseudo": made, "prediction": head})
+
+    def pseudo(
+        self, network: Network, images: Tensor, tags: Tensor, scales: tuple[float, ...] = (), *, mirror: bool = False
+    ) -> Pseudo:
+        """The maps of this method are its masks, before refinement."""
+        if scales:
+            raise UserError("method onestage: its label is made of masks, in one look; leave out --scales and --mirror")
+        scaled = fitted(images, network.patch_size)
+        scores = scores_of(network, network(scaled).tokens)
+        masks = self.refined(scores, scaled, tags)
+        return Pseudo(tagged_masks(scores, tags)[:, 1:], masks[:, 1:].amax(1), None, self.sure(masks))
 
 
 def scores_of(network: Network, tokens: Tensor) -> Tensor:

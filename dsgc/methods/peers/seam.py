@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dsgc import cam
 from dsgc.methods import labels, register
 from dsgc.methods.base import Base, Goals, tag_losses
-from dsgc.methods.contract import Mean, Networks, Part, Stage, State, Views
+from dsgc.methods.contract import Mean, Networks, Part, Pseudo, Stage, State, Views
 from dsgc.network.vit import Network, Output, fitted
 from dsgc.settings import choice, published
 
@@ -146,6 +146,10 @@ class Seam(Base):
         full, head = resized(cam.tagged(maps, tags), size), labels.segmented(network, output.tokens, size)
         scored = {"seg": head, "cam": labels.by_threshold(full, background), "pseudo": made}
         return Views(scored, {"cam": full.amax(1), "pseudo": made, "prediction": head}, self.evidence(network, output))
+
+    def made(self, network: Network, output: Output, images: Tensor, maps: Tensor, tags: Tensor) -> Pseudo:
+        """As the baseline's, of the refined map."""
+        return super().made(network, output, images, self.for_labels(network, maps, output.middle, images, tags), tags)
 
 
 def resized(maps: Tensor, size: Sequence[int]) -> Tensor:

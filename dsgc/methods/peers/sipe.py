@@ -18,7 +18,7 @@ from dsgc.cam import IGNORE
 from dsgc.errors import UserError
 from dsgc.methods import labels, register
 from dsgc.methods.base import Base
-from dsgc.methods.contract import Mean, Networks, Part, Stage, State, Views
+from dsgc.methods.contract import Mean, Networks, Part, Pseudo, Stage, State, Views
 from dsgc.methods.labels import Initial
 from dsgc.network.vit import Network, Output, fitted
 from dsgc.settings import choice, published
@@ -163,6 +163,22 @@ class Sipe(Base):
         head = labels.segmented(network, seen.output.tokens, size)
         scored = {"seg": head, "cam": labels.by_threshold(full, background), "pseudo": made}
         return Views(scored, {"cam": full.amax(1), "pseudo": made, "prediction": head}, self.evidence(network, seen.output))
+
+    def pseudo(
+        self, network: Network, images: Tensor, tags: Tensor, scales: tuple[float, ...] = (), *, mirror: bool = False
+    ) -> Pseudo:
+        if scales and self.label_source != "cam":
+            raise UserError("method sipe: its label is made of prototypes, in one look; leave out --scales and --mirror")
+        return super().pseudo(network, images, tags, scales, mirror=mirror)
+
+    def made(self, network: Network, output: Output, images: Tensor, maps: Tensor, tags: Tensor) -> Pseudo:
+        """As the baseline's, or of the prototypes' maps, whose features take a pass of their own."""
+        if self.label_source == "cam":
+            return super().made(network, output, images, maps, tags)
+        seen = self.looked(network, images)
+        found = seeds(self.live(network, seen.output, tags), seen.output.tokens, self.seed_background)
+        label = self.label(network, seen, found, images, tags, mirrored=False)
+        return Pseudo(maps, label.confidence, None, label.labels)
 
 
 def with_background(maps: Tensor, tags: Tensor, of_all: bool) -> Tensor:
