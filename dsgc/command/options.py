@@ -38,14 +38,19 @@ def _help_of(owner: Settings, field: dataclasses.Field) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateOptions:
-    """Score a run's newest checkpoint on a split that has masks."""
+    """Score a run's newest checkpoint on a split that has masks; without masks, how well it tells the tags."""
 
     run: Positional[Path]
     """run folder, or one of its checkpoints"""
     data: str | None = None
-    """data set in the layout of VOC or COCO; the run's own if not given"""
+    """data set in the layout of VOC or COCO, or a folder of pictures with --tags; the run's own if not given"""
     split: str | None = None
-    """list of ids, `largest` for the largest training list, or COCO's name; the run's validation split if not given"""
+    """list of ids, `largest` for the largest training list, or COCO's name; the run's validation split if not given; `all` for all of
+    one's own pictures"""
+    tags: str | None = None
+    """tag file of pictures without a layout"""
+    masks: str | None = None
+    """folder with a PNG of labels for each of them; then there is mIoU"""
     out: Path | None = None
     """JSON file for the scores; printed if not given"""
     network: str = ""
@@ -98,6 +103,10 @@ class ResumeOptions:
     """run folder"""
     data: str | None = None
     """where the data set is now; the run's own place if not given"""
+    tags: str | None = None
+    """where the tag file of pictures without a layout is now"""
+    masks: str | None = None
+    """where their masks are now"""
     workers: int | None = None
     """data loading processes of each training process"""
     accumulate: int | None = None

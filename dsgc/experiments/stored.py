@@ -37,8 +37,10 @@ WARM_UP = {"id": str, "seconds": int}  # of `warm_up`, which is empty where a ru
 
 
 def described(config: Config) -> dict:
-    """The fields that decide a run's scores, as JSON has them; a file of weights by its name, wherever it lies."""
-    fields = {name: value for name, value in config.flat().items() if name not in MACHINE} | {"weights": Path(config.weights).name}
+    """The fields that decide a run's scores, as JSON has them; a file of weights by its name, wherever it lies. What only pictures
+    without a layout have is named where it says something, so that other results keep their names."""
+    without = (*MACHINE, *(name for name in config.OWN if getattr(config, name) == getattr(Config, name)))
+    fields = {name: value for name, value in config.flat().items() if name not in without} | {"weights": Path(config.weights).name}
     return json.loads(json.dumps(fields))
 
 
