@@ -1,4 +1,4 @@
-"""`python -m dsgc train | resume | evaluate | predict | grid | data | pretrain`: the package from the command line.
+"""`python -m dsgc train | resume | evaluate | predict | check | grid | data | pretrain`: the package from the command line.
 
 A mistake in what the user gave ends in one line on standard error and exit code 2; with `--debug` the traceback stands above it.
 Ctrl-C and SIGTERM end in one line too, with the exit codes 130 and 143.
@@ -21,6 +21,7 @@ from dsgc import methods
 from dsgc.command import launcher
 from dsgc.command.launcher import FIRST
 from dsgc.command.options import (
+    CheckOptions,
     EvaluateOptions,
     GridOptions,
     PredictOptions,
@@ -30,9 +31,11 @@ from dsgc.command.options import (
     options_of,
 )
 from dsgc.config import PRESETS
-from dsgc.data import shapes, shapes_coco
+from dsgc.data import shapes, shapes_coco, sheet
+from dsgc.data.check import check as look_over
+from dsgc.data.own import Source
 from dsgc.data.split import open_split
-from dsgc.errors import Stopped, UserError, check_writable, first_line, one_line
+from dsgc.errors import Stopped, UserError, check_writable, first_line, one_line, printable
 from dsgc.experiments import grids, runner
 from dsgc.experiments.plan import plan
 from dsgc.scoring.protocols import TestTime, protocol
@@ -149,6 +152,20 @@ def data(arguments: Sequence[str]) -> None:
         raise UserError(f"data {name}: no such data set to write; there are: shapes, shapes-coco")
 
 
+def check(arguments: Sequence[str]) -> None:
+    """check DATA: look a data set over before a night is spent on it; all faults at once."""
+    options = _parse(CheckOptions, arguments, "check")
+    if options.sheet:
+        sheet.refuse_file(options.sheet)
+    source = Source(options.tags, options.masks, options.val_share)
+    found = look_over(options.data, options.train_split, options.val_split, source)
+    print("\n".join(map(printable, found.lines())))
+    if options.sheet and found.parts:
+        sheet.write(options.sheet, found.parts)
+    if found.faults:
+        raise UserError(f"{options.data}: training would refuse it for the {len(found.faults)} faults listed; mend them and check again")
+
+
 def pretrain(arguments: Sequence[str]) -> None:
     """pretrain OUT: make the shapes encoder's weights from images of classes that `shapes` does not have."""
     if arguments and not arguments[0].startswith("-"):
@@ -224,7 +241,8 @@ def _parse(options: type, arguments: Sequence[str], command: str, description: s
         raise UserError(f"{message.rstrip('.')}; see `{PROGRAM} {command} --help`") from None
 
 
-COMMANDS = {"train": train, "resume": resume, "evaluate": evaluate, "predict": predict, "grid": grid, "data": data, "pretrain": pretrain}
+COMMANDS = {"train": train, "resume": resume, "evaluate": evaluate, "predict": predict, "check": check}
+COMMANDS |= {"grid": grid, "data": data, "pretrain": pretrain}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

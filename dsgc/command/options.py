@@ -96,6 +96,26 @@ class PredictOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class CheckOptions:
+    """Look a data set over: counts, sizes, doubles, hints, and all that training would refuse. Exit code 0 if that is nothing, else 2."""
+
+    data: Positional[Path]
+    """data set in the layout of VOC or COCO, or a folder of pictures"""
+    tags: str = ""
+    """tag file of pictures without a layout, .csv or .json; without it each class is a folder of them"""
+    masks: str = ""
+    """folder with a PNG of labels for each of these that validates"""
+    train_split: str = ""
+    """what to learn from, as a run names it; the layout's usual if not given"""
+    val_split: str = ""
+    """what to validate on"""
+    val_share: float = Config.val_share
+    """share of pictures without a layout that validates where neither a list nor a folder says which"""
+    sheet: Path | None = None
+    """PNG file for a contact sheet: some pictures of each class with their tags"""
+
+
+@dataclasses.dataclass(frozen=True)
 class ResumeOptions:
     """Go on with a run that was stopped, from its newest checkpoint; it ends as if it had never been stopped."""
 

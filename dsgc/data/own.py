@@ -12,7 +12,7 @@ from PIL import Image
 
 from dsgc.data import layout, parts, tags
 from dsgc.data.classes import is_background, read_classes
-from dsgc.data.faults import Faults
+from dsgc.data.faults import Faults, listed
 from dsgc.data.files import OTHERS, Names, below
 from dsgc.data.images import Pictures, check_upright, is_plain, read_rgb
 from dsgc.data.labels import IGNORE, Masks, read_labels
@@ -20,6 +20,8 @@ from dsgc.data.names import distinct_ids
 from dsgc.errors import UserError
 
 LIST = "classes.txt"  # in the folder, says which number a class has in masks; else the tag file does, by its columns or the alphabet
+NO_CLASS = {"images", "imgs", "img", "pictures", "photos", "masks", "labels", "annotations", "data"}  # folders that are no class
+NO_CLASS |= {*parts.TRAIN, *parts.VAL, *parts.BESIDE}
 UNTOLD = "no masks, so no mIoU: how well tags are told is scored instead"
 
 
@@ -56,7 +58,8 @@ class Own(NamedTuple):
 
     def tags(self) -> np.ndarray:
         """The tags of every picture of the part, (N, C) float32."""
-        return np.array([[name in self.named[image_id] for name in self.classes] for image_id in self.ids], np.float32)
+        rows = [[name in self.named[image_id] for name in self.classes] for image_id in self.ids]
+        return np.array(rows, np.float32).reshape(len(self.ids), len(self.classes))
 
     def file(self, image_id: str) -> Path:
         """Where a picture lies."""
@@ -99,10 +102,12 @@ def open_split(root: Path, split: str, source: Source) -> Own:
 
 def open_pictures(root: Path) -> Pictures:
     """All pictures below a folder. Raises `UserError` if there are none."""
-    files = list(below(root))
+    files, passed = list(below(root)), list(below(root, OTHERS))
     if not files:
         raise UserError(f"{root}: no pictures here; give a folder of pictures")
-    return Pictures(distinct_ids(files), dict(zip(distinct_ids(files), (root / file for file in files), strict=True)))
+    ids = distinct_ids(files)
+    notes = (f"{root}: passed over {len(passed)} pictures of a kind that is not read ({listed(passed)})",) if passed else ()
+    return Pictures(ids, {image_id: root / file for image_id, file in zip(ids, files, strict=True)}, notes)
 
 
 def look(root: Path, source: Source, faults: Faults) -> Own:
@@ -168,11 +173,18 @@ def _by_id(root: Path, path: Path, said: tags.Tags, names: Names, ids: Mapping[s
 def _by_folder(root: Path, files: list[str], ids: Mapping[str, str], faults: Faults) -> Iterator[tuple]:
     """(id, tags) of every picture that lies in the folder of a class."""
     depth = 1 if parts.folders(files) else 0
+    beside = sorted(name for name in layout.listed(root) if name.lower().endswith((".csv", ".tsv", ".json", ".jsonl")))
+    if beside:
+        remedy = "name it with --tags, or move it elsewhere if each folder is a class"
+        faults.add(str(root), "files that may say the tags lie beside the folders", beside[0], remedy)
     for file in files:
         steps = file.split("/")
         if len(steps) < depth + 2:
             if not depth or steps[0].lower() not in parts.BESIDE:
                 faults.add(str(root), "pictures lie in no folder of a class", file, "move them into one, or name a tag file with --tags")
+        elif steps[depth].lower() in NO_CLASS:
+            remedy = "name a tag file with --tags, or each folder by its class"
+            faults.add(str(root), "folders are called as no class is", steps[depth], remedy)
         elif is_background(steps[depth]):
             yield ids[file], ()
         else:
@@ -203,8 +215,8 @@ def part(whole: Own, split: str, source: Source, faults: Faults) -> Own:
     """The pictures of a part, and where they come from."""
     ids, origin = _ids(whole, split, source, faults)
     untagged = [whole.files[image_id] for image_id in ids if image_id not in whole.named]
-    for file in untagged:
-        remedy = "give each a row, an empty one if it shows no class, or list those to learn from and name the list with --train-split"
+    for file in untagged if source.tags else ():
+        remedy = "give each a row, one without tags if it shows no class, or list those that are meant for --train-split and --val-split"
         faults.add(whole.origin, "pictures have no row there", file, remedy)
     if split == source.train:
         named = {name for image_id in ids for name in whole.named.get(image_id, ())}

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from dsgc.data import coco, layout, own, voc, voc6
-from dsgc.data.images import ENDINGS, Pictures, is_plain, open_pictures
+from dsgc.data.images import Pictures, is_plain, open_pictures
 from dsgc.errors import UserError
 
 
@@ -68,7 +68,7 @@ def named(split: Split) -> dict[str, str]:
 
 def open_images(root: str | Path, split: str, source: own.Source = own.NONE) -> voc.Folder | voc6.Six | own.Own | Pictures:
     """Images alone, as those of a test set: a list of the VOC layout, the images of a split in COCO's or the pictures in
-    `root/split`, or those in `root`, and where it holds but folders those in these; by `source` a part of one's own pictures.
+    `root/split`, or those in `root`, in folders there too; by `source` a part of one's own pictures.
 
     Raises:
         UserError: there are none, or one that a list names is not there.
@@ -92,5 +92,4 @@ def open_images(root: str | Path, split: str, source: own.Source = own.NONE) -> 
         layout.place_of(root, split)  # says which splits there are
     if folder == root and "JPEGImages" in names:
         raise UserError(f"{root}: no lists of images in ImageSets/Segmentation; give {root / 'JPEGImages'} for all that lie there")
-    nested = not any(path.is_file() and path.suffix.lower() in ENDINGS for path in folder.iterdir()) and own.is_own(folder)
-    return own.open_pictures(folder) if nested else open_pictures(folder)
+    return own.open_pictures(folder) if own.is_own(folder) else open_pictures(folder)
