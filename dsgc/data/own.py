@@ -236,16 +236,19 @@ def _ids(whole: Own, split: str, source: Source, faults: Faults) -> tuple[tuple[
     by_file = {file: image_id for image_id, file in whole.files.items()}
     divided = parts.folders(list(by_file))
     name = divided.get("train" if split in parts.LEARNT else "val" if split in parts.HELD else "", split)
-    listing = next((path for path in (Path(split), whole.root / split) if path.is_file()), None)
+    usual = split in (*parts.LEARNT, *parts.HELD, parts.ALL)
+    listing = next((path for path in (Path(split), whole.root / split) if path.is_file() and not usual), None)
     if listing:
         return parts.read_list(listing, Names(list(by_file)), by_file, faults), str(listing)
-    if is_plain(name) and (whole.root / name).is_dir() and (name in divided.values() or split not in (*parts.LEARNT, *parts.HELD)):
+    if is_plain(name) and (whole.root / name).is_dir() and (name in divided.values() or not usual):
         return tuple(by_file[file] for file in by_file if file.startswith(f"{name}/")), str(whole.root / name)
     inside = {file: image_id for file, image_id in by_file.items() if not divided or file.startswith(f"{divided['train']}/")}
     if split == parts.ALL:
         return tuple(by_file.values()), whole.origin
     if split in parts.HELD and source.train not in parts.LEARNT:
         raise UserError(f"{source.train}: says which pictures to learn from, and nothing which validate; list these for --val-split")
+    if split in parts.HELD and not 0 < source.share < 1:
+        raise UserError(f"val_share {source.share:g}: must be greater than 0 and less than 1, or no picture is left on one side")
     if split in parts.HELD:
         chosen = parts.share_of({image_id: whole.named.get(image_id, ()) for image_id in inside.values()}, source.share)
         return tuple(i for i in inside.values() if i in chosen), f"{whole.origin}: a share of {source.share:g}"

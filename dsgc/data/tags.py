@@ -21,7 +21,7 @@ TAGS = ("tags", "labels", "classes", "categories", "tag", "label", "class", "cat
 DELIMITERS = ",;\t"
 SEPARATORS = "|;,"  # between the tags of a list, the first that any list has; blanks where there is none of them
 YES, NO = ("1", "1.0", "true"), ("0", "0.0", "false")
-LARGEST = 2**28  # bytes of a tag file
+LARGEST = 2**26  # bytes of a tag file
 LONGEST = 100  # letters of a tag
 MANY = 254  # classes: labels are bytes, 0 is the background and 255 no label
 
@@ -103,7 +103,9 @@ def _table(path: Path, text: str, known: Callable[[str], bool]) -> tuple[_Table,
     titled = any(word in (*NAMES, *TAGS) for word in first)
     width = min(map(len, cells))
     hits = [sum(known(row[column]) for row in cells) for column in range(width)]
-    header = titled or not any(known(cell) or Path(cell).suffix for cell in cells[0]) if len(rows) > 1 else False
+    header = titled or not any(known(cell) or Path(cell).suffix for cell in cells[0])
+    if header and len(rows) == 1:
+        raise UserError(f"{path}: its only row is a header; a tag file has a row for each picture, its name and its tags")
     by_title = next((first.index(word) for word in NAMES if word in first), None) if header else None
     column = by_title if by_title is not None and by_title < width else hits.index(max(hits))
     notes = [] if titled or not header else [f"the first row is taken for a header: {', '.join(cells[0])[:80]}"]
@@ -259,7 +261,7 @@ def _checked(path: Path, classes: Sequence[str], rows: Sequence[Row], notes: Seq
         elif said[name.casefold()] != name:
             other = f"{item} and {said[name.casefold()]!r}"
             faults.add(str(path), "tags differ in capitals only", other, "write each class in one way")
-    if not where:
+    if not where and not faults:
         raise UserError(f"{path}: its {len(rows)} rows name no tag at all; a row has the name of a picture and its tags")
     if len(names) > MANY:
         raise UserError(f"{path}: {len(names)} different tags, as {', '.join(names[:3])}; there must be at most {MANY}")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dsgc.config import Config
 from dsgc.data.loading import EvalImages, EvalItem, eval_batches
-from dsgc.data.own import Source
+from dsgc.data.own import UNTOLD, Source
 from dsgc.data.parts import ALL
 from dsgc.data.split import named, open_split
 from dsgc.errors import UserError, enough_memory
@@ -161,7 +161,7 @@ def open_run(
         )
     config = dataclasses.replace(saved.config, **changes or {})
     accelerator = accelerator_of(config)
-    note(folder.notes, accelerator.is_main_process)
+    note((line for line in folder.notes if line != UNTOLD), accelerator.is_main_process)  # that the scores say themselves
     return {name: network.to(accelerator.device) for name, network in networks.items()}, EvalImages(folder), config, accelerator
 
 
