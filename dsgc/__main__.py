@@ -100,7 +100,7 @@ def evaluate(arguments: Sequence[str]) -> None:
     how, given = _test_time(options), (options.run, options.data, options.split)
     names = (options.network,) if options.network else ()
     changes = {name: value for name in ("workers", "eval_batch") if (value := getattr(options, name)) is not None}
-    own = {name: value for name in ("tags", "masks") if (value := getattr(options, name)) is not None}
+    own = {name: value for name in Source._fields[:2] if (value := getattr(options, name)) is not None}
     scores = score(*given, how, changes, names, own) if how else score_run(*given, changes, names, own)
     if options.out and FIRST:
         write_json(options.out, scores)

@@ -208,7 +208,7 @@ def test_pictures_in_folders_are_segmented_too(folder):
     assert open_images(folder, "val", source(folder)).ids == open_split(folder, "val", source(folder)).ids
 
 
-@pytest.mark.parametrize("ending", ".jpg .png .webp .bmp .gif .tif .avif .jp2 .ppm .qoi .tga .pcx .sgi .ico".split())
+@pytest.mark.parametrize("ending", [".jpg", ".png", ".webp", ".bmp", ".gif", ".tif", ".avif", ".jp2", ".ppm", ".qoi", ".tga", ".pcx"])
 def test_every_format_that_pillow_reads_by_itself_is_read(ending, tmp_path):
     Image.new("RGB", (64, 64), (200, 30, 30)).save(tmp_path / f"p{ending}")
     image = open_images(tmp_path, "test").image("p")
