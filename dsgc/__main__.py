@@ -1,4 +1,4 @@
-"""`python -m dsgc train | resume | evaluate | predict | labels | export | grid | data | pretrain`: the package from the command line.
+"""`python -m dsgc check | train | resume | evaluate | predict | labels | export | grid | data | pretrain`: the package from the command line.
 
 A mistake in what the user gave ends in one line on standard error and exit code 2; with `--debug` the traceback stands above it.
 Ctrl-C and SIGTERM end in one line too, with the exit codes 130 and 143.
@@ -21,6 +21,7 @@ from dsgc import methods
 from dsgc.command import launcher
 from dsgc.command.launcher import FIRST
 from dsgc.command.options import (
+    CheckOptions,
     EvaluateOptions,
     ExportOptions,
     GridOptions,
@@ -32,9 +33,11 @@ from dsgc.command.options import (
     options_of,
 )
 from dsgc.config import PRESETS
-from dsgc.data import shapes, shapes_coco
+from dsgc.data import shapes, shapes_coco, sheet
+from dsgc.data.check import check as look_over
+from dsgc.data.own import Source
 from dsgc.data.split import open_split
-from dsgc.errors import Stopped, UserError, check_writable, first_line, one_line
+from dsgc.errors import Stopped, UserError, check_writable, first_line, one_line, printable
 from dsgc.experiments import grids, runner
 from dsgc.experiments.plan import plan
 from dsgc.scoring.protocols import TestTime, asked
@@ -99,7 +102,8 @@ def evaluate(arguments: Sequence[str]) -> None:
     how, given = _test_time(options), (options.run, options.data, options.split)
     names = (options.network,) if options.network else ()
     changes = {name: value for name in ("workers", "eval_batch") if (value := getattr(options, name)) is not None}
-    scores = score(*given, how, changes, names) if how else score_run(*given, changes, names)
+    own = {name: value for name in Source._fields[:2] if (value := getattr(options, name)) is not None}
+    scores = score(*given, how, changes, names, own) if how else score_run(*given, changes, names, own)
     if options.out and FIRST:
         write_json(options.out, scores)
     elif not options.out:
@@ -161,6 +165,20 @@ def data(arguments: Sequence[str]) -> None:
         print(shapes_coco.write(options.out, seed=options.seed, sizes=sizes, dials=options.dials))
     else:
         raise UserError(f"data {name}: no such data set to write; there are: shapes, shapes-coco")
+
+
+def check(arguments: Sequence[str]) -> None:
+    """check DATA: look a data set over before a night is spent on it; all faults at once."""
+    options = _parse(CheckOptions, arguments, "check")
+    if options.sheet:
+        sheet.refuse_file(options.sheet)
+    source = Source(options.tags, options.masks, options.val_share)
+    found = look_over(options.data, options.train_split, options.val_split, source)
+    print("\n".join(map(printable, found.lines())))
+    if options.sheet and found.parts:
+        sheet.write(options.sheet, found.parts)
+    if found.faults:
+        raise UserError(f"{options.data}: training would refuse it for the {len(found.faults)} faults listed; mend them and check again")
 
 
 def pretrain(arguments: Sequence[str]) -> None:
@@ -239,9 +257,8 @@ def _parse(options: type, arguments: Sequence[str], command: str, description: s
 
 
 COMMANDS = {
-    "train": train, "resume": resume, "evaluate": evaluate, "predict": predict, "labels": labels, "export": export, "grid": grid,
-    "data": data,
-    "pretrain": pretrain,
+    "check": check, "train": train, "resume": resume, "evaluate": evaluate, "predict": predict, "labels": labels, "export": export,
+    "grid": grid, "data": data, "pretrain": pretrain,
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
+from dsgc.data.own import Source as Pictures
 from dsgc.errors import UserError
 from dsgc.settings import Settings, Source, choice, paper
 
@@ -17,10 +18,13 @@ class Config(Settings):
     method: Settings  # a `dsgc.methods.Method`
 
     # the run
-    data: str = choice("VOCdevkit/VOC2012", "data set in the layout of PASCAL VOC or of COCO")
+    data: str = choice("VOCdevkit/VOC2012", "data set in the layout of PASCAL VOC or of COCO, or a folder of pictures of one's own")
+    tags: str = choice("", "tag file of one's own pictures, .csv or .json; without it each class is a folder of them")
+    masks: str = choice("", "folder with a PNG of labels for each of one's own pictures that validate; without it there is no mIoU")
     out: str = choice("runs/voc", "run folder; must not hold another run")
     train_split: str = choice("largest", "what to learn from: a list in ImageSets, `largest` for the largest there is, or COCO's name")
-    val_split: str = choice("val", "what to validate on: a list, or COCO's name")
+    val_split: str = choice("val", "what to validate on: a list, COCO's name, or a folder or a list's file of one's own pictures")
+    val_share: float = choice(0.1, "share of one's own pictures, of each class, that validates where no list or folder does")
     seed: int = choice(0, "seed of weights, data order and augmentation")
     device: Literal["auto", "cpu"] = choice("auto", "auto takes a GPU where there is one")
     precision: Literal["no", "bf16"] = choice("bf16", "the networks' products in bfloat16; losses, CAM and mixture stay float32")
@@ -72,8 +76,9 @@ class Config(Settings):
     NOT_NEGATIVE: ClassVar = (
         "workers", "frozen_blocks", "weight_decay", "lr_ramp_steps", "gradient_clip", "eval_every", "eval_images", "pictures", "seed",
     )  # fmt: skip
-    SHARES: ClassVar = ("background_threshold", "tag_pool")
+    SHARES: ClassVar = ("background_threshold", "tag_pool", "val_share")
     AREAS: ClassVar = ("crop_scale",)
+    OWN: ClassVar = ("tags", "masks", "val_share")  # of pictures without a layout alone
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -97,6 +102,11 @@ class Config(Settings):
     def source_of(self, name: str) -> Source:
         """Where the value of a field comes from, of the method's fields too."""
         return self.method.source_of(name) if name in self.method.names() else super().source_of(name)
+
+    @property
+    def pictures_of(self) -> Pictures:
+        """Where one's own pictures have tags and masks from, and which validate."""
+        return Pictures(self.tags, self.masks, self.val_share, self.train_split, self.val_split)
 
     def flat(self) -> dict[str, Any]:
         """Every value by name: the method by its name, its numbers beside the others."""

@@ -1,4 +1,4 @@
-"""Mean intersection over union from a streaming confusion matrix (Eq. 24), and the pointing game."""
+"""Mean intersection over union from a streaming confusion matrix (Eq. 24), the pointing game, and how well tags are told."""
 
 import torch
 import torch.nn.functional as F
@@ -121,3 +121,28 @@ class PointingGame:
     def by_class(self) -> list[float]:
         """Share of hits of each class, in [0, 1]; NaN for one that was not shown."""
         return (self.hits / self.shown).tolist()
+
+
+def average_precision(scores: Tensor, tags: Tensor) -> Tensor:
+    """How well images that have a tag are ranked before those that have not: the area under precision over recall, by steps.
+
+    scores (N, C) of any range, tags (N, C) in {0, 1} -> (C,) float64 in [0, 1]; NaN for a class that no image has. Images of equal
+    scores count together, in whatever order they stand.
+    """
+    found = []
+    for score, tag in zip(scores.double().T, tags.double().T, strict=True):
+        order = score.argsort(descending=True)
+        score, hits = score[order], tag[order].cumsum(0)
+        last = torch.cat([score[1:] != score[:-1], score.new_ones(min(len(score), 1), dtype=torch.bool)])  # of each group of equals
+        hits, seen = hits[last], torch.arange(1, len(score) + 1, device=score.device)[last]
+        gained = torch.diff(hits, prepend=hits.new_zeros(1))
+        found.append((gained * hits / seen).sum() / tag.sum())
+    return torch.stack(found)
+
+
+def f1_scores(told: Tensor, tags: Tensor) -> Tensor:
+    """The harmonic mean of precision and recall of tags that are told: (N, C) and (N, C) in {0, 1} -> (C,) float64 in [0, 1]; NaN for a
+    class that no image has."""
+    told, tags = told.double(), tags.double()
+    found = 2 * (told * tags).sum(0) / (told.sum(0) + tags.sum(0)).clamp_min(1)
+    return torch.where(tags.sum(0) > 0, found, torch.nan)

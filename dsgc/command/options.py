@@ -38,14 +38,19 @@ def _help_of(owner: Settings, field: dataclasses.Field) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateOptions:
-    """Score a run's newest checkpoint on a split that has masks."""
+    """Score a run's newest checkpoint on a split that has masks; without masks, how well it tells the tags."""
 
     run: Positional[Path]
     """run folder, one of its checkpoints, a file that `export` wrote, or weights that come with the package, by name: `shapes`"""
     data: str | None = None
-    """data set in the layout of VOC or COCO; the run's own if not given"""
+    """data set in the layout of VOC or COCO, or a folder of pictures with --tags; the run's own if not given"""
     split: str | None = None
-    """list of ids, `largest` for the largest training list, or COCO's name; the run's validation split if not given"""
+    """list of ids, `largest` for the largest training list, or COCO's name; the run's validation split if not given; `all` for all of
+    one's own pictures"""
+    tags: str | None = None
+    """tag file of pictures without a layout"""
+    masks: str | None = None
+    """folder with a PNG of labels for each of them; then there is mIoU"""
     out: Path | None = None
     """JSON file for the scores; printed if not given"""
     network: str = ""
@@ -135,6 +140,26 @@ class LabelsOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class CheckOptions:
+    """Look a data set over: counts, sizes, doubles, hints, and all that training would refuse. Exit code 0 if that is nothing, else 2."""
+
+    data: Positional[Path]
+    """data set in the layout of VOC or COCO, or a folder of pictures"""
+    tags: str = ""
+    """tag file of pictures without a layout, .csv or .json; without it each class is a folder of them"""
+    masks: str = ""
+    """folder with a PNG of labels for each of these that validates"""
+    train_split: str = ""
+    """what to learn from, as a run names it; the layout's usual if not given"""
+    val_split: str = ""
+    """what to validate on"""
+    val_share: float = Config.val_share
+    """share of pictures without a layout that validates where neither a list nor a folder says which"""
+    sheet: Path | None = None
+    """PNG file for a contact sheet: some pictures of each class with their tags"""
+
+
+@dataclasses.dataclass(frozen=True)
 class ResumeOptions:
     """Go on with a run that was stopped, from its newest checkpoint; it ends as if it had never been stopped."""
 
@@ -142,6 +167,10 @@ class ResumeOptions:
     """run folder"""
     data: str | None = None
     """where the data set is now; the run's own place if not given"""
+    tags: str | None = None
+    """where the tag file of pictures without a layout is now"""
+    masks: str | None = None
+    """where their masks are now"""
     workers: int | None = None
     """data loading processes of each training process"""
     accumulate: int | None = None

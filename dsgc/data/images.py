@@ -13,8 +13,12 @@ from PIL import Image, ImageOps
 from dsgc.errors import UserError, first_line
 
 UNREADABLE = Exception  # what Pillow raises for a damaged file: OSError, SyntaxError, for its EXIF struct.error, AttributeError, ...
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # no other is tried: whatever its name, an EPS would be run, by Ghostscript
-ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")  # of such files, in any case
+# No other format is tried: whatever its name, an EPS would be run, by Ghostscript.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM", "QOI", "PSD", "ICO", "DDS")
+UNMARKED = {".tga": "TGA", ".pcx": "PCX", ".sgi": "SGI"}  # whose files hardly tell what they are: tried by their ending
+COMMON = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+RARE = (".avif", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".qoi", ".psd", ".ico", ".dds", *UNMARKED)
+ENDINGS = (*COMMON, *RARE)  # of such files, in any case
 ORIENTATION = 0x0112  # the EXIF tag: 1 as stored, 2 to 4 mirrored or upside down, 5 to 8 with width and height changed
 SYSTEMS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")  # what Windows and macOS leave in folders, beside hidden files
 
@@ -23,12 +27,16 @@ SYSTEMS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")  # what Window
 def _opened(path: Path) -> Iterator[Image.Image]:
     """A picture, open; what goes wrong while it is becomes a `UserError`."""
     try:
-        with warnings.catch_warnings(action="ignore", category=UserWarning), Image.open(path, formats=FORMATS) as image:
+        with warnings.catch_warnings(action="ignore", category=UserWarning), _image(path) as image:
             yield image  # such a warning comes before the error that says the same
     except UserError:
         raise
     except UNREADABLE as error:
         raise UserError(f"{path}: not a readable image ({first_line(error)}); replace the file or take its id off the list") from error
+
+
+def _image(path: Path) -> Image.Image:
+    return Image.open(path, formats=(*FORMATS, *filter(None, [UNMARKED.get(path.suffix.lower())])))
 
 
 def read_rgb(path: Path) -> Image.Image:
@@ -123,7 +131,7 @@ def open_pictures(folder: Path) -> Pictures:
     files = {path.stem: path for path in found}
     note = _passed_over(folder, passed)
     if not files:
-        raise UserError(f"{folder}: no pictures here ({', '.join(ENDINGS)})" + (f"; {note}" if note else ""))
+        raise UserError(f"{folder}: no pictures here ({', '.join(COMMON)}, ...)" + (f"; {note}" if note else ""))
     twice = next((path for path in found if files[path.stem] != path), None)
     if twice:
         raise UserError(f"{twice}: {files[twice.stem].name} beside it has the same id; rename one of them")

@@ -15,6 +15,8 @@ from dsgc.errors import UserError
 VOC = {"JPEGImages", "ImageSets"}
 OTHERS = ("captions_", "person_keypoints_", "image_info_", "stuff_", "panoptic_")  # files of COCO that hold no instances
 BESIDE = {"_annotations.coco.json": "", "labels.json": "data", "annotations.json": "JPEGImages"}  # in a split's folder; its images
+SINGLE = (*BESIDE, "result.json", "instances_default.json")  # one file for all images
+MARKS = {"JPEGImages", "Annotations", "ImageSets", "annotations"}  # folders of a layout
 
 EXPORTS = {  # of VOC's layout, folders as another program names them, and what to do about it
     ("data", "labels"): "FiftyOne's layout: rename data to JPEGImages and labels to Annotations, and list ids in ImageSets/Segmentation",
@@ -90,7 +92,7 @@ def listed(folder: Path) -> set[str]:
 
 def _refuse_undivided(root: Path, names: set[str]) -> None:
     """A file that stands for all images is no split; which images to learn from has to be said."""
-    single = next((name for name in (*BESIDE, "result.json", "instances_default.json") if name in names), None)
+    single = next((name for name in SINGLE if name in names), None)
     if single:
         raise UserError(
             f"{root / single}: instances of all images, in no split; divide the images into folders, as train and val, each with a file "
@@ -108,8 +110,20 @@ def _refuse_unknown(root: Path, names: set[str]) -> None:
     )
 
 
+def has_marks(root: Path) -> bool:
+    """Whether a folder has, or may be meant to have, a layout that is known, so that it is not just a folder of pictures."""
+    names = listed(root)
+    single = any(name in names for name in SINGLE)
+    return bool(names & MARKS) or single or bool(instances_files(root)) or bool(_other(root))
+
+
 def instead(root: Path) -> str:
     """What a folder of no layout may be, and the remedy."""
+    return _other(root) or "pictures alone need --tags FILE; `python -m dsgc data shapes OUT` writes a data set"
+
+
+def _other(root: Path) -> str:
+    """What a folder is that has a layout inside, or that of another program; empty if it is neither."""
     nested = [path.parent for depth in ("*", "*/*") for path in sorted(root.glob(f"{depth}/JPEGImages"))]
     nested += [path.parent.parent for path in sorted(root.glob("*/annotations/instances_*.json"))]
     nested += [path.parent.parent for path in sorted(root.glob("*/*/_annotations.coco.json"))]
@@ -122,4 +136,4 @@ def instead(root: Path) -> str:
     beside = next((path for path in annotations if any(p.suffix.lower() in ENDINGS for p in path.parent.glob(f"{path.stem}.*"))), None)
     if beside:
         return f"{beside.parent} has {XML_BESIDE}"
-    return "`python -m dsgc data shapes OUT` writes a data set"
+    return ""

@@ -10,6 +10,7 @@ from PIL import Image
 from dsgc.data import layout
 from dsgc.data.annotation import object_names
 from dsgc.data.classes import read_classes
+from dsgc.data.faults import Faults
 from dsgc.data.images import ENDINGS, by_stem, check_upright, read_rgb
 from dsgc.data.labels import Masks, find_masks, read_labels
 from dsgc.data.lists import split_ids
@@ -90,6 +91,20 @@ def open_ids(root: str | Path, ids: Sequence[str], origin: str) -> Folder:
 def open_images(root: str | Path, split: str) -> Folder:
     """A split of which only the images are needed, as that of a test set. Raises `UserError` as `open_split` does."""
     return _opened(root, split, annotated=False)
+
+
+def look(root: Path, split: str, faults: Faults) -> Folder:
+    """A split without the ids whose files are not there, which go to the faults. Raises `UserError` if there is no such split."""
+    root = _root_of(root)
+    pictures, annotations = by_stem(root / IMAGES, ENDINGS), by_stem(root / ANNOTATIONS, (".xml",))
+    ids, origin = split_ids(root, split, pictures)
+    sound = []
+    for image_id in ids:
+        with faults.kept("images of the list that lack a file, or have two"):
+            _one_each(root / IMAGES, pictures, [image_id], ".jpg", origin)
+            _one_each(root / ANNOTATIONS, annotations, [image_id], ".xml", origin)
+            sound.append(image_id)
+    return _of_ids(root, pictures, sound, origin, annotated=True)
 
 
 def _opened(root: str | Path, split: str, *, annotated: bool) -> Folder:

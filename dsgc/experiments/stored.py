@@ -16,7 +16,7 @@ from dsgc.experiments.provenance import code_version
 
 MACHINE = ("data", "out", "workers", "accumulate", "recompute", "keep_checkpoints")  # fields that say where and how, and change no score
 
-UNLESS_GIVEN = {"labels": ""}  # fields younger than stored results, which do not name them: left out where they change nothing
+UNLESS_GIVEN = {"labels": "", "tags": "", "masks": "", "val_share": 0.1}  # younger than stored results, which do not name them
 
 State = Literal["done", "missing", "damaged", "other code"]
 
@@ -39,7 +39,8 @@ WARM_UP = {"id": str, "seconds": int}  # of `warm_up`, which is empty where a ru
 
 
 def described(config: Config) -> dict:
-    """The fields that decide a run's scores, as JSON has them; a file of weights by its name, wherever it lies."""
+    """The fields that decide a run's scores, as JSON has them; a file of weights by its name, wherever it lies. Fields that are younger
+    than results are named where they change something."""
     counting = {name: value for name, value in config.flat().items() if name not in MACHINE and UNLESS_GIVEN.get(name) != value}
     return json.loads(json.dumps(counting | {"weights": Path(config.weights).name}))
 

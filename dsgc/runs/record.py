@@ -199,12 +199,20 @@ def _means(found: Sequence[dict[str, Tensor]]) -> dict[str, float]:
     return {key: float(torch.stack([values[key] for values in found]).mean()) for key in found[-1]}
 
 
+def _per_cent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
 def summary_line(scores: dict) -> str:
-    """The mIoU of every score of every network, in per cent, and what they are scores of, on one line."""
+    """The mIoU of every score of every network, in per cent, and what they are scores of, on one line; how well tags are told where
+    there are no masks."""
     parts = []
+    if "told" in scores:
+        found = (f"{name} mAP {_per_cent(of['map'])}, F1 {_per_cent(of['f1'])}" for name, of in scores["told"].items())
+        return f"tags told, %, on {scores['images']} images of {scores['list']}: {'; '.join(found)}; {scores['said']}"
     for name, by_score in scores.items():
         if isinstance(by_score, dict) and all(isinstance(value, dict) and "miou" in value for value in by_score.values()):
             values = {key: value["miou"] for key, value in by_score.items()}
-            parts.append(f"{name} " + " ".join(f"{key} {'-' if v is None else f'{100 * v:.1f}'}" for key, v in values.items()))
+            parts.append(f"{name} " + " ".join(f"{key} {_per_cent(v)}" for key, v in values.items()))
     of = f" of {scores['list']}, masks of {scores['masks']}" if "list" in scores else ""  # older scores do not say it
     return f"mIoU % on {scores['images']} images{of}: " + "; ".join(parts)

@@ -10,15 +10,19 @@ from torch import Tensor
 
 from dsgc.config import Config
 from dsgc.data.loading import EvalImages, EvalItem, eval_batches
+from dsgc.data.own import UNTOLD, Source
+from dsgc.data.parts import ALL
 from dsgc.data.split import named, open_split
 from dsgc.errors import UserError, enough_memory
 from dsgc.methods.contract import Views
 from dsgc.metrics import ConfusionMatrix, PointingGame
 from dsgc.network.vit import Network
 from dsgc.runs import parallel
+from dsgc.runs.checkpoint import Checkpoint
 from dsgc.runs.parallel import accelerator_of
 from dsgc.runs.record import note
 from dsgc.runs.restore import load_networks
+from dsgc.scoring import told
 
 SMALLER = "make the picture smaller, or use a machine with more memory"  # where memory runs out
 
@@ -48,9 +52,13 @@ def evaluate(
     lies on that class (`PointingGame`). Networks are put back in the mode they were in. Several processes share the images out, and
     all get the scores of all. `list` and `masks` say what the scores are of.
 
+    Of a split without masks there is no mIoU, and the scores are those of `told.scores`.
+
     Raises:
         UserError: an image or a mask cannot be read, or the masks of the split do not say what its tags say.
     """
+    if not dataset.folder.truth:
+        return told.scores(networks, dataset, config, device, images)
     dataset.check_masks()
     classes = dataset.folder.classes
     method, seen, share = config.method, 0, parallel.rank_and_size()
@@ -120,18 +128,32 @@ def chosen(run: Path, networks: Mapping[str, Network], names: Collection[str]) -
     return {name: networks[name] for name in names or networks}
 
 
+def source_of(saved: Checkpoint, data: str | None, own: Mapping[str, str] | None) -> Source:
+    """Where pictures without a layout have their tags and masks from: as given, else as in the run if they are the run's own."""
+    mine = Source() if data else saved.config.pictures_of
+    return mine._replace(classes=saved.classes, **own or {})
+
+
 def open_run(
-    run: Path, data: str | None, split: str | None, changes: Mapping[str, int] | None = None, names: Collection[str] = ()
+    run: Path,
+    data: str | None,
+    split: str | None,
+    changes: Mapping[str, int] | None = None,
+    names: Collection[str] = (),
+    own: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Network], EvalImages, Config, Accelerator]:
     """A run's networks on its device, and the split to score them on: its own validation split, or of the data given.
 
-    changes: of the run's `workers` and `eval_batch`, for another machine; names: as in `chosen`.
+    changes: of the run's `workers` and `eval_batch`, for another machine; names: as in `chosen`; own: `tags` and `masks` of pictures
+    without a layout, the run's own if neither these nor the data are given.
     Raises:
         UserError: no run, no such network, no such split, or one of other classes.
     """
     networks, saved = load_networks(run)
     networks = chosen(run, networks, names)
-    folder = open_split(data or saved.config.data, split or saved.config.val_split)
+    source = source_of(saved, data, own)
+    everything = ALL if data and source.tags else saved.config.val_split
+    folder = open_split(data or saved.config.data, split or everything, source)
     if folder.classes != saved.classes:
         raise UserError(
             f"{folder.root}: its classes are not those that {run} was trained on ({', '.join(saved.classes)}); "
@@ -139,14 +161,19 @@ def open_run(
         )
     config = dataclasses.replace(saved.config, **changes or {})
     accelerator = accelerator_of(config)
-    note(folder.notes, accelerator.is_main_process)
+    note((line for line in folder.notes if line != UNTOLD), accelerator.is_main_process)  # that the scores say themselves
     return {name: network.to(accelerator.device) for name, network in networks.items()}, EvalImages(folder), config, accelerator
 
 
 def score_run(
-    run: Path, data: str | None = None, split: str | None = None, changes: Mapping[str, int] | None = None, names: Collection[str] = ()
+    run: Path,
+    data: str | None = None,
+    split: str | None = None,
+    changes: Mapping[str, int] | None = None,
+    names: Collection[str] = (),
+    own: Mapping[str, str] | None = None,
 ) -> dict:
     """Scores of a run's newest checkpoint, on its own validation split or on the data and split given, of all its networks or of
-    those that are named; `changes` as in `open_run`."""
-    networks, dataset, config, accelerator = open_run(run, data, split, changes, names)
+    those that are named; `changes` and `own` as in `open_run`."""
+    networks, dataset, config, accelerator = open_run(run, data, split, changes, names, own)
     return evaluate(networks, dataset, config, accelerator.device)

@@ -26,18 +26,18 @@ def heat(map: Tensor) -> np.ndarray:
 
 
 def write(folder: Path, networks: dict[str, Network], dataset: EvalImages, config: Config, device: torch.device | str) -> None:
-    """One PNG an image, one row a network: the image, what the method draws (`Method.views`), the truth."""
+    """One PNG an image, one row a network: the image, what the method draws (`Method.views`), the truth if it is known."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(min(config.pictures, len(dataset))):
         item = dataset[index]
         images, tags, masks = collate([item], device)
-        rows = []
+        rows, truth = [], [coloured(masks[0].cpu())] if dataset.folder.truth else []
         for network in networks.values():
             with enough_memory(f"{item.image_id}: cannot be drawn", SMALLER):
                 drawn = views(network, images, tags, config).drawn.values()
             maps = [map[0] if map.is_floating_point() else map[0].cpu() for map in drawn]
             panels = [heat(map) if map.is_floating_point() else coloured(map) for map in maps]
-            rows.append(np.concatenate([item.image.permute(1, 2, 0).numpy(), *panels, coloured(masks[0].cpu())], 1))
+            rows.append(np.concatenate([item.image.permute(1, 2, 0).numpy(), *panels, *truth], 1))
         Image.fromarray(np.concatenate(rows)).save(folder / f"{item.image_id}.png")
 
 

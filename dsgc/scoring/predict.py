@@ -14,7 +14,7 @@ from dsgc.config import Config
 from dsgc.data import voc
 from dsgc.data.loading import EvalImages, Images, eval_batches
 from dsgc.data.split import named, open_images
-from dsgc.errors import check_writable, enough_memory
+from dsgc.errors import UserError, check_writable, enough_memory
 from dsgc.methods.labels import by_threshold
 from dsgc.metrics import ConfusionMatrix
 from dsgc.network.vit import Network
@@ -23,7 +23,7 @@ from dsgc.runs.parallel import accelerator_of
 from dsgc.runs.record import note, progress, write_json
 from dsgc.runs.restore import load_networks
 from dsgc.scoring import crf
-from dsgc.scoring.evaluate import SMALLER, chosen, evaluate, open_run, summary
+from dsgc.scoring.evaluate import SMALLER, chosen, evaluate, open_run, source_of, summary
 from dsgc.scoring.looks import as_picture, labels_of, probabilities, reported, squeezed
 from dsgc.scoring.output import UNFINISHED, first_new, kept, refuse_others, whole
 from dsgc.scoring.protocols import TestTime, protocol
@@ -91,7 +91,7 @@ def predict(
     seeing = chosen(run, networks, (network,))[network]
     config = dataclasses.replace(saved.config, **changes or {})
     how = protocol(how, config.crop_size) if isinstance(how, str) else how
-    pictures = open_images(data or config.data, split)
+    pictures = open_images(data or config.data, split, source_of(saved, data, None))
     out = Path(out) / SERVER / f"comp6_{split}_cls" if isinstance(pictures, voc.Folder) else Path(out)
     asked = {"weights": saved.files[f"{network}.safetensors"], "data": str(Path(data or config.data).resolve()), "split": split}
     asked |= dataclasses.asdict(dataclasses.replace(how, workers=0, cam=None)) | {"scales": [*how.scales]}
@@ -123,15 +123,21 @@ def score(
     how: TestTime | str,
     changes: Mapping[str, int] | None = None,
     names: Collection[str] = (),
+    own: Mapping[str, str] | None = None,
 ) -> dict:
     """mIoU and IoU by class of each network's segmentation, and by a protocol of its CAM, on a split that has masks.
 
     how: or the name of a protocol, which stands in the result; changes: of the run's `workers`, for another machine; names: of the
-    networks to look at, fixed beforehand; all that the run has if none is named.
+    networks to look at, fixed beforehand; all that the run has if none is named; own: as in `evaluate.open_run`.
     Raises:
         UserError: no run, network, protocol or split, an image or a mask that cannot be read, or masks that do not say what the tags say.
     """
-    networks, dataset, config, accelerator = open_run(run, data, split, changes, names)
+    networks, dataset, config, accelerator = open_run(run, data, split, changes, names, own)
+    if not dataset.folder.truth:
+        raise UserError(
+            f"{dataset.folder.origin}: has no masks to score a segmentation by; name their folder with --masks, or leave protocol, "
+            "scales, mirror and CRF out: then it is scored how well tags are told"
+        )
     named_by = {"protocol": how} if isinstance(how, str) else {}
     if how == "ours":
         return evaluate(networks, dataset, config, accelerator.device) | named_by

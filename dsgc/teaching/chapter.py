@@ -12,7 +12,8 @@ import torch
 from dsgc.config import PRESETS, Config
 from dsgc.data import shapes
 from dsgc.data.loading import EvalImages, EvalItem
-from dsgc.data.split import open_split
+from dsgc.data.own import Own
+from dsgc.data.split import Split, open_split
 from dsgc.errors import UserError
 from dsgc.experiments import grids
 from dsgc.methods import preset
@@ -96,6 +97,11 @@ def on_processes(function: Callable, *arguments: Any, processes: int = 1) -> Non
         from accelerate import notebook_launcher
 
         notebook_launcher(function, arguments, num_processes=processes)
+
+
+def all_masked(split: Split) -> bool:
+    """Whether every picture of a split has a mask, as learning from masks needs it; of one's own pictures some or all may have none."""
+    return bool(split.truth) and not (isinstance(split, Own) and split.masks and len(split.masks.files) < len(split.ids))
 
 
 def embedded_data() -> Config:

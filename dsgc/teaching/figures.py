@@ -34,6 +34,7 @@ SCORES = {
     "pseudo_initial": "pseudo label, initial",
     "pseudo": "pseudo label",
 }
+TOLD = {"map": "tags, mean average precision", "f1": "tags, F1"}
 BESIDE = {"strict": "its strict score", "coverage": "labelled"}  # the pseudo label's score
 
 
@@ -82,6 +83,23 @@ def score_table(runs: Mapping[str, Path]) -> pd.DataFrame:
             }
     columns = [*SCORES.values(), *BESIDE.values()]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis(["run", "network"])
+
+
+def told_table(runs: Mapping[str, Path]) -> pd.DataFrame:
+    """How well tags are told, in %, where there are no masks: one row a run and network."""
+    rows = {(name, network): scores for name, run in runs.items() for network, scores in _told(run).items()}
+    means = {key: {title: scores[of] for of, title in TOLD.items()} for key, scores in rows.items()}
+    return 100 * pd.DataFrame.from_dict(means, orient="index", columns=TOLD.values(), dtype=float).rename_axis(["run", "network"])
+
+
+def told_per_class(runs: Mapping[str, Path]) -> Figure:
+    """Average precision of each tag as a heat map, one row a run, of the network that is reported."""
+    rows = {name: _told(run)[reported(run)]["per_class"] for name, run in runs.items()}
+    return class_heat(100 * pd.DataFrame.from_dict(rows, orient="index", dtype=float), "tags told", "average precision, %")
+
+
+def _told(run: Path) -> dict:
+    return json.loads((Path(run) / "metrics.json").read_text(encoding="utf-8"))["told"]
 
 
 def losses_by_stage(run: Path, warmup_steps: int) -> Figure:
@@ -229,8 +247,8 @@ def detectors(counts: Mapping[str, Mapping[int, np.ndarray]]) -> Figure:
     return closed(figure)
 
 
-def class_heat(table: pd.DataFrame, title: str) -> Figure:
-    """IoU in % as a heat map: a row for each method, a column for each class."""
+def class_heat(table: pd.DataFrame, title: str, unit: str = "IoU, %") -> Figure:
+    """A score in % as a heat map: a row for each method, a column for each class."""
     size = (max(6.0, 1.9 + 0.5 * table.shape[1]), 1.3 + 0.45 * len(table))
     figure, axis = plt.subplots(figsize=size, layout="constrained")
     sns.heatmap(
@@ -241,7 +259,7 @@ def class_heat(table: pd.DataFrame, title: str) -> Figure:
         vmax=100,
         cmap="viridis",
         annot_kws={"fontsize": 9},
-        cbar_kws={"label": "IoU, %"},
+        cbar_kws={"label": unit},
         ax=axis,
     )
     axis.set(title=title, xlabel="", ylabel="")

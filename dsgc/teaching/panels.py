@@ -36,15 +36,18 @@ def image_grid(rows: Mapping[str, Sequence[np.ndarray]], kinds: Mapping[str, str
     return closed(figure)
 
 
-def samples(images: Sequence[np.ndarray], masks: Sequence[np.ndarray], tags: Sequence[str], classes: Sequence[str]) -> Figure:
-    """Images with their tags above their masks: what training sees, and what only evaluation sees."""
-    figure, axes = plt.subplots(2, len(images), figsize=(1.9 * len(images), 4.3), layout="constrained", squeeze=False)
-    for column, (image, mask, tag) in enumerate(zip(images, masks, tags, strict=True)):
+def samples(images: Sequence[np.ndarray], masks: Sequence[np.ndarray] | None, tags: Sequence[str], classes: Sequence[str]) -> Figure:
+    """Images with their tags above their masks, if there are any: what training sees, and what only evaluation sees."""
+    rows = 1 if masks is None else 2
+    figure, axes = plt.subplots(rows, len(images), figsize=(1.9 * len(images), 0.4 + 1.95 * rows), layout="constrained", squeeze=False)
+    for column, (image, tag) in enumerate(zip(images, tags, strict=True)):
         axes[0, column].imshow(image)
         axes[0, column].set_title(tag, fontsize=9)
-        axes[1, column].imshow(coloured(mask))
+    for axis, mask in zip(axes[1] if masks is not None else (), masks or (), strict=True):
+        axis.imshow(coloured(mask))
     _bare(axes)
-    _class_legend(figure, classes)
+    if masks is not None:
+        _class_legend(figure, classes)
     return closed(figure)
 
 
@@ -60,12 +63,12 @@ TITLES = {
 MAPS = {"cam": "inferno", "region": "gray", "noise": "viridis"}  # colour maps; the CAM lies over the image
 
 
-def view_grid(images: np.ndarray, masks: np.ndarray, views: Views, classes: Sequence[str]) -> Figure:
-    """Row by row what a network makes of an image: whatever its method draws, the image before it and the truth after.
+def view_grid(images: np.ndarray, masks: np.ndarray | None, views: Views, classes: Sequence[str]) -> Figure:
+    """Row by row what a network makes of an image: whatever its method draws, the image before it and, if it is known, the truth after.
 
     images (B, H, W, 3) uint8; masks (B, H, W); views of the same images.
     """
-    titles = ["image", *(TITLES.get(name, name) for name in views.drawn), "truth"]
+    titles = ["image", *(TITLES.get(name, name) for name in views.drawn), *["truth"] * (masks is not None)]
     figure, axes = plt.subplots(
         len(images), len(titles), figsize=(1.55 * len(titles), 1.62 * len(images) + 0.6), layout="constrained", squeeze=False
     )
@@ -81,7 +84,8 @@ def view_grid(images: np.ndarray, masks: np.ndarray, views: Views, classes: Sequ
             if i == 0 and name != "region":
                 column = axes[:, [*views.drawn].index(name) + 1]
                 figure.colorbar(shown, ax=column, location="bottom", shrink=0.9, aspect=12, pad=0.01)
-        row[-1].imshow(coloured(masks[i]))
+        if masks is not None:
+            row[-1].imshow(coloured(masks[i]))
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=9)
     _bare(axes)

@@ -24,9 +24,11 @@ def open_data(config: Config) -> Data:
         UserError: what training needs is missing or damaged, a picture is in both splits, masks do not say what tags say, or
             labels that take their place are not of these pictures and classes.
     """
-    folder, held_out = open_split(config.data, config.train_split), open_split(config.data, config.val_split)
+    folder, held_out = (open_split(config.data, split, config.pictures_of) for split in (config.train_split, config.val_split))
     if folder.classes != held_out.classes:
         raise UserError(f"{held_out.origin}: its classes are not those of {folder.origin}; take both from one data set")
+    if config.method.from_masks and not folder.truth:
+        raise UserError(f"method {config.method.name}: learns from masks, and {config.data} has none; name their folder with --masks")
     same = sorted({*folder.ids} & {*held_out.ids})  # in COCO's layout two pictures of two folders may have one name
     both = [name for name in same if filecmp.cmp(folder.file(name), held_out.file(name), shallow=False)]
     if both:

@@ -22,6 +22,8 @@ import dsgc.training.pretrain
 from dsgc import __main__ as command_line
 from dsgc.config import PRESETS, Config
 from dsgc.data import shapes
+from dsgc.data.check import Report
+from dsgc.data.faults import Faults
 from dsgc.data.split import open_split
 from dsgc.training.pretrain import HeldOut
 
@@ -169,6 +171,15 @@ def test_labels_commands_reach_the_labelling(arguments, monkeypatch):
     monkeypatch.setattr(dsgc.scoring.labelling, "write_labels", lambda *given: seen.append(given) or given[1])
     assert command_line.main(arguments) == 0
     assert [str(path) for path in seen[0][:2]] == arguments[1:3] and seen[0][4].mirror == ("--mirror" in arguments)
+
+
+@pytest.mark.parametrize("arguments", package_commands("check"), ids=" ".join)
+def test_check_commands_reach_the_check(arguments, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command_line, "look_over", lambda *given: seen.append(given) or Report(given[0], [], Faults(), Faults()))
+    assert command_line.main(arguments) == 0
+    assert str(seen[0][0]) == arguments[1] and seen[0][3].tags == "tags.csv"
 
 
 @pytest.mark.parametrize("arguments", package_commands("pretrain"), ids=" ".join)

@@ -42,6 +42,14 @@ def test_without_pseudo_labels_there_is_nothing_to_count(tiny, tmp_path):
     assert result.scores.keys() == {"network", "images", "list", "masks"}
 
 
+def test_what_only_pictures_without_a_layout_have_is_named_where_it_says_something(made):
+    config = made[1]
+    assert not {*config.OWN} & {*stored.described(config)}
+    other = config.changed(tags="tags.csv", val_share=0.2)
+    assert {*other.OWN} & {*stored.described(other)} == {"tags", "val_share"}
+    assert stored.path_of(other, made[0]) != stored.path_of(config, made[0])
+
+
 def test_where_a_run_takes_place_does_not_matter_but_what_it_does(made, tiny):
     folder, config = made
     places = [{"out": "elsewhere"}, {"workers": 1}, {"data": "copy"}]
