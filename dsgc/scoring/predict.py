@@ -29,6 +29,7 @@ from dsgc.runs.parallel import accelerator_of
 from dsgc.runs.record import note, progress, write_json
 from dsgc.runs.restore import load_networks
 from dsgc.scoring import crf
+from dsgc.scoring.estimate import told, told_of_crf
 from dsgc.scoring.evaluate import SMALLER, chosen, evaluate, open_run, summary
 from dsgc.scoring.protocols import TestTime, protocol
 
@@ -80,11 +81,13 @@ def segmented(
                 found = probabilities(network, item.image.to(device).float() / 255, how)
             yield item.image_id, item.image.permute(1, 2, 0).numpy(), found
 
+    rank, processes = parallel.rank_and_size()
+    total = len(range(rank, len(dataset), processes))
     if how.crf:
-        yield from crf.sharpened(((name, image, found.cpu().numpy()) for name, image, found in looked()), how.workers)
+        seen = ((name, image, found.cpu().numpy()) for name, image, found in looked())
+        yield from crf.sharpened(told_of_crf(seen, total, rank == 0, crf.processes(how.workers)), how.workers)
     else:
-        for name, _, found in looked():
-            yield name, found.argmax(0).byte().cpu().numpy()
+        yield from told(((name, found.argmax(0).byte().cpu().numpy()) for name, _, found in looked()), total, rank == 0)
 
 
 def located(
@@ -209,7 +212,7 @@ def score(
     networks, dataset, config, accelerator = open_run(run, data, split, changes, names)
     named_by = {"protocol": how} if isinstance(how, str) else {}
     if how == "ours":
-        return evaluate(networks, dataset, config, accelerator.device) | named_by
+        return evaluate(networks, dataset, config, accelerator.device, watch=told) | named_by
     how = protocol(how, config.crop_size) if isinstance(how, str) else how
     folder, scores, device = dataset.folder, {}, accelerator.device
     dataset.check_masks()
