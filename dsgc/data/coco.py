@@ -59,8 +59,6 @@ class Instances(NamedTuple):
 
     def mask(self, image_id: str, size: Sequence[int]) -> Image.Image:
         """Labels painted from the instances: 255 for crowd regions and boxes without a mask, then the others, larger ones first."""
-        from pycocotools import mask as codec
-
         if not self.index.masks:
             raise UserError(
                 f"{self.origin}: no instance has a mask: all are boxes alone, shapes without a pixel, or crowd regions (iscrowd 1); "
@@ -74,13 +72,22 @@ class Instances(NamedTuple):
                 f"{self.origin}: says that {self.index.files[row]} is {width} x {height}, the image is {size[0]} x {size[1]}; "
                 "take images and instances of one year"
             )
-        # Crowd regions first, so that an instance that lies in one keeps its label; then the larger ones, so that what lies
-        # in front of them, which is mostly smaller, is not painted over.
+        return Image.fromarray(self.painted(row))
+
+    def painted(self, row: int) -> np.ndarray:
+        """Labels (H, W) uint8 of a row of the index, whatever its picture is.
+
+        Crowd regions come first, so that an instance that lies in one keeps its label; then the larger ones, so that what lies in
+        front of them, which is mostly smaller, is not painted over.
+        """
+        from pycocotools import mask as codec
+
+        width, height = self.index.sizes[row].tolist()
         labels = np.zeros((height, width), np.uint8)
         for shape in sorted(self._shapes(row), key=lambda shape: (shape.label != IGNORE, -shape.area)):
             if shape.code:
                 labels[codec.decode({"size": [height, width], "counts": shape.code}) > 0] = shape.label
-        return Image.fromarray(labels)
+        return labels
 
     def _shapes(self, row: int) -> Iterator["_Shape"]:
         """What is painted for each instance of an image, read where the index says that it stands."""
