@@ -36,8 +36,7 @@ POINTS = 40  # at which the size is noted
 
 USES: dict[str, Callable[[Path, Path], object]] = {
     "predict": lambda run, data: predict(run, run / "out", str(data), "many", TestTime(), changes={"workers": 0}),
-    "evaluate, one at a time": lambda run, data: score_run(run, str(data), "many", {"workers": 0, "eval_batch": 1}),
-    "evaluate, 32 at a time": lambda run, data: score_run(run, str(data), "many", {"workers": 0, "eval_batch": 32}),
+    "evaluate": lambda run, data: score_run(run, str(data), "many", {"workers": 0, "eval_batch": 32}),
 }
 WITH_CRF = {"predict with CRF": lambda run, data: predict(run, run / "crf", str(data), "many", TestTime(crf=True), changes={"workers": 0})}
 

@@ -157,7 +157,7 @@ def build(path: Path, split: str) -> Index:
     place = {image["id"]: i for i, image in enumerate(images)}
     sizes = np.array([(image["width"], image["height"]) for image in images], np.int32).reshape(-1, 2)
     of_image, named, masks = [], [], False
-    for instance in instances.annotations(path, entries, place, [category["id"] for category in categories]):
+    for instance in instances.annotations(path, entries, place, {category["id"] for category in categories}):
         row = place[instance["image_id"]]
         of_image.append(row)
         named.append(instance["category_id"])
