@@ -58,7 +58,7 @@ weights: setup  ## train the weights that come with the package anew; half an ho
 	$(BIN)/python -m dsgc.experiments.shipped runs/shipped data/shapes
 
 bench: setup  ## measure speed and memory again, into benchmarks/*.json; half an hour on an idle machine
-	for script in mixture neighbours multiscale evaluation loader growth; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in mixture neighbours multiscale evaluation loader growth annotations pictures; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 sync: setup  ## bring each notebook and its .py pair into step
 	$(BIN)/jupytext --sync notebooks/*.py

@@ -76,10 +76,20 @@ def report_peak(case: Callable[[], object]) -> None:
         case()
         print((torch.cuda.max_memory_allocated() - before) / 2**20)
         return
+    print(grown(case))
+
+
+def grown(case: Callable[[], object]) -> float:
+    """By how many MiB the process grows, at its largest, while the case runs."""
     Path("/proc/self/clear_refs").write_text("5")  # the largest size so far is forgotten
     before = _status("VmRSS")
     case()
-    print((_status("VmHWM") - before) / 1024)
+    return (_status("VmHWM") - before) / 1024
+
+
+def resident() -> float:
+    """MiB that the process has in memory now."""
+    return _status("VmRSS") / 1024
 
 
 def _status(name: str) -> int:

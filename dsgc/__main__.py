@@ -1,4 +1,4 @@
-"""`python -m dsgc check | train | resume | evaluate | predict | labels | export | grid | data | pretrain`: the package from the command line.
+"""`python -m dsgc check | train | resume | evaluate | predict | labels | export | grid | data | pretrain`: the command line.
 
 A mistake in what the user gave ends in one line on standard error and exit code 2; with `--debug` the traceback stands above it.
 Ctrl-C and SIGTERM end in one line too, with the exit codes 130 and 143.

@@ -65,8 +65,8 @@ figures.style()
 # real ones. The *mask*, which only evaluation looks at, is painted from the instances: first the regions that are marked as
 # a crowd, as 255, which is ignored; then the others, large ones first, since what lies in front is mostly smaller.
 #
-# A file as large as that of the real training split takes a minute or two to read, and 6 GB of memory. What is needed of it is
-# kept in a cache, from which the next start reads it in a few seconds.
+# A file as large as that of the real training split is read one instance at a time. The tags, and where each instance stands in
+# the file, are kept in a cache, from which the next start reads them; {doc}`../book/performance` has times and memory.
 
 # %%
 if drawn and not Path(config.data).exists():

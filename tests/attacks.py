@@ -15,7 +15,7 @@ import torch
 import yaml
 from PIL import EpsImagePlugin, Image
 
-from dsgc.data import coco
+from dsgc.data.index import Index
 
 
 def falls_for_it(careless, path, marker):
@@ -209,33 +209,29 @@ def with_members(path, *names):
 
 
 CACHES = {  # parts of another shape, kind or range than `coco.build` makes
+    "a text that the index does not need": lambda index: {"text": np.zeros((1, 3), np.uint8)},
     "a file in another folder": lambda index: {"files": np.array(["../secret.jpg", *index.files[1:]])},
     "files that are numbers": lambda index: {"files": np.arange(len(index.files))},
     "a class that there is not": lambda index: {"categories": index.categories * 0 + 200},
-    "a label that is not the class": lambda index: {"labels": index.labels * 0 + 254},
     "instances beyond the last": lambda index: {"first": index.first + 10**6},
     "instances backwards": lambda index: {"first": np.r_[0, index.first[-2:0:-1], index.first[-1]]},
-    "codes before the first": lambda index: {"starts": np.r_[-5, index.starts[1:]]},
-    "codes beyond the last": lambda index: {"starts": index.starts * 1000},
+    "places before the file": lambda index: {"spans": index.spans - 10**6},
+    "places behind the file": lambda index: {"spans": index.spans + 10**9},
+    "places that end before they begin": lambda index: {"spans": index.spans[:, ::-1]},
     "pictures without end": lambda index: {"sizes": index.sizes * 2**20},
     "halves of numbers": lambda index: {"first": index.first / 2},
     "one class too few": lambda index: {"classes": index.classes[: index.categories.max() - 1]},  # the last that an instance has
 }
 
 
-def overlong(index):
-    """The same index with a run of 10,000,000 pixels for its first instance: C code that trusts it writes far beyond the mask."""
-    from pycocotools import mask as codec
-
-    code = codec.frPyObjects({"size": [1, 10**7], "counts": [0, 10**7]}, 1, 10**7)["counts"]
-    codes = np.frombuffer(code + index.codes[index.starts[1] :].tobytes(), np.uint8)
-    grown = len(code) - int(index.starts[1])
-    return {"codes": codes, "starts": index.starts + np.where(np.arange(len(index.starts)), grown, 0)}
+def elsewhere(index):
+    """The same index with a place for each instance that is a few bytes off."""
+    return {"spans": index.spans - 7}
 
 
 def index_of(path):
     with np.load(path) as arrays:
-        return coco.Index(**arrays)
+        return Index(**arrays)
 
 
 def renamed(folder, names):

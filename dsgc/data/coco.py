@@ -1,40 +1,26 @@
 """MS COCO as published: images in `train2014/`, `val2014/`; instances in `annotations/instances_*.json`; and what others export.
 
-A split's instances file is half a gigabyte and takes a minute or two to read. What is needed of it (tags, and each
-instance's mask in run-length code) is kept in a cache outside the data set, and read from there the next time.
+A split's instances file is half a gigabyte. Each instance is looked at once, and what is kept of it is its category and its place
+in the file: masks are painted from there when they are asked for, so that training from tags paints none. What is kept also lies in
+a cache outside the data set, and is read from there the next time.
 """
 
 import contextlib
-import hashlib
-import os
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from dsgc.data import codes, instances, layout
+from dsgc.data import codes, index, instances, layout
+from dsgc.data.entries import BROKEN, decoded, entries_of
 from dsgc.data.images import Pictures, check_upright, is_plain, open_pictures, read_rgb
+from dsgc.data.index import Index
 from dsgc.data.names import distinct_ids, find_files, folded
 from dsgc.errors import UserError, first_line
 
-VERSION = 3  # of the cache; another one is not read
 IGNORE = 255
-
-
-class Index(NamedTuple):
-    """What is kept of an instances file; images are those with at least one instance, by id."""
-
-    classes: np.ndarray  # (C,) names, in the order of COCO's category ids, whose numbers have gaps
-    files: np.ndarray  # (N,) names of the image files, with folders in front where the file has them
-    sizes: np.ndarray  # (N, 2) width, height
-    first: np.ndarray  # (N + 1,) where the instances of each image begin, in the order in which they are painted
-    labels: np.ndarray  # (M,) uint8 1..C; 255 for a crowd region, and for the box of an instance without a pixel
-    categories: np.ndarray  # (M,) uint8 1..C, of those too
-    starts: np.ndarray  # (M + 1,) where the code of each instance begins
-    codes: np.ndarray  # uint8, the compressed run-length codes one after another
 
 
 class Instances(NamedTuple):
@@ -46,6 +32,7 @@ class Instances(NamedTuple):
     origin: str
     folder: Path
     index: Index
+    stamp: tuple[int, int]  # of the instances file, to see that it is still the one that was opened
     files: dict[str, Path]  # by id
     place: dict[str, int]  # row of an id in the index
     notes: tuple[str, ...] = ()
@@ -72,9 +59,7 @@ class Instances(NamedTuple):
 
     def mask(self, image_id: str, size: Sequence[int]) -> Image.Image:
         """Labels painted from the instances: 255 for crowd regions and boxes without a mask, then the others, larger ones first."""
-        from pycocotools import mask as codec
-
-        if (self.index.labels == IGNORE).all():
+        if not self.index.masks:
             raise UserError(
                 f"{self.origin}: no instance has a mask: all are boxes alone, shapes without a pixel, or crowd regions (iscrowd 1); "
                 "tags can be learnt from it, but nothing scored: export outlines, with iscrowd 0"
@@ -87,19 +72,34 @@ class Instances(NamedTuple):
                 f"{self.origin}: says that {self.index.files[row]} is {width} x {height}, the image is {size[0]} x {size[1]}; "
                 "take images and instances of one year"
             )
+        return Image.fromarray(self.painted(row))
+
+    def painted(self, row: int) -> np.ndarray:
+        """Labels (H, W) uint8 of a row of the index, whatever its picture is.
+
+        Crowd regions come first, so that an instance that lies in one keeps its label; then the larger ones, so that what lies in
+        front of them, which is mostly smaller, is not painted over.
+        """
+        from pycocotools import mask as codec
+
+        width, height = self.index.sizes[row].tolist()
         labels = np.zeros((height, width), np.uint8)
-        for instance in range(self.index.first[row], self.index.first[row + 1]):
-            code = self.index.codes[self.index.starts[instance] : self.index.starts[instance + 1]].tobytes()
+        for shape in sorted(self._shapes(row), key=lambda shape: (shape.label != IGNORE, -shape.area)):
+            if shape.code:
+                labels[codec.decode({"size": [height, width], "counts": shape.code}) > 0] = shape.label
+        return labels
+
+    def _shapes(self, row: int) -> Iterator["_Shape"]:
+        """What is painted for each instance of an image, read where the index says that it stands."""
+        source, of_image = Path(self.origin), slice(self.index.first[row], self.index.first[row + 1])
+        size, categories = self.index.sizes[row].tolist(), self.index.categories[of_image].tolist()
+        for text, category in zip(index.texts(source, self.stamp, self.index, of_image), categories, strict=True):
             try:
-                if code and codes.pixels(code) != height * width:  # the C code below goes as far as the runs do
-                    raise ValueError(f"its runs cover {codes.pixels(code)} pixels of {width} x {height}")
-            except ValueError as error:  # `build` makes no such code: the cache is not what it wrote
+                yield _painted(source, size, instances.annotation(source, decoded(text), 0), category)
+            except BROKEN as error:  # nothing that `build` has let pass: the cache is not what was written, or not of this file
                 raise UserError(
-                    f"{cache_folder()}: a mask of {self.index.files[row]} is damaged there ({first_line(error)}); delete the folder"
+                    f"{index.folder()}: what is kept there of {source} does not fit it ({first_line(error)}); delete the folder"
                 ) from error
-            if code:
-                labels[codec.decode({"size": [height, width], "counts": code}) > 0] = self.index.labels[instance]
-        return Image.fromarray(labels)
 
 
 def open_split(root: str | Path, split: str) -> Instances:
@@ -114,15 +114,15 @@ def open_split(root: str | Path, split: str) -> Instances:
     if not is_plain(split):
         raise UserError(f"split {split!r}: not the name of a split in {root}; give a folder's name, as train2014")
     path, folder = layout.place_of(root, split)
-    index = _cached(path, split)
-    if not len(index.files):
+    stamp = index.stamp_of(path)
+    found = index.kept(path, stamp, lambda: build(path, split))
+    if not len(found.files):
         raise UserError(f"{path}: no image has an instance; nothing can be learned from it")
-    found = find_files(folder, index.files.tolist(), path)
-    ids = distinct_ids(found)
-    files = {image_id: folder / name for image_id, name in zip(ids, found, strict=True)}
-    return Instances(
-        root, tuple(index.classes.tolist()), ids, str(path), folder, index, files, {name: i for i, name in enumerate(ids)}
-    )
+    names = find_files(folder, found.files.tolist(), path)
+    ids = distinct_ids(names)
+    files = {image_id: folder / name for image_id, name in zip(ids, names, strict=True)}
+    place = {name: i for i, name in enumerate(ids)}
+    return Instances(root, tuple(found.classes.tolist()), ids, str(path), folder, found, stamp, files, place)
 
 
 def open_images(root: Path, split: str) -> Pictures:
@@ -137,61 +137,12 @@ def open_images(root: Path, split: str) -> Pictures:
         flat = not any((folder / name).is_dir() for name in names)
         if flat and len({folded(Path(name).stem) for name in names}) == len(names):
             return open_pictures(folder)
-    found = find_files(folder, [row["file_name"] for row in instances.read(path, split)["images"]], path)
+    listed = instances.images(path, split, entries_of(path))
+    found = find_files(folder, [row["file_name"] for row in listed], path)
     if not found:
         raise UserError(f"{path}: lists no images; name a split that has some")
     ids = distinct_ids(found)
     return Pictures(ids, {image_id: folder / name for image_id, name in zip(ids, found, strict=True)})
-
-
-def cache_folder() -> Path | None:
-    """Where indices are kept: `dsgc` in the user's cache folder; nowhere for a user without a home, as in a container."""
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dsgc"
-    except RuntimeError:
-        return None
-
-
-def _cached(path: Path, split: str) -> Index:
-    """The index of an instances file; made anew if the file is not the one it was made from, or if it is damaged itself."""
-    folder = cache_folder()
-    if folder is None:
-        return build(path, split)
-    stat = path.stat()
-    key = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {VERSION}"
-    kept = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
-    with contextlib.suppress(Exception), np.load(kept, allow_pickle=False) as arrays:  # damaged bytes make it raise almost anything
-        index = Index(**{name: arrays[name] for name in Index._fields})
-        if _sound(index):
-            return index
-    index = build(path, split)
-    with contextlib.suppress(OSError):  # a cache that cannot be written costs the same time again
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=kept.parent, suffix=".partial", delete=False) as partial:
-            try:
-                np.savez(partial, **index._asdict())
-                partial.close()
-                os.replace(partial.name, kept)
-            except OSError:
-                os.unlink(partial.name)
-                raise
-    return index
-
-
-def _sound(index: Index) -> bool:
-    """Whether the parts of an index fit each other; the cache is a file, and `build` need not have written it."""
-    images, painted = len(index.files), len(index.labels)
-    one = [(len(index.classes),), (images,), (images, 2), (images + 1,), (painted,), (painted,), (painted + 1,)]
-    shapes = [*one, (len(index.codes),)]
-    return (
-        [(part.shape, part.dtype.kind) for part in index] == list(zip(shapes, "UUiiuuiu", strict=True))
-        and all(map(instances.inside, index.files.tolist()))
-        and bool(((index.sizes >= 1) & (index.sizes <= instances.LONGEST)).all())
-        and all(ends[0] == 0 and (np.diff(ends) >= 0).all() for ends in (index.first, index.starts))
-        and (index.first[-1], index.starts[-1]) == (painted, len(index.codes))
-        and bool(((index.categories >= 1) & (index.categories <= len(index.classes))).all())
-        and bool(((index.labels == index.categories) | (index.labels == IGNORE)).all())
-    )
 
 
 def build(path: Path, split: str) -> Index:
@@ -200,57 +151,63 @@ def build(path: Path, split: str) -> Index:
         import pycocotools.mask  # noqa: F401
     except ImportError as error:
         raise UserError("pycocotools: not installed, and COCO's instances are read with it; `pip install pycocotools`") from error
-    content = instances.read(path, split)
-    categories = sorted(content["categories"], key=_by_number)
-    number = {category["id"]: i + 1 for i, category in enumerate(categories)}
-    of_image: dict[int | str, list[dict]] = {}
-    for instance in content["annotations"]:
-        of_image.setdefault(instance["image_id"], []).append(instance)
-    images = sorted((image for image in content["images"] if image["id"] in of_image), key=_by_number)
-    first, starts, labels, named, found = [0], [0], [], [], []
-    for image in images:
-        shapes = [_painted(path, image, instance, number[instance["category_id"]]) for instance in of_image[image["id"]]]
-        # Crowd regions first, so that an instance that lies in one keeps its label; then the larger ones, so that what lies
-        # in front of them, which is mostly smaller, is not painted over.
-        for shape in sorted(shapes, key=lambda shape: (shape.label != IGNORE, -shape.area)):
-            named.append(shape.category)
-            labels.append(shape.label)
-            found.append(shape.code)
-            starts.append(starts[-1] + len(shape.code))
-        first.append(len(labels))
+    entries = entries_of(path)
+    images = sorted(instances.images(path, split, entries), key=_by_number)
+    categories = sorted(instances.categories(path, entries), key=_by_number)
+    place = {image["id"]: i for i, image in enumerate(images)}
+    sizes = np.array([(image["width"], image["height"]) for image in images], np.int32).reshape(-1, 2)
+    of_image, named, masks = [], [], False
+    for instance in instances.annotations(path, entries, place, {category["id"] for category in categories}):
+        row = place[instance["image_id"]]
+        of_image.append(row)
+        named.append(instance["category_id"])
+        size = sizes[row].tolist()
+        masks = masks or _painted(path, size, instance, 0).label != IGNORE  # painted until one has a mask, then looked at only
+        with _readable(path, instance):
+            codes.sound(instance["segmentation"], size[1], size[0])
+    classes = instances.classes(path, categories, {*named})
+    number = {category["id"]: i + 1 for i, category in enumerate(classes)}
+    order = np.argsort(of_image, kind="stable").astype(np.int64)
+    shown, counts = np.unique(np.array(of_image, np.int64), return_counts=True)
     return Index(
-        classes=np.array([category["name"] for category in categories], str),
-        files=np.array([image["file_name"] for image in images], str),
-        sizes=np.array([(image["width"], image["height"]) for image in images], np.int32).reshape(-1, 2),
-        first=np.array(first, np.int64),
-        labels=np.array(labels, np.uint8),
-        categories=np.array(named, np.uint8),
-        starts=np.array(starts, np.int64),
-        codes=np.frombuffer(b"".join(found), np.uint8),
+        classes=np.array([category["name"] for category in classes], str),
+        files=np.array([images[row]["file_name"] for row in shown], str),
+        sizes=sizes[shown],
+        first=np.r_[0, counts.cumsum()],
+        categories=np.array([number[category] for category in named], np.uint8)[order],
+        spans=index.spans(entries.text, entries.parts["annotations"])[order],
+        masks=np.array(masks),
+        text=np.frombuffer(b"" if entries.own else entries.text, np.uint8),
     )
 
 
 class _Shape(NamedTuple):
-    category: int
     label: int
     area: int  # pixels, counted: the file's own `area` may be missing or wrong
     code: bytes
 
 
-def _painted(path: Path, image: dict, instance: dict, category: int) -> _Shape:
+def _painted(path: Path, size: Sequence[int], instance: dict, category: int) -> _Shape:
     """What is painted for an instance: its mask; for one without a pixel its box as 255, since it is in there somewhere."""
-    size = (image["height"], image["width"])
+    width, height = size
+    with _readable(path, instance):
+        code = codes.code_of(instance["segmentation"], height, width)
+        area = codes.area(code, height, width)
+    if not area:
+        return _Shape(IGNORE, 0, codes.box_code(instance["bbox"], height, width))
+    return _Shape(IGNORE if instance["iscrowd"] else category, area, code)
+
+
+@contextlib.contextmanager
+def _readable(path: Path, instance: dict) -> Iterator[None]:
+    """What goes wrong with an instance's segmentation in here becomes a `UserError`."""
     try:
-        code = codes.code_of(instance["segmentation"], *size)
-        area = codes.area(code, *size)
+        yield
     except codes.SizeError as error:
         raise UserError(f"{path}: instance {instance['id']} {error}; {instances.REMEDY}") from error
     except Exception as error:  # C code underneath: it raises whatever it comes across
         words = f"{path}: instance {instance['id']} has no readable segmentation ({first_line(error)}); {instances.REMEDY}"
         raise UserError(words) from error
-    if not area:
-        return _Shape(category, IGNORE, 0, codes.box_code(instance["bbox"], *size))
-    return _Shape(category, IGNORE if instance["iscrowd"] else category, area, code)
 
 
 def _by_number(row: dict) -> tuple[int, str] | int:

@@ -1,4 +1,4 @@
-"""COCO's run-length codes: made of the shapes that an instances file has, measured, and checked before C code is given them."""
+"""COCO's run-length codes: made of the shapes that an instances file has, which are checked before C code is given them."""
 
 import math
 from typing import Any
@@ -9,6 +9,20 @@ FURTHEST = 2  # times an image's longer side that a corner may lie off; C code w
 def code_of(shape: Any, height: int, width: int) -> bytes:
     """The compressed code of a segmentation in a mask of that size; empty where there is none, or no polygon with an area.
 
+    Raises as `sound` does.
+    """
+    from pycocotools import mask as codec
+
+    shape = sound(shape, height, width)
+    if not isinstance(shape, list):
+        return shape
+    painted = codec.frPyObjects(shape, height, width)
+    return (painted[0] if len(painted) == 1 else codec.merge(painted))["counts"]
+
+
+def sound(shape: Any, height: int, width: int) -> list | bytes:
+    """A segmentation as it can be given to C code: its polygons that have an area, or its compressed code; empty where there is none.
+
     Raises whatever C code comes across, and `ValueError` for what it would not survive.
     """
     from pycocotools import mask as codec
@@ -17,13 +31,14 @@ def code_of(shape: Any, height: int, width: int) -> bytes:
         return b""
     if isinstance(shape, list):
         polygons = [polygon for polygon in shape if len(polygon) >= 6]  # two points span no area, and would be taken for a box
-        if len(shape) > 2 and all(len(polygon) == 2 for polygon in shape) or any(isinstance(x, list) for polygon in shape for x in polygon):
+        nested = any(list in map(type, polygon) for polygon in shape)
+        if nested or len(shape) > 2 and all(len(polygon) == 2 for polygon in shape):
             raise ValueError("its corners stand in brackets of their own, not one after another as x, y, x, y")
         if not polygons or all(0 <= value <= 1 for polygon in polygons for value in polygon):  # shares of the image's sides
             return b""
         for polygon in polygons:  # the C code below dies of a NaN
             _check_near(polygon, height, width)
-        return codec.merge(codec.frPyObjects(polygons, height, width))["counts"]
+        return polygons
     code = codec.frPyObjects(shape, height, width) if isinstance(shape["counts"], list) else shape
     size, counts = tuple(code["size"]), code["counts"]
     counts = counts if isinstance(counts, bytes) else counts.encode()

@@ -4,53 +4,87 @@ Exporters differ in what they leave out (`info`, `area`, `iscrowd`), in how they
 stand for no class. What is used afterwards has one form: whole numbers, and 0 or 1 for `iscrowd`.
 """
 
-import json
 import math
 import re
 from collections import Counter
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from dsgc.data.entries import Entries, rows
 from dsgc.data.images import is_plain
-from dsgc.errors import UserError, first_line
+from dsgc.errors import UserError
 
 LONGEST = 65_535  # pixels of a side, as in JPEG
 REMEDY = "correct the file or download it again"
 BACKGROUND = ("background", "_background_", "__background__", "__ignore__")  # categories of exporters that are no class
 YEARS = ("2014", "2015", "2017")  # of COCO's sets; another one is when somebody exported a file
-PARTS = {  # what an entry must have; of ids only that they are alike
+FIELDS = {  # what an entry must have; of ids only that they are alike
     "images": ("id", "file_name", "width", "height"),
     "annotations": ("id", "image_id", "category_id"),
     "categories": ("id", "name"),
 }
 
 
-def read(path: Path, split: str) -> dict[str, list[dict]]:
-    """The content of an instances file: every field that is used there and of its type, every reference with one target.
+def images(path: Path, split: str, entries: Entries) -> list[dict]:
+    """The images of an instances file: the fields that are used there, of their types.
 
     Raises:
-        UserError: it cannot be read, lacks something or contradicts itself, or is of another year of COCO.
+        UserError: one lacks something or contradicts another, or the file is of another year of COCO.
     """
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:  # the last: brackets in brackets in brackets
-        raise UserError(f"{path}: not a readable instances file ({first_line(error)}); download it again") from error
-    for part in PARTS:
-        if not isinstance(content, dict) or not isinstance(content.get(part), list):
-            raise UserError(f"{path}: has no list {part!r}; an instances file of COCO is needed, not captions or keypoints")
-    _number_instances(content["annotations"])
-    for part in PARTS:
-        content[part] = [_entry(path, part, row) for row in content[part]]
-    for part in PARTS:
-        twice = [value for value, count in Counter(row["id"] for row in content[part]).items() if count > 1]
-        if twice:
-            raise UserError(f"{path}: {len(twice)} ids of {part!r} are not unique, the first is {twice[0]}; download the file again")
-    _check_year(path, split, content.get("info"))
-    _check_images(path, split, content["images"])
-    _check_references(path, content)
-    content["categories"] = _classes(path, content)
-    return {part: content[part] for part in PARTS}
+    found = [_entry(path, "images", row) for row in rows(path, entries, "images")]
+    _check_unique(path, "images", [row["id"] for row in found])
+    _check_year(path, split, entries.info)
+    _check_images(path, split, found)
+    return found
+
+
+def categories(path: Path, entries: Entries) -> list[dict]:
+    """The categories of an instances file; `classes` tells which of them are such. Raises `UserError` as `images` does."""
+    found = [_entry(path, "categories", row) for row in rows(path, entries, "categories")]
+    _check_unique(path, "categories", [row["id"] for row in found])
+    return found
+
+
+def annotations(path: Path, entries: Entries, image_ids: Collection[int | str], category_ids: Collection[int | str]) -> Iterator[dict]:
+    """The instances of a file one after another; they may name these images and categories.
+
+    Raises:
+        UserError: one lacks something or names what is not there; at the end, two have one id.
+    """
+    known = {"image_id": image_ids, "category_id": category_ids}
+    kinds = {name: {type(value) for value in there} for name, there in known.items()}
+    for name, part in (("image_id", "images"), ("category_id", "categories")):
+        if len(kinds[name]) > 1:
+            raise UserError(f"{path}: ids of {part!r} are numbers and words; {REMEDY}")
+    numbered = any(isinstance(row, dict) and row.get("id") is not None for row in rows(path, entries, "annotations"))
+    ids = []
+    for place, row in enumerate(rows(path, entries, "annotations"), 1):
+        found = annotation(path, row, None if numbered else place)
+        for name, there in known.items():
+            if kinds[name] and type(found[name]) not in kinds[name]:
+                raise _wrong(path, "annotations", name, row)
+            if found[name] not in there:
+                raise UserError(f"{path}: instance {found['id']} has {name} {found[name]}, which the file does not list; {REMEDY}")
+        ids.append(found["id"])
+        yield found
+    _check_unique(path, "annotations", ids)
+
+
+def annotation(path: Path, row: Any, place: int | None) -> dict:
+    """An instance with the fields that are used, each in its one form. Raises `UserError` where it lacks one.
+
+    place: its id if it has none; an id names an instance in messages and nothing else.
+    """
+    if place is not None and isinstance(row, dict) and row.get("id") is None:
+        row["id"] = place
+    found = _entry(path, "annotations", row)
+    found |= {"segmentation": row.get("segmentation"), "bbox": row.get("bbox"), "iscrowd": _crowd(path, row)}
+    if not isinstance(found["segmentation"], list | dict | None):
+        raise _wrong(path, "annotations", "segmentation", row)
+    _check_area(path, row)
+    return found
 
 
 def number(value: Any) -> Any:
@@ -63,33 +97,31 @@ def inside(name: str) -> bool:
     return all(map(is_plain, name.split("/")))
 
 
-def _number_instances(rows: list) -> None:
-    """Ids of instances name them in messages and nothing else: where no entry has one, they get their places."""
-    if not any(isinstance(row, dict) and row.get("id") is not None for row in rows):
-        for place, row in enumerate(rows, 1):
-            if isinstance(row, dict):
-                row["id"] = place
-
-
 def _entry(path: Path, part: str, row: Any) -> dict:
-    """An entry with the fields that are used, each in its one form."""
+    """An entry's fields that it must have, each in its one form."""
     given = row if isinstance(row, dict) else {}
-    found = {name: number(given.get(name)) for name in PARTS[part]}
+    found = {name: number(given.get(name)) for name in FIELDS[part]}
     if part == "images":
         found["file_name"] = _file_name(given)
         found |= {side: int(found[side]) for side in ("width", "height") if isinstance(found[side], str) and found[side].isdecimal()}
     for name, value in found.items():
         kinds = str if name in ("file_name", "name") else int if name in ("width", "height") else int | str
         if not isinstance(value, kinds) or isinstance(value, bool):
-            raise UserError(f"{path}: an entry of {part!r} lacks {name!r} or has it of another type: {str(row)[:80]!r}; {REMEDY}")
-    if part == "annotations":
-        found |= {"segmentation": given.get("segmentation"), "bbox": given.get("bbox"), "iscrowd": _crowd(path, given)}
-        if not isinstance(found["segmentation"], list | dict | None):
-            raise UserError(f"{path}: an entry of {part!r} lacks 'segmentation' or has it of another type: {str(row)[:80]!r}; {REMEDY}")
-        _check_area(path, given)
+            raise _wrong(path, part, name, row)
     if part == "categories":
         found["supercategory"] = given.get("supercategory")
     return found
+
+
+def _wrong(path: Path, part: str, name: str, row: Any) -> UserError:
+    return UserError(f"{path}: an entry of {part!r} lacks {name!r} or has it of another type: {str(row)[:80]!r}; {REMEDY}")
+
+
+def _check_unique(path: Path, part: str, ids: list) -> None:
+    if len({*ids}) == len(ids):
+        return
+    twice = [value for value, count in Counter(ids).items() if count > 1]
+    raise UserError(f"{path}: {len(twice)} ids of {part!r} are not unique, the first is {twice[0]}; download the file again")
 
 
 def _file_name(row: dict) -> Any:
@@ -136,22 +168,11 @@ def _check_images(path: Path, split: str, rows: list[dict]) -> None:
             raise UserError(f"{path}: image {row['file_name']} is said to be {row['width']} x {row['height']}; {REMEDY}")
 
 
-def _check_references(path: Path, content: dict) -> None:
-    for name, part in (("image_id", "images"), ("category_id", "categories")):
-        known = {row["id"] for row in content[part]}
-        kinds = {type(value) for value in known}
-        if len(kinds) > 1:
-            raise UserError(f"{path}: ids of {part!r} are numbers and words; {REMEDY}")
-        for row in content["annotations"]:
-            if kinds and type(row[name]) not in kinds:
-                raise UserError(f"{path}: an entry of 'annotations' lacks {name!r} or has it of another type: {str(row)[:80]!r}; {REMEDY}")
-            if row[name] not in known:
-                raise UserError(f"{path}: instance {row['id']} has {name} {row[name]}, which the file does not list; {REMEDY}")
+def classes(path: Path, rows: list[dict], used: Collection[int | str]) -> list[dict]:
+    """The categories that are classes: not background, and not the one over all others that Roboflow adds and never uses.
 
-
-def _classes(path: Path, content: dict) -> list[dict]:
-    """The categories that are classes: not background, and not the one over all others that Roboflow adds and never uses."""
-    rows, used = content["categories"], {row["category_id"] for row in content["annotations"]}
+    `used` are the ids that instances name. Raises `UserError` where instances are of the background, and for no class or too many.
+    """
     found = []
     for row in rows:
         background, others = row["name"].strip().lower() in BACKGROUND, [other for other in rows if other is not row]

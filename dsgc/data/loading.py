@@ -22,6 +22,7 @@ from dsgc.data.split import Split
 from dsgc.data.transforms import Box, random_crop_box, resized, to_tensor
 from dsgc.errors import UserError, enough_memory
 
+WAITING = 2**25  # pixels of images that wait for others of their size, 11 bytes each with image and mask; 100 of COCO's images
 DEATHS = 3  # of loading processes without a batch between, after which no others take their place
 
 
@@ -222,13 +223,18 @@ def eval_batches(
 ) -> Iterator[list]:
     """Lists of at most `batch` items of one size, in the order in which they fill up; `images` > 0 stops after as many.
 
-    Process number `share[0]` of `share[1]` gets every so many-th image: none comes twice.
+    Process number `share[0]` of `share[1]` gets every so many-th image: none comes twice. Where images of many sizes wait for
+    others of theirs, the fullest list goes as it is, so that memory does not grow with the number of sizes.
     """
     count = min(images or len(dataset), len(dataset))
     waiting: dict[torch.Size, list[EvalItem]] = {}
+    pixels = 0  # of all that wait
     for (item,) in _load(dataset, [[i] for i in range(share[0], count, share[1])], workers):
         group = waiting.setdefault(item.image.shape, [])
         group.append(item)
-        if len(group) == batch:
-            yield waiting.pop(item.image.shape)
+        pixels += item.image[0].numel()
+        if len(group) == batch or pixels > WAITING:
+            fullest = max(waiting.values(), key=len)
+            pixels -= len(fullest) * fullest[0].image[0].numel()
+            yield waiting.pop(fullest[0].image.shape)
     yield from waiting.values()

@@ -60,6 +60,11 @@ def sharpen(image: np.ndarray, probabilities: np.ndarray, settings: Settings = T
     return np.asarray(field.inference(settings.iterations)).reshape(labels, height, width).argmax(0).astype(np.uint8)
 
 
+def processes(workers: int) -> int:
+    """How many processes sharpen; 0 takes one for each core."""
+    return workers or os.cpu_count() or 1
+
+
 def sharpened(
     items: Iterable[tuple[str, np.ndarray, np.ndarray]], workers: int = 0, settings: Settings = TOCO
 ) -> Iterator[tuple[str, np.ndarray]]:
@@ -68,7 +73,7 @@ def sharpened(
     workers: processes; 0 takes one for each core.
     """
     available()
-    workers = workers or os.cpu_count() or 1
+    workers = processes(workers)
     waiting: deque[tuple[str, Future]] = deque()
     try:
         pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))  # fork is not safe beside a GPU

@@ -1,7 +1,7 @@
 """What trained networks are worth: mIoU of the segmentation and of the labels that their method makes, on a split with masks."""
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -23,6 +23,7 @@ from dsgc.runs.parallel import accelerator_of
 from dsgc.runs.record import note
 from dsgc.runs.restore import load_networks
 from dsgc.scoring import told
+from dsgc.scoring.estimate import announced
 
 SMALLER = "make the picture smaller, or use a machine with more memory"  # where memory runs out
 
@@ -41,13 +42,19 @@ def collate(items: list[EvalItem], device: torch.device | str) -> tuple[Tensor, 
 
 @torch.no_grad()
 def evaluate(
-    networks: dict[str, Network], dataset: EvalImages, config: Config, device: torch.device | str = "cpu", images: int = 0
+    networks: dict[str, Network],
+    dataset: EvalImages,
+    config: Config,
+    device: torch.device | str = "cpu",
+    images: int = 0,
+    watch: Callable[..., Iterable[list[EvalItem]]] | None = None,
 ) -> dict[str, dict]:
     """Scores by network: {network: {"seg": score, ...}, "images": n, "list", "masks"}; `Method.scores` says which scores there are.
 
     Each score holds `miou` and `per_class` (fractions in [0, 1], background first, None for a class that does not occur) over the
     pixels that have a label, `coverage`, the share of these, and `strict`, the mIoU where a pixel labelled 255 counts as missed;
-    None where nothing was counted. Memory does not grow with the number of images; `images` > 0 looks at that many only.
+    None where nothing was counted. Memory does not grow with the number of images; `images` > 0 looks at that many only. What
+    `watch` is, as `estimate.announced`, the batches pass through.
     "pointing", where the method has `blocks`, holds by network and block the share of images whose loudest token of a tagged class
     lies on that class (`PointingGame`). Networks are put back in the mode they were in. Several processes share the images out, and
     all get the scores of all. `list` and `masks` say what the scores are of.
@@ -67,7 +74,10 @@ def evaluate(
     training = {name: network.training for name, network in networks.items()}
     for network in networks.values():
         network.eval()
-    for items in eval_batches(dataset, batch=config.eval_batch, workers=config.workers, images=images, share=share):
+    batches = eval_batches(dataset, batch=config.eval_batch, workers=config.workers, images=images, share=share)
+    if watch:
+        batches = watch(batches, len(range(share[0], len(dataset), share[1])), share[0] == 0, len)
+    for items in batches:
         batch, tags, masks = collate(items, device)
         seen += len(items)
         height, width = batch.shape[-2:]
@@ -176,4 +186,4 @@ def score_run(
     """Scores of a run's newest checkpoint, on its own validation split or on the data and split given, of all its networks or of
     those that are named; `changes` and `own` as in `open_run`."""
     networks, dataset, config, accelerator = open_run(run, data, split, changes, names, own)
-    return evaluate(networks, dataset, config, accelerator.device)
+    return evaluate(networks, dataset, config, accelerator.device, watch=announced)

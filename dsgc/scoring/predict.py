@@ -23,6 +23,7 @@ from dsgc.runs.parallel import accelerator_of
 from dsgc.runs.record import note, progress, write_json
 from dsgc.runs.restore import load_networks
 from dsgc.scoring import crf
+from dsgc.scoring.estimate import announced, announced_of_crf
 from dsgc.scoring.evaluate import SMALLER, chosen, evaluate, open_run, source_of, summary
 from dsgc.scoring.looks import as_picture, labels_of, probabilities, reported, squeezed
 from dsgc.scoring.output import UNFINISHED, first_new, kept, refuse_others, whole
@@ -42,11 +43,13 @@ def segmented(
                 found = probabilities(network, item.image.to(device).float() / 255, how)
             yield item.image_id, item.image.permute(1, 2, 0).numpy(), found
 
+    rank, processes = parallel.rank_and_size()
+    total = len(range(rank, len(dataset), processes))
     if how.crf:
-        yield from crf.sharpened(((name, image, found.cpu().numpy()) for name, image, found in looked()), how.workers)
+        seen = ((name, image, found.cpu().numpy()) for name, image, found in looked())
+        yield from crf.sharpened(announced_of_crf(seen, total, rank == 0, crf.processes(how.workers)), how.workers)
     else:
-        for name, _, found in looked():
-            yield name, labels_of(found)
+        yield from announced(((name, labels_of(found)) for name, _, found in looked()), total, rank == 0)
 
 
 def located(
@@ -140,7 +143,7 @@ def score(
         )
     named_by = {"protocol": how} if isinstance(how, str) else {}
     if how == "ours":
-        return evaluate(networks, dataset, config, accelerator.device) | named_by
+        return evaluate(networks, dataset, config, accelerator.device, watch=announced) | named_by
     how = protocol(how, config.crop_size) if isinstance(how, str) else how
     folder, scores, device = dataset.folder, {}, accelerator.device
     dataset.check_masks()

@@ -11,7 +11,7 @@ from promises import promise
 
 from dsgc.__main__ import COMMANDS, main
 from dsgc.command import launcher
-from dsgc.data import coco, shapes_coco
+from dsgc.data import coco, index, shapes_coco
 from dsgc.runs import record
 
 pytestmark = promise("Bad input", "Where terminal, home folder or launcher are odd, a command works, or says in one line why not.")
@@ -54,7 +54,7 @@ def test_a_user_without_a_home_reads_instances_without_a_cache(tmp_path, monkeyp
     for name in ("HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 54321)
-    assert coco.cache_folder() is None
+    assert index.folder() is None
     assert len(coco.open_split(data, "train2014").ids) == 2
 
 

@@ -19,12 +19,12 @@ from attacks import (
     POSTSCRIPT,
     XML,
     bare,
+    elsewhere,
     expanded,
     falls_for_it,
     ghostscript,
     index_of,
     opens,
-    overlong,
     poisoned,
     renamed,
     rendered,
@@ -150,11 +150,11 @@ def test_a_cache_of_another_format_is_made_anew(damage, drawn, kept):
 
 
 @promise("Untrusted files", "A cache that is not as it was written runs nothing, and is made anew or refused.")
-def test_a_run_that_would_leave_its_mask_is_refused_in_one_line(drawn, kept, capsys, tmp_path, arguments):
-    poisoned(kept, **overlong(index_of(kept)))
+def test_a_cache_that_does_not_fit_its_file_is_refused_in_one_line(drawn, kept, capsys, tmp_path, arguments):
+    poisoned(kept, **elsewhere(index_of(kept)))
     out = tmp_path / "run"
     words = arguments(data=str(drawn), out=str(out), train_split="train2014", val_split="val2014")
-    refused(words, capsys, str(kept.parent), "its runs cover 10000000 pixels", "delete the folder")
+    refused(words, capsys, str(kept.parent), "does not fit it", "delete the folder")
     assert not out.exists()
 
 

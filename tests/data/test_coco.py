@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from dsgc.data import coco, shapes_coco
+from dsgc.data.index import Index
 from dsgc.data.loading import Crops, EvalImages
 from dsgc.data.split import open_split
 from dsgc.data.voc import open_split as open_voc
@@ -169,7 +170,7 @@ def test_a_damaged_cache_is_made_anew(folder, cache, damage):
     kept.write_bytes(kept.read_bytes()[:-200] if damage is None else damage)
     assert open_split(folder, "val2014").ids == ids
     with np.load(kept) as arrays:
-        assert set(arrays) == set(coco.Index._fields)
+        assert set(arrays) == set(Index._fields)
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_but_time(folder, cache):

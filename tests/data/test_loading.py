@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dsgc.data import loading
 from dsgc.data.loading import Crops, EvalImages, eval_batches, step_keys, train_batches
 from dsgc.data.split import open_split
 from dsgc.errors import UserError
@@ -144,6 +145,24 @@ def test_evaluation_yields_every_image_once_in_groups_of_one_size(two_sizes, bat
         assert all(item.mask.shape == item.image.shape[1:] for item in group)
     if batch == 2:
         assert [len(group) for group in groups] == [2, 2]
+
+
+def test_of_many_sizes_few_images_wait_for_others_of_theirs(shapes_copy, monkeypatch):
+    """The first and the last of twelve are of one size, all others of a size of their own."""
+    for number in range(12):
+        for path in shapes_copy.glob(f"*/train_{number:05d}.[jp][pn]g"):
+            picture = Image.open(path)
+            picture.crop((0, 0, 60 + number % 11, 60)).save(path)
+    dataset, loaded = EvalImages(open_split(shapes_copy, "train")), []
+    monkeypatch.setattr(EvalImages, "__getitem__", lambda self, index, get=EvalImages.__getitem__: loaded.append(index) or get(self, index))
+    monkeypatch.setattr(loading, "WAITING", 4 * 65 * 60)
+    seen, most = [], 0
+    for group in eval_batches(dataset, batch=2, workers=0):
+        most = max(most, len(loaded) - len(seen))
+        seen += [item.image_id for item in group]
+    assert most <= 5 and sorted(seen) == sorted(dataset.folder.ids)
+    monkeypatch.setattr(loading, "WAITING", 2**25)
+    assert [len(group) for group in eval_batches(dataset, batch=2, workers=0)] == [2] + 10 * [1]
 
 
 @pytest.mark.parametrize("images", [0, 3])
