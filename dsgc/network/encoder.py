@@ -100,8 +100,7 @@ def _of_one_size(name: str, image_size: int) -> str | None:
         return None
     if lacking(model):
         return None
-    kind = type(model).__name__
-    return f"timm's {kind} takes images of one size, and resizes what it learnt of places for another; pictures have their own sizes"
+    return f"timm's {type(model).__name__} takes images of one size (it has no dynamic_img_size), and pictures have their own"
 
 
 def _module(model: str) -> str:
