@@ -15,6 +15,7 @@ from dsgc.errors import UserError
 from dsgc.experiments.provenance import code_version
 
 MACHINE = ("data", "out", "workers", "accumulate", "recompute", "keep_checkpoints")  # fields that say where and how, and change no score
+LATER = {"frozen_views": 0}  # fields that came when there were results; at these values they are not part of what a result is called
 
 State = Literal["done", "missing", "damaged", "other code"]
 
@@ -38,7 +39,8 @@ WARM_UP = {"id": str, "seconds": int}  # of `warm_up`, which is empty where a ru
 
 def described(config: Config) -> dict:
     """The fields that decide a run's scores, as JSON has them; a file of weights by its name, wherever it lies."""
-    fields = {name: value for name, value in config.flat().items() if name not in MACHINE} | {"weights": Path(config.weights).name}
+    fields = {name: value for name, value in config.flat().items() if name not in MACHINE and (name, value) not in LATER.items()}
+    fields |= {"weights": Path(config.weights).name}
     return json.loads(json.dumps(fields))
 
 

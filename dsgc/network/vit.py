@@ -4,7 +4,7 @@
 the stages that use them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal, NamedTuple, Self
 
 import torch
@@ -15,6 +15,7 @@ from dsgc import cam
 from dsgc.errors import UserError
 from dsgc.network.attention import given_to, queries_and_keys
 from dsgc.network.encoder import Encoder, freeze
+from dsgc.network.kept import Kept
 
 
 class Output(NamedTuple):
@@ -122,6 +123,7 @@ class Network(nn.Module):
         self.projector = Projector(dim, *projector, learnt_gain=projector_gain)
         self.decoder = Decoder(dim, decoder_channels, decoder_dilation, num_classes + 1)
         self.more = nn.ModuleDict()  # heads that a method adds
+        self.kept: Kept | None = None  # tokens of the frozen blocks, where training keeps them
         for name in ("mean", "std"):  # of the pixels, as the encoder's weights expect them
             self.register_buffer(name, torch.tensor(encoder.pretrained_cfg[name])[:, None, None], persistent=False)
 
@@ -140,12 +142,14 @@ class Network(nn.Module):
         """images (B, 3, H, W) in [0, 1], H and W multiples of the patch."""
         return self.with_blocks(images, ())[0]
 
-    def with_blocks(self, images: Tensor, blocks: Iterable[int]) -> tuple[Output, dict[int, Tensor]]:
+    def with_blocks(self, images: Tensor, blocks: Collection[int]) -> tuple[Output, dict[int, Tensor]]:
         """Of images (B, 3, H, W) the output, and the tokens (B, P + N, D) that some blocks gave, the P before the patches among
         them, by the block's number, from 1."""
         wanted = sorted({self.aux_block, *blocks})
-        last, found = self.encoder.forward_intermediates(
-            (images - self.mean) / self.std, indices=[block - 1 for block in wanted], return_prefix_tokens=True, norm=False
+        normal = (images - self.mean) / self.std
+        kept = self.kept.passed(self.encoder, images, normal, self.aux_block, blocks) if self.kept and self.training else None
+        last, found = kept or self.encoder.forward_intermediates(
+            normal, indices=[block - 1 for block in wanted], return_prefix_tokens=True, norm=False
         )  # (B, P + N, D), one of (B, D, h, w) and (B, P, D) for each block
         given = dict(zip(wanted, found, strict=True))
         middle = given[self.aux_block][0]
