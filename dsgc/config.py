@@ -42,6 +42,7 @@ class Config(Settings):
     encoder: str = choice("vit_base_patch16_224.orig_in21k_ft_in1k", "a timm vision transformer; the paper says ViT-B")
     weights: str = choice("hub", "encoder weights: `hub`, `none`, `shipped` (for the shapes encoder) or a .safetensors / .pth file")
     frozen_blocks: int = choice(0, "first blocks of the encoder that do not learn, nor what lies before them; all blocks: heads only")
+    frozen_views: int = choice(0, "fixed crops of each picture, whose tokens after the frozen blocks are kept; 0: always new crops")
     aux_block: int = choice(10, "m of Eq. 2, the block of the middle tokens, from 1")
     tag_pool: float = choice(0.0, "Eq. 8 on tokens: mean over this share of the highest; 0 for the maximum, 1 for the mean")
     tag_pool_of: Literal["logits", "tokens"] = choice("tokens", "the highest of each channel of the tokens (ToCo), or of a class's logits")
@@ -74,7 +75,8 @@ class Config(Settings):
         "eval_batch", "log_every", "checkpoint_every", "keep_checkpoints", "accumulate", "projector",
     )  # fmt: skip
     NOT_NEGATIVE: ClassVar = (
-        "workers", "frozen_blocks", "weight_decay", "lr_ramp_steps", "gradient_clip", "eval_every", "eval_images", "pictures", "seed",
+        "workers", "frozen_blocks", "frozen_views", "weight_decay", "lr_ramp_steps", "gradient_clip", "eval_every", "eval_images",
+        "pictures", "seed",
     )  # fmt: skip
     SHARES: ClassVar = ("background_threshold", "tag_pool", "val_share")
     AREAS: ClassVar = ("crop_scale",)
@@ -88,6 +90,8 @@ class Config(Settings):
             raise UserError(f"seed {self.seed}: must be less than 2**32")
         if not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
             raise UserError(f"crop_ratio {self.crop_ratio}: two ratios, 0 < smallest <= largest")
+        if self.frozen_views and not self.frozen_blocks:
+            raise UserError(f"frozen_views {self.frozen_views}: no block is frozen, so nothing can be kept; give frozen_blocks, or 0")
         self.method.check(self.steps)
 
     def changed(self, **values: Any) -> Self:

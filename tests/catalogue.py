@@ -32,7 +32,7 @@ from spoilt import (
     write,
 )
 
-from dsgc.network.vit import create_encoder
+from dsgc.network.encoder import create_encoder
 
 TRAIN, VAL, MASKS = "JPEGImages/train*", "JPEGImages/val*", "SegmentationClass/val*"
 XML = "Annotations/train_00003.xml"

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from dsgc.network.vit import create_encoder
+from dsgc.network.encoder import create_encoder
 from dsgc.runs import checkpoint
 
 LISTS = "ImageSets/Segmentation"

@@ -47,7 +47,10 @@ class ImageItem(NamedTuple):
 
 
 class Crops(Dataset):
-    """Random crops of a folder's images; an item is asked for by (index, draw), and `draw` seeds its augmentation."""
+    """Random crops of a folder's images; an item is asked for by (index, draw), and `draw` seeds its augmentation.
+
+    With `views` > 0 there are so many crops of each image, which take turns from epoch to epoch.
+    """
 
     def __init__(
         self,
@@ -58,11 +61,12 @@ class Crops(Dataset):
         ratio: tuple[float, float],
         flip: bool,
         seed: int,
+        views: int = 0,
         masks: bool = False,
         second: tuple[float, float] | None = None,
     ):
         self.folder, self.size, self.scale, self.ratio = folder, size, scale, ratio
-        self.flip, self.seed, self.masks, self.second = flip, seed, masks, second
+        self.flip, self.seed, self.views, self.masks, self.second = flip, seed, views, masks, second
         self.tags = folder.tags()  # (N, C)
 
     def __len__(self) -> int:
@@ -71,18 +75,19 @@ class Crops(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> TrainBatch:
         index, draw = key
         image = self.folder.image(self.folder.ids[index])
-        box, mirrored = self._box(1, draw, image.size, self.scale)
+        which = (index, draw // len(self) % self.views) if self.views else (draw,)
+        box, mirrored = self._box(1, which, image.size, self.scale)
         crop = _view(image, self.size, box, mirrored)
         mask = None
         if self.masks:
             mask = _view(self.folder.mask(self.folder.ids[index], image.size), self.size, box, mirrored, labels=True)
-        second = _view(image, self.size, *self._box(2, draw, image.size, self.second)) if self.second else None
+        second = _view(image, self.size, *self._box(2, which, image.size, self.second)) if self.second else None
         seed = int(np.random.SeedSequence((self.seed, 3, draw)).generate_state(1)[0])
         return TrainBatch(crop, torch.from_numpy(self.tags[index]), seed, mask, second)
 
-    def _box(self, purpose: int, draw: int, size: tuple[int, int], scale: tuple[float, float]) -> tuple[Box, bool]:
-        """A crop of a picture, and whether it is mirrored; draw by draw, and one thing for each purpose."""
-        rng = np.random.default_rng((self.seed, purpose, draw))
+    def _box(self, purpose: int, which: tuple[int, ...], size: tuple[int, int], scale: tuple[float, float]) -> tuple[Box, bool]:
+        """A crop of a picture, and whether it is mirrored; a draw's or a view's own, and one thing for each purpose."""
+        rng = np.random.default_rng((self.seed, purpose, *which))
         return random_crop_box(rng, *size, scale, self.ratio), self.flip and rng.random() < 0.5
 
 

@@ -15,8 +15,7 @@ from dsgc.errors import UserError
 from dsgc.experiments.provenance import code_version
 
 MACHINE = ("data", "out", "workers", "accumulate", "recompute", "keep_checkpoints")  # fields that say where and how, and change no score
-
-UNLESS_GIVEN = {"labels": "", "tags": "", "masks": "", "val_share": 0.1}  # younger than stored results, which do not name them
+YOUNGER = {"labels": "", "tags": "", "masks": "", "val_share": 0.1, "frozen_views": 0}  # came after results, which do not name these
 
 State = Literal["done", "missing", "damaged", "other code"]
 
@@ -41,8 +40,8 @@ WARM_UP = {"id": str, "seconds": int}  # of `warm_up`, which is empty where a ru
 def described(config: Config) -> dict:
     """The fields that decide a run's scores, as JSON has them; a file of weights by its name, wherever it lies. Fields that are younger
     than results are named where they change something."""
-    counting = {name: value for name, value in config.flat().items() if name not in MACHINE and UNLESS_GIVEN.get(name) != value}
-    return json.loads(json.dumps(counting | {"weights": Path(config.weights).name}))
+    fields = {name: value for name, value in config.flat().items() if name not in MACHINE and (name, value) not in YOUNGER.items()}
+    return json.loads(json.dumps(fields | {"weights": Path(config.weights).name}))
 
 
 def path_of(config: Config, folder: Path) -> Path:

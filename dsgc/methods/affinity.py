@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dsgc.cam import IGNORE
 from dsgc.errors import UserError
 from dsgc.methods.contract import Mean
+from dsgc.network.attention import heads_of
 from dsgc.network.vit import Network, Output
 from dsgc.settings import Settings, choice, published
 
@@ -44,7 +45,7 @@ class AttentionAffinity(Settings):
         if max(self.affinity_blocks) >= len(blocks):
             given = f"the encoder has {len(blocks)} blocks, and of the first one no attention is taken"
             raise UserError(f"affinity_blocks {self.affinity_blocks}: {given}")
-        head = nn.Conv2d(sum(blocks[-back].attn.num_heads for back in self.affinity_blocks), 1, 1)
+        head = nn.Conv2d(sum(heads_of(blocks[-back])[0] for back in self.affinity_blocks), 1, 1)
         nn.init.trunc_normal_(head.weight, std=0.02)
         nn.init.zeros_(head.bias)
         return {"affinity": head}
@@ -53,7 +54,7 @@ class AttentionAffinity(Settings):
         """Of images (B, 3, H, W) the output, and the affinity (B, N, N) of its tokens; both with a graph."""
         blocks = network.encoder.blocks
         output, products = network.with_attention(images, [len(blocks) + 1 - back for back in self.affinity_blocks])
-        head, width = network.more["affinity"], blocks[-1].attn.head_dim
+        head, width = network.more["affinity"], heads_of(blocks[-1])[1]
         with torch.autocast(images.device.type, enabled=False):  # float32: the sum of many heads' products is to keep its digits
             weight = head.weight.flatten() / width**0.5 if self.affinity_scaled else head.weight.flatten()
             return output, affinity(products.float(), weight, head.bias, symmetric=self.SYMMETRIC)

@@ -4,8 +4,9 @@ import torch
 
 from dsgc.config import Config
 from dsgc.errors import UserError, first_line
+from dsgc.network.encoder import create_encoder
 from dsgc.network.encoder_weights import start_encoder
-from dsgc.network.vit import Network, create_encoder
+from dsgc.network.vit import Network
 
 
 def build_network(config: Config, num_classes: int) -> tuple[Network, str]:

@@ -1,5 +1,6 @@
 """An encoder's weights among all that a file holds: under whichever prefix, of whichever of several networks, or why not."""
 
+import inspect
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -8,11 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from dsgc.config import Config
 from dsgc.errors import UserError, first_line
+from dsgc.network.encoder import Encoder
 from dsgc.network.tensor_files import read_weights, refuse_not_finite
 
 MADE_WITH = "give all weights of this encoder, or choose the encoder that these were made with"
@@ -23,8 +25,9 @@ PREFERRED = {  # where several networks of a file fit: those that their publishe
     "ema": "the moving average",
     "base_encoder": "the base encoder, as MoCo publishes it",
 }
-OPTIONAL = re.compile(r"patch_embed\.proj\.bias|blocks\.\d+\.attn\.qkv\.bias")  # vision transformers are built with and without
+OPTIONAL = re.compile(r"patch_embed\.proj\.bias|blocks\.\d+\.attn\.(qkv\.bias|[qv]_bias)")  # vision transformers are built with and without
 TRUNK = re.compile(r"(blocks|patch_embed|norm_pre|cls_token|dist_token|reg_token|pos_embed)\b")  # all else is a head, or a decoder
+OTHER_NAMES = {"class_embedding": "cls_token", "register_tokens": "reg_token", "storage_tokens": "reg_token"}  # CLIP's, DINOv2's, DINOv3's
 STRANGERS = {  # tensors that other libraries' vision transformers have
     r"encoder\.layers?\.\d+\.attention\.attention\.|\blayer\.\d+\.attention\.(q|k|v|o)_proj": "transformers (Hugging Face)",
     r"vision_model\.encoder\.layers\.\d+\.self_attn": "transformers (Hugging Face)",
@@ -49,7 +52,7 @@ class Group(NamedTuple):
     fault: str | None  # why these are not the encoder's
 
 
-def find(path: Path, encoder: VisionTransformer) -> Found:
+def find(path: Path, encoder: Encoder) -> Found:
     """The tensors of an encoder in a file; position embedding and patch projection are resized to its grid and patch.
 
     Raises:
@@ -91,18 +94,18 @@ def _prefixes(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[st
     return [under for under, count in sorted(found.items(), key=lambda item: (-item[1], item[0])) if 2 * count >= most][:16]
 
 
-def _group(under: str, state: Mapping[str, Tensor], encoder: VisionTransformer) -> Group:
+def _group(under: str, state: Mapping[str, Tensor], encoder: Encoder) -> Group:
     """What lies under a prefix by timm's names, and whether it is the encoder's."""
     own = encoder.state_dict()
     part = {name.removeprefix(under): value for name, value in state.items() if name.startswith(under)}
-    if fault := _other_tokens(part, own):
+    if fault := _other_tokens(part, own) or _lost_bias(part, own):
         return Group(under, part, fault)
     if "class_embedding" in part:
         part = {f"visual.{name}": value for name, value in part.items()}
     if "register_tokens" in part or any(".mlp.w12." in name for name in part):
         part["mask_token"] = torch.zeros(1)  # by which timm knows DINOv2's names
     try:
-        tensors = checkpoint_filter_fn(part, encoder, adapt_layer_scale=True)
+        tensors = _by_timms_names(part, encoder)
     except (RuntimeError, KeyError, IndexError, AttributeError, ValueError, TypeError) as error:
         return Group(under, part, f"its tensors do not fit the encoder ({first_line(error)})")
     for name in ("norm.weight", "norm.bias"):  # of an encoder that was trained to average its tokens first
@@ -111,9 +114,15 @@ def _group(under: str, state: Mapping[str, Tensor], encoder: VisionTransformer) 
     return Group(under, tensors, _fault(tensors, own, len(encoder.blocks)))
 
 
+def _by_timms_names(part: dict[str, Tensor], encoder: Encoder) -> dict[str, Tensor]:
+    """Tensors by the names that the encoder's family has in timm, its position embedding and patches resized."""
+    convert = inspect.getmodule(type(encoder)).checkpoint_filter_fn
+    return convert(part, encoder, **({"adapt_layer_scale": True} if isinstance(encoder, VisionTransformer) else {}))
+
+
 def _other_tokens(part: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str | None:
     """Why tokens beside the patches' are not the encoder's. The position embedding cannot be resized where they are others."""
-    there = {{"class_embedding": "cls_token", "register_tokens": "reg_token"}.get(name, name) for name in part}
+    there = {OTHER_NAMES.get(name, name) for name in part}
     if not there & {"pos_embed", "positional_embedding"}:
         return None
     for name in ("cls_token", "reg_token", "dist_token"):
@@ -121,6 +130,16 @@ def _other_tokens(part: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str 
             return f"it has {name}, the encoder has none"
         if name in own and name not in there:
             return f"it has no {name}, the encoder has one"
+    return None
+
+
+def _lost_bias(part: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str | None:
+    """Why biases of queries and values are not the encoder's, which timm leaves aside where it has none (DINOv3 has some, all 0)."""
+    for name in part:
+        if re.fullmatch(r"blocks\.\d+\.attn\.qkv\.bias", name) and not {name, name.replace("qkv.bias", "q_bias")} & own.keys():
+            queries, _, values = part[name].chunk(3)
+            if queries.any() or values.any():
+                return f"{name} has no place in the encoder; timm has another name for it with biases, for DINOv3 one that ends in _qkvb"
     return None
 
 
@@ -192,7 +211,7 @@ class LoadReport(NamedTuple):
         return ", ".join(parts)
 
 
-def load_encoder(encoder: VisionTransformer, path: Path) -> LoadReport:
+def load_encoder(encoder: Encoder, path: Path) -> LoadReport:
     """Fill an encoder from a file, as `find` finds it there.
 
     Raises:
@@ -201,7 +220,7 @@ def load_encoder(encoder: VisionTransformer, path: Path) -> LoadReport:
     return _fill(encoder, find(path, encoder))
 
 
-def _fill(encoder: VisionTransformer, found: Found) -> LoadReport:
+def _fill(encoder: Encoder, found: Found) -> LoadReport:
     own = encoder.state_dict()
     missing = own.keys() - found.tensors.keys()
     encoder.load_state_dict({name: found.tensors.get(name, torch.zeros_like(value)) for name, value in own.items()})
@@ -213,7 +232,7 @@ def shipped_weights() -> Path:
     return Path(str(resources.files("dsgc") / "network" / "shapes_encoder.safetensors"))
 
 
-def start_encoder(encoder: VisionTransformer, config: Config) -> str:
+def start_encoder(encoder: Encoder, config: Config) -> str:
     """Give a fresh encoder the weights that the config names (`hub` weights are there already); says what was done."""
     if config.weights in ("none", "hub"):
         return f"encoder weights: {'random' if config.weights == 'none' else 'from the hub, ' + config.encoder}"

@@ -17,6 +17,7 @@ from dsgc.data.split import Split
 from dsgc.errors import UserError
 from dsgc.methods.contract import Part, Stage
 from dsgc.network.build import build_network
+from dsgc.network.kept import Kept
 from dsgc.network.vit import Network
 from dsgc.runs import checkpoint, parallel, state
 from dsgc.runs.restore import load_weights
@@ -53,6 +54,18 @@ def _with_other_heads(network: Network, config: Config, classes: int) -> Network
     found.encoder.set_grad_checkpointing(config.recompute)
     parallel.same_everywhere(found)
     return found
+
+
+def keep_frozen(learner: Learner, config: Config, images: int) -> None:
+    """Let networks keep what frozen blocks make of the fixed views of so many pictures. Raises `UserError` if the disk is too small."""
+    if not config.frozen_views:
+        return
+    crops = images * config.frozen_views * 2 * (2 if config.method.second_crop else 1)  # each also mirrored
+    places = {"frozen": config.frozen_blocks, "middle": config.aux_block, "side": config.crop_size}
+    first, *others = learner.networks.values()
+    first.kept = Kept(Path(config.out), first.encoder, images=crops, **places)
+    for other in others:
+        other.kept = first.kept  # all began with the same encoder, and its frozen blocks stay what they are
 
 
 def go_on(learner: Learner, saved: checkpoint.Checkpoint, config: Config, images: Split) -> None:

@@ -15,7 +15,7 @@ from dsgc.runs.record import Log, read_config, refuse_used, run_folder, say, wri
 from dsgc.scoring import pictures
 from dsgc.scoring.evaluate import evaluate
 from dsgc.training.faults import Progress
-from dsgc.training.learner import advance, begin, go_on, parts_of
+from dsgc.training.learner import advance, begin, go_on, keep_frozen, parts_of
 from dsgc.training.splits import open_data
 from dsgc.training.stopping import Signals
 
@@ -84,6 +84,7 @@ def _run(config: Config, saved: checkpoint.Checkpoint | None, stop: int | None =
         Progress(out, start, config.steps, write_checkpoint) as progress,
     ):
         masks = f", masks of {data.folder.truth}" if config.method.from_masks else ""
+        keep_frozen(learner, config, len(data.train))
         for line in (f"{len(data.train)} training images from {data.folder.origin}{masks}", *data.folder.notes, report):
             log.say(line)
         if start and scored_during(start, config) and not log.has_scores(start):

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from dsgc.data import scenes
 from dsgc.data.scenes import BODY, HEAD, SIDE
 from dsgc.errors import UserError, check_writable, first_line
-from dsgc.network.vit import create_encoder
+from dsgc.network.encoder import create_encoder
 from dsgc.runs.disk import rename
 
 ENCODER, CROP, PATCH = "dsgc_vit_nano_patch8", 96, 8  # pixels

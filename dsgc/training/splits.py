@@ -45,6 +45,7 @@ def open_data(config: Config) -> Data:
         ratio=config.crop_ratio,
         flip=config.random_flip,
         seed=config.seed,
+        views=config.frozen_views,
         masks=config.method.from_masks,
         second=config.method.second_crop,
     )

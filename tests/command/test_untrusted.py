@@ -40,7 +40,7 @@ from dsgc.errors import UserError
 from dsgc.experiments import runner
 from dsgc.network import encoder_weights
 from dsgc.network.build import build_network
-from dsgc.network.vit import create_encoder
+from dsgc.network.encoder import create_encoder
 from dsgc.runs import checkpoint
 from dsgc.runs.record import read_config
 from dsgc.scoring.evaluate import score_run

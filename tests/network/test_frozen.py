@@ -12,6 +12,7 @@ from steps import CLASSES, gradients, in_parts, step, uneven_batch
 import dsgc.training.loop
 from dsgc.errors import UserError
 from dsgc.network.build import build_network
+from dsgc.network.encoder import freeze
 from dsgc.training.learner import optimiser
 from dsgc.training.loop import resume, train
 
@@ -66,7 +67,7 @@ def test_learning_blocks_have_the_gradients_that_they_had_without(fixed, built, 
     batch = [uneven_batch(config.method.from_masks)]
     _, free = gradients(built, batch, stage, config)
     for network in (pair := copy.deepcopy(built)):
-        dsgc.network.vit.freeze(network.encoder, blocks)
+        freeze(network.encoder, blocks)
     _, found = gradients(pair, batch, stage, config)
     assert found and {name for name in free.keys() - found.keys() if ".encoder." not in name} == set()
     assert all(torch.equal(value, free[name]) for name, value in found.items())
@@ -75,7 +76,7 @@ def test_learning_blocks_have_the_gradients_that_they_had_without(fixed, built, 
 def test_middle_tokens_of_a_frozen_block_teach_their_classifier_alone(fixed, built, images):
     """Eq. 7 is then a number without a gradient; the others are what they were."""
     for network in (pair := copy.deepcopy(built)):
-        dsgc.network.vit.freeze(network.encoder, 3)  # the middle block of the preset
+        freeze(network.encoder, 3)  # the middle block of the preset
     taken = step(pair, images, "warm-up", fixed())
     assert not taken.losses["sim"].requires_grad and all(taken.losses[name].requires_grad for name in ("cls", "ptc"))
     taken.backward()
@@ -138,7 +139,7 @@ def test_what_saves_memory_or_time_trains_too(tiny, finished, tmp_path, changes)
 @pytest.mark.parametrize("parts", [2, 4])
 def test_parts_of_a_batch_add_up(fixed, built, parts):
     for network in (pair := copy.deepcopy(built)):
-        dsgc.network.vit.freeze(network.encoder, 3)
+        freeze(network.encoder, 3)
     _, whole = gradients(pair, in_parts(uneven_batch(), 1), "expansion", fixed())
     _, found = gradients(pair, in_parts(uneven_batch(), parts), "expansion", fixed())
     assert found.keys() == whole.keys()

@@ -9,7 +9,8 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from dsgc.errors import UserError
-from dsgc.network.vit import Decoder, Network, Projector, create_encoder
+from dsgc.network.encoder import create_encoder
+from dsgc.network.vit import Decoder, Network, Projector
 
 # name: (image size, patch, prefix tokens)
 ENCODERS = {
@@ -198,12 +199,12 @@ NOT_PLAIN = {
     "vit_tiny_patch16_224.no_such_tag": "try vit_tiny_patch16_224.augreg",
     "resnet18": "another kind of network",
     "convnext_atto": "another kind of network",
-    "beit_base_patch16_224": "another kind of network",
+    "beit_base_patch16_224": "timm's Beit takes images of one size",
+    "cait_xxs24_224": "timm's Cait takes images of one size",
     "swin_tiny_patch4_window7_224": "another kind of network",
     "samvit_base_patch16": "another kind of network",
     "vit_relpos_base_patch16_224": "another kind of network",
-    "vit_small_patch16_dinov3": "another kind of network",
-    "vit_small_patch16_rope_224": "another kind of network",
+    "vit_small_patch16_rope_reg1_gap_256": "without a class token",
     "naflexvit_base_patch16_gap": "another kind of network",
     "vit_base_patch16_siglip_224": "without a class token",
     "vit_base_patch16_gap_224": "without a class token",

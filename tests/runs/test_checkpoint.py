@@ -12,7 +12,7 @@ from dsgc.data import voc
 from dsgc.errors import UserError
 from dsgc.network import encoder_weights
 from dsgc.network.build import build_network
-from dsgc.network.vit import create_encoder
+from dsgc.network.encoder import create_encoder
 from dsgc.runs import checkpoint
 from dsgc.runs.restore import load_networks
 

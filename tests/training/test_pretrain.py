@@ -11,13 +11,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
+from dsgc import network
 from dsgc.__main__ import main
 from dsgc.data.scenes import BODY, GROUND, HEAD, KINDS, SIDE, pretraining_kinds
-from dsgc.network import vit
+from dsgc.network.encoder import create_encoder
 from dsgc.training import pretrain
 from dsgc.training.pretrain import COLOURS, CROP, ENCODER, GRID, PATCH, Heads, Recipe, mosaic
 
-SHIPPED = Path(vit.__file__).with_name("shapes_encoder.safetensors")
+SHIPPED = Path(network.__file__).with_name("shapes_encoder.safetensors")
 FEW = Recipe(kinds=3, images=16, steps=2, batch=9, lr=1e-3)
 
 
@@ -220,7 +221,7 @@ def test_every_weight_learns_and_the_file_says_how_it_was_made(few, tmp_path):
     recipe = FEW._replace(lr=1.0)  # the first steps have a small part of it, which float16 must still show
     found = few(tmp_path / "made.safetensors", recipe)
     torch.manual_seed(recipe.seed)
-    begun, made = vit.create_encoder(ENCODER, CROP).state_dict(), load_file(tmp_path / "made.safetensors")
+    begun, made = create_encoder(ENCODER, CROP).state_dict(), load_file(tmp_path / "made.safetensors")
     assert made.keys() == begun.keys() and {value.dtype for value in made.values()} == {torch.float16}
     assert not [name for name, value in begun.items() if torch.equal(value.half(), made[name])]
     with safe_open(tmp_path / "made.safetensors", "pt") as file:
@@ -241,5 +242,5 @@ def test_the_encoder_that_ships_is_of_this_recipe_and_points_at_things():
         about = file.metadata()
     assert {name: about[name] for name in Recipe._fields} == {name: str(value) for name, value in Recipe()._asdict().items()}
     assert float(about["held_out_pointing"]) >= 0.95 and float(about["held_out_accuracy"]) > 0.7
-    vit.create_encoder(ENCODER, CROP).load_state_dict(load_file(SHIPPED))  # every weight, and no other
+    create_encoder(ENCODER, CROP).load_state_dict(load_file(SHIPPED))  # every weight, and no other
     assert SHIPPED.stat().st_size < 5e6
