@@ -72,8 +72,9 @@ class Claims:
         self._over.set()
         for claim in list(self.held.values()):
             self.release(claim)
-        with contextlib.suppress(OSError):  # others' are in it
-            self.folder.rmdir()
+        with contextlib.suppress(UserError, OSError):
+            self._clean()
+            self.folder.rmdir()  # where nobody else has a claim
 
     def take(self, key: str) -> Claim | None:
         """The claim on a key; None where somebody alive holds it, this process too, or another was faster.
@@ -110,6 +111,15 @@ class Claims:
     def keys(self, beginning: str) -> set[str]:
         """The keys that begin so and that somebody alive holds."""
         return {path.name for path in self.folder.glob(f"{beginning}*") if "." not in path.name and self.owner(path.name)}
+
+    def _clean(self) -> None:
+        """Take away what processes have left that are gone."""
+        for path in self.folder.iterdir():
+            key, _, rest = path.name.partition(".")
+            if path.is_file() and not rest and self.owner(key) is None and (claim := self.take(key)):
+                self.release(claim)
+            elif path.is_file() and rest and not (self.folder / key).is_file() and self._now(True) - path.stat().st_mtime > STALE:
+                path.unlink(missing_ok=True)  # it hangs on nothing
 
     def _path(self, key: str, token: str | None) -> Path:
         return self.folder / (key if token is None else f"{key}.{token}")

@@ -56,6 +56,7 @@ def make_all(runs: Mapping[str, Config], folder: Path, *, jobs: int, say: Callab
     if jobs < 1:
         raise UserError(f"jobs {jobs}: must be 1 or more")
     check_writable(Path(folder))
+    before = {label: _version(path_of(config, folder)) for label, config in runs.items()}  # before they are read: others write too
     states = {label: look_up(config, folder)[0] for label, config in runs.items()}
     waiting = {label: runs[label] for label, state in states.items() if state != "done"}
     for label in waiting:
@@ -63,7 +64,7 @@ def make_all(runs: Mapping[str, Config], folder: Path, *, jobs: int, say: Callab
             say(f"{label}: {path_of(runs[label], folder).name} {states[label]}, made again")
     say(counted(runs, waiting, jobs, others(waiting, folder)))
     with tempfile.TemporaryDirectory(prefix="dsgc-runs-") as scratch, Claims(making(folder)) as claims:
-        return _Making(waiting, Path(folder), Path(scratch), jobs, claims, say).run(last)
+        return _Making(waiting, before, Path(folder), Path(scratch), jobs, claims, say).run(last)
 
 
 class _Work(NamedTuple):
@@ -79,13 +80,14 @@ class _Making:
     """One call of `make_all` under way."""
 
     def __init__(
-        self, waiting: Mapping[str, Config], folder: Path, scratch: Path, jobs: int, claims: Claims, say: Callable[[str], None]
-    ):
+        self, waiting: Mapping[str, Config], before: Mapping[str, object], folder: Path, scratch: Path, jobs: int, claims: Claims,
+        say: Callable[[str], None],
+    ):  # fmt: skip
         self.folder, self.scratch, self.jobs, self.claims, self.say = folder, scratch, jobs, claims, say
         self.schedule, self.runs = Schedule(waiting), len(waiting)
         self.trunks = Trunks(claims, {key: task.config for key, task in self.schedule.trunks.items()})
         self.paths = {label: path_of(config, folder) for label, config in waiting.items()}
-        self.before = {label: _state(path) for label, path in self.paths.items()}
+        self.before = before
         self.running: dict[Future, _Work] = {}
         self.begun = self.ended = self.failed = 0  # processes; runs
         self.places: SimpleQueue[dict[str, str]] = SimpleQueue()
@@ -185,14 +187,14 @@ class _Making:
     def _made(self, task: Task) -> bool:
         """Whether a run's result has come since this began."""
         label = task.labels[0]
-        return _state(self.paths[label]) != self.before[label] and look_up(task.config, self.folder)[0] == "done"
+        return _version(self.paths[label]) != self.before[label] and look_up(task.config, self.folder)[0] == "done"
 
     def _wanted(self) -> bool:
         """Whether something is still to be begun by anybody: runs wait for a warm-up that another trains."""
         return any(self.claims.owner(self._key(task)) is None for task in self.schedule.runs.values())
 
 
-def _state(path: Path) -> tuple[int, ...] | None:
+def _version(path: Path) -> tuple[int, ...] | None:
     """What tells one version of a file from another."""
     with contextlib.suppress(OSError):
         found = path.stat()

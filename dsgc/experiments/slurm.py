@@ -26,6 +26,7 @@ if typing.TYPE_CHECKING:
     from submitit import Job
 
 LOGS = Path("runs/slurm")  # what jobs print, and what submitit hands to them
+SET = {"array", "error", "job-name", "open-mode", "output", "signal", "wrap"}  # options of sbatch that submitit gives
 IN_VAIN = 3  # times that a job is stopped before anybody has made a run in it, after which it is not queued again
 
 
@@ -99,6 +100,8 @@ def parameters(given: str) -> dict[str, str]:
         if not equals or not re.fullmatch(r"[a-z][a-z-]*", name.replace("_", "-")) or not value.isprintable() or not value:
             raise UserError(f"slurm {word!r}: is not NAME=VALUE; write it as in 'partition=gpu time=120 gpus=1'")
         found[name.replace("_", "-")] = value
+    for name in SET & set(found):
+        raise UserError(f"slurm {name}: is set for each job by itself; leave it out")
     if not re.fullmatch(r"[1-9][0-9]{0,6}", found.get("time", "")):
         raise UserError(f"slurm time {found.get('time', '')!r}: name a job's time in minutes, as in 'time=120'")
     return found

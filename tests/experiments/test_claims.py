@@ -112,6 +112,18 @@ def test_what_a_killed_process_of_this_machine_held_is_free_at_once(folder):
     assert mine.owner("run") is None and mine.take("run")
 
 
+def test_who_leaves_takes_away_what_dead_processes_left(folder, elsewhere):
+    age(elsewhere.take("dead"), STALE + 60)
+    elsewhere.take("alive")
+    for name in (".ticket", "gone.0123456789abcdef"):
+        (folder / name).touch()
+        os.utime(folder / name, (1, 1))
+    (folder / ".another").touch()
+    with Claims(folder):
+        pass
+    assert {path.name for path in folder.iterdir()} == {"alive", ".another"}
+
+
 def test_another_machines_claim_is_free_when_nobody_has_touched_it_for_long(folder, elsewhere):
     theirs, mine = elsewhere.take("run"), Claims(folder)
     assert str(mine.owner("run")) == f"far, process {os.getpid()}" and mine.take("run") is None
