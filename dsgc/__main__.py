@@ -38,7 +38,7 @@ from dsgc.data.check import check as look_over
 from dsgc.data.own import Source
 from dsgc.data.split import open_split
 from dsgc.errors import Stopped, UserError, check_writable, first_line, one_line, printable
-from dsgc.experiments import grids, runner
+from dsgc.experiments import grids, runner, slurm
 from dsgc.experiments.plan import plan
 from dsgc.scoring.protocols import TestTime, asked
 
@@ -207,6 +207,10 @@ def grid(arguments: Sequence[str]) -> None:
         raise UserError("seeds: none given; name one or more")
     runs = grids.runs(list(options.names or grids.of(options.scale)), options.scale, options.seeds or (), options.data)
     folder = options.out / options.scale
+    if options.on == "slurm" and options.jobs is None:
+        raise UserError("jobs: with --on slurm say how many jobs are to share the runs, as in `--jobs 8`")
+    if options.on != "slurm" and (options.slurm or options.no_wait):
+        raise UserError("--slurm and --no-wait: of jobs in a queue; give them with --on slurm")
     jobs = runner.jobs_here() if options.jobs is None else options.jobs
     if jobs < 1:
         raise UserError(f"jobs {jobs}: must be 1 or more")
@@ -217,7 +221,10 @@ def grid(arguments: Sequence[str]) -> None:
     _embedded(first.data)
     for split in (first.train_split, first.val_split):
         open_split(first.data, split)  # said once here, not by each run
-    failed = runner.make_all(runs, folder, jobs=jobs)
+    if options.on == "slurm":
+        failed = slurm.make_all(runs, folder, jobs=jobs, given=options.slurm, to_the_end=not options.no_wait)
+    else:
+        failed = runner.make_all(runs, folder, jobs=jobs)
     if failed:
         raise UserError(f"{folder}: {failed} of {len(runs)} runs failed; the others are kept, the same command makes the rest")
 

@@ -14,5 +14,5 @@ def store(config, folder, of, **about):
 def handed_out(monkeypatch, act=lambda *_: None):
     """Runs are not made: a list of the arguments that each process would get, in the order in which they come."""
     seen = []
-    monkeypatch.setattr(runner, "_apart", lambda *given, grows: seen.append(given) or act(*given))
+    monkeypatch.setattr(runner, "apart", lambda *given, grows: seen.append(given) or act(*given))
     return seen

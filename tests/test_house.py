@@ -141,10 +141,11 @@ def test_only_two_modules_draw_and_nobody_imports_them(name):
 # methods: the modules above them know what every method is, and none by its name or by what it has
 
 CONTRACT = "methods/contract.py"
+MAKING = ("stored", "forks", "schedule", "plan", "claims", "trunks", "apart", "runner", "slurm", "provenance")
 ABOVE = [
     name for name in FILES
     if room_of(name) in {"runs", "scoring", "training", "command", "__main__"}
-    or name in {"network/build.py", *(f"experiments/{name}.py" for name in ("stored", "forks", "schedule", "plan", "runner", "provenance"))}
+    or name in {"network/build.py", *(f"experiments/{name}.py" for name in MAKING)}
     # grids and tables are of methods
 ]  # fmt: skip
 OWN = re.compile(r"teacher|student|distillation|dskd|(?<![^\W_])gc(?![^\W_])", re.IGNORECASE)  # GC as a word, or a part of a name

@@ -243,6 +243,13 @@ class GridOptions:
     out: Path = Path("results")
     """results are kept in a folder of the scale's name under it"""
     jobs: int | None = None
-    """runs at a time; one for each GPU, or for each core where there is none"""
+    """runs at a time; one for each GPU, or for each core where there is none; with --on slurm the jobs to queue, to be named"""
+    on: typing.Literal["local", "slurm"] = "local"
+    """where runs are made: on this machine, or by jobs of Slurm, for which submitit must be installed; several machines that see one
+    folder of results can work on it at the same time either way"""
+    slurm: str = ""
+    """with --on slurm: options of sbatch for each job, as in 'partition=gpu time=120 gpus=1'; the time, in minutes, must be named"""
+    no_wait: bool = False
+    """with --on slurm: end when the jobs are queued"""
     dry_run: bool = False
     """only say what would run, and how long it would take"""

@@ -52,6 +52,22 @@ def groups(runs: Mapping[str, Config]) -> dict[str, list[str]]:
     return {key: labels for key, labels in found.items() if len(labels) > 1}
 
 
+def name(config: Config) -> str:
+    """What a run's trunk is called where several machines see it. That of other code is another one."""
+    return hashlib.sha256(f"{shared(config)} {code_version(config.method.name)}".encode()).hexdigest()[:16]
+
+
+def grown(folder: Path) -> bool:
+    """Whether a folder has a whole trunk."""
+    return (folder / ABOUT).is_file()
+
+
+def remove(folder: Path) -> None:
+    """Remove a trunk; one of which a part is left is none."""
+    (folder / ABOUT).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def grow(config: Config, folder: Path) -> Trunk:
     """Train in a folder what runs share that have this configuration's `shared`, and write down what it took."""
     from dsgc.runs.record import write_json

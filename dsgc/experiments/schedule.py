@@ -1,7 +1,6 @@
 """In which order runs are made: a warm-up that several share first, and they as soon as it is there."""
 
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from dsgc.config import Config
@@ -28,7 +27,7 @@ class Task(NamedTuple):
 
 
 class Schedule:
-    """What is still to be begun.
+    """What is still to be made, by whomever.
 
     Runs whose trunk is there come before another trunk is begun, so that few trunks lie on the disk at a time; runs that share
     with none come last, since they can fill any gap.
@@ -36,34 +35,29 @@ class Schedule:
 
     def __init__(self, runs: Mapping[str, Config]):
         shared = forks.groups(runs)
-        self.behind: dict[str, list[Task]] = {}  # runs that wait for a trunk
-        self.trunks: deque[Task] = deque()
-        self.ready: deque[Task] = deque()
-        self.alone: deque[Task] = deque()
-        self.users: dict[str, int] = {}  # runs that still need a trunk's files
+        trunk = {label: key for key, labels in shared.items() for label in labels}
+        self.runs: dict[str, Task] = {}
+        for label, config in runs.items():
+            first = config.method.shared_steps if label in trunk else 0
+            self.runs[label] = Task((label,), config, first, config.steps, trunk.get(label))
+        self.trunks: dict[str, Task] = {}
         for key, labels in shared.items():
-            config, fork = runs[labels[0]], runs[labels[0]].method.shared_steps
-            self.trunks.append(Task(tuple(labels), config, 0, fork, key))
-            self.behind[key] = [Task((label,), runs[label], fork, config.steps, key) for label in labels]
-            self.users[key] = len(labels)
-        sharing = {label for labels in shared.values() for label in labels}
-        self.alone += [Task((label,), config, 0, config.steps, None) for label, config in runs.items() if label not in sharing]
+            config = runs[labels[0]]
+            self.trunks[key] = Task(tuple(labels), config, 0, config.method.shared_steps, key)
 
-    def take(self) -> Task | None:
-        """The task to begin next; None where there is none, or none whose trunk is there."""
-        return next((tasks.popleft() for tasks in (self.ready, self.trunks, self.alone) if tasks), None)
+    def order(self, grown: Collection[str]) -> list[Task]:
+        """What could be begun where these trunks are there, the most urgent first."""
+        ready = [task for task in self.runs.values() if task.trunk in grown]
+        trunks = [task for key, task in self.trunks.items() if key not in grown]
+        return [*ready, *trunks, *(task for task in self.runs.values() if task.trunk is None)]
 
-    def end(self, task: Task, *, well: bool) -> str | None:
-        """Note that a task has ended, well or not; returns the trunk that nobody needs from here on, if there is one."""
-        if task.trunk is None:
-            return None
-        if task.grows:
-            waiting = self.behind.pop(task.trunk)
-            self.ready += waiting if well else []
-            return None if well else task.trunk
-        self.users[task.trunk] -= 1
-        return None if self.users[task.trunk] else task.trunk
+    def end(self, label: str) -> None:
+        """Note that nothing is to be done for a run any more, and for its trunk if no other run needs it."""
+        key = self.runs.pop(label).trunk
+        if key is not None and all(task.trunk != key for task in self.runs.values()):
+            del self.trunks[key]
 
-    def tasks(self) -> list[Task]:
-        """All that is not begun."""
-        return [*self.ready, *self.trunks, *self.alone, *(task for waiting in self.behind.values() for task in waiting)]
+    def steps(self, grown: Collection[str]) -> int:
+        """Steps that are still to be trained where these trunks are there."""
+        trunks = sum(task.steps for key, task in self.trunks.items() if key not in grown)
+        return trunks + sum(task.steps for task in self.runs.values())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dsgc.experiments import runner, stored
+from dsgc.experiments import apart, stored
 
 
 @pytest.fixture(scope="session")
@@ -13,7 +13,7 @@ def made(tiny, tmp_path_factory):
     """A folder with the result of one tiny run, and its configuration."""
     folder = tmp_path_factory.mktemp("made")
     config = tiny(seed=3, pictures=2)
-    runner.make(config, folder, tmp_path_factory.mktemp("scratch"))
+    apart.make(config, folder, tmp_path_factory.mktemp("scratch"))
     return folder, config
 
 

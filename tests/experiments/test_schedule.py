@@ -12,43 +12,39 @@ def schedule(tiny):
     return Schedule({"alone": tiny("masks")} | runs)
 
 
-def taken(schedule):
-    """Labels of the tasks that can be begun now, in their order."""
-    return [(task.labels, task.grows) for task in iter(schedule.take, None)]
+def names(schedule, *grown):
+    """Labels of the tasks that can be begun where these trunks are there, in their order."""
+    return [(task.labels, task.grows) for task in schedule.order(grown)]
 
 
 def test_first_come_the_trunks_and_their_runs_only_when_they_are_there(schedule):
-    assert taken(schedule) == [(("a1", "b1"), True), (("a2", "b2"), True), (("alone",), False)]
+    assert names(schedule) == [(("a1", "b1"), True), (("a2", "b2"), True), (("alone",), False)]
 
 
 def test_runs_whose_trunk_is_there_come_before_the_next_trunk(schedule):
-    trunk = schedule.take()
-    assert schedule.end(trunk, well=True) is None
-    assert taken(schedule) == [(("a1",), False), (("b1",), False), (("a2", "b2"), True), (("alone",), False)]
+    first, second = schedule.trunks
+    assert names(schedule, first) == [(("a1",), False), (("b1",), False), (("a2", "b2"), True), (("alone",), False)]
+    assert [labels for labels, _ in names(schedule, first, second)] == [("a1",), ("b1",), ("a2",), ("b2",), ("alone",)]
 
 
-def test_a_trunk_is_needed_until_its_last_run_has_ended_well_or_not(schedule):
-    trunk = schedule.take()
-    schedule.end(trunk, well=True)
-    first, second = schedule.take(), schedule.take()
-    assert schedule.end(second, well=False) is None and schedule.end(first, well=True) == trunk.trunk
+def test_a_trunk_is_needed_until_its_last_run_has_ended(schedule):
+    first, second = schedule.trunks
+    schedule.end("b1")
+    assert list(schedule.trunks) == [first, second] and names(schedule, first)[0] == (("a1",), False)
+    schedule.end("a1")
+    assert list(schedule.trunks) == [second] and names(schedule) == [(("a2", "b2"), True), (("alone",), False)]
 
 
-def test_the_runs_of_a_trunk_that_failed_are_not_begun_and_nobody_needs_it(schedule):
-    trunk = schedule.take()
-    assert schedule.end(trunk, well=False) == trunk.trunk
-    assert [labels for labels, _ in taken(schedule)] == [("a2", "b2"), ("alone",)]
-
-
-def test_a_run_that_shares_with_none_leaves_nothing_to_clean(schedule):
-    (alone,) = [task for task in iter(schedule.take, None) if task.trunk is None]
-    assert schedule.end(alone, well=True) is None
+def test_a_run_that_shares_with_none_takes_no_trunk_along(schedule):
+    schedule.end("alone")
+    assert len(schedule.trunks) == 2 and [labels for labels, _ in names(schedule)] == [("a1", "b1"), ("a2", "b2")]
 
 
 def test_steps_of_a_shared_warm_up_count_once(schedule):
     """Of four each: a run alone, and for each seed a warm-up of two and two runs of the two after it."""
-    assert sum(task.steps for task in schedule.tasks()) == 4 + 2 * (2 + 2 * 2)
-    schedule.end(schedule.take(), well=True)
-    assert sum(task.steps for task in schedule.tasks()) == 4 + 2 * (2 + 2 * 2) - 2
-    list(iter(schedule.take, None))
-    assert sum(task.steps for task in schedule.tasks()) == 2 * 2, "the runs that wait for the second trunk"
+    first, _ = schedule.trunks
+    assert schedule.steps(()) == 4 + 2 * (2 + 2 * 2)
+    assert schedule.steps((first,)) == 4 + 2 * (2 + 2 * 2) - 2
+    schedule.end("a1")
+    schedule.end("b1")
+    assert schedule.steps(()) == 4 + (2 + 2 * 2)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dsgc.experiments import runner, stored
+from dsgc.experiments import forks, runner, stored
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,16 +42,18 @@ def test_a_warm_up_lies_there_as_long_as_a_run_needs_it_and_only_then_the_next_i
     def act(config, folder, place, where, stop, trunk, *, grows):
         if grows:
             trunk.mkdir()
-        seen.append(("trunk" if grows else getattr(config.method, "tau", None), config.seed, len(list(scratch.glob("*/trunk-*")))))
+            (trunk / forks.ABOUT).write_text("{}")
+        what = "trunk" if grows else getattr(config.method, "tau", None)
+        seen.append((what, config.seed, len(list(folder.glob(".making/grown-*")))))
 
-    monkeypatch.setattr(runner, "_apart", act)
+    monkeypatch.setattr(runner, "apart", act)
     runs = {(seed, tau): tiny(seed=seed, tau=tau) for seed in (1, 2) for tau in (0.1, 0.2)}
     assert runner.make_all(runs | {"alone": tiny("masks")}, tmp_path, jobs=1, say=[].append) == 0
     assert seen == [(what, seed, 1) for seed in (1, 2) for what in ("trunk", 0.1, 0.2)] + [(None, 0, 0)]
 
 
 def test_where_a_shared_warm_up_fails_each_of_its_runs_has_failed_and_the_others_go_on(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "_apart", lambda *given, grows: "no room" if grows else None)
+    monkeypatch.setattr(runner, "apart", lambda *given, grows: "no room" if grows else None)
     runs, said = {"a": tiny(seed=1, tau=0.1), "b": tiny(seed=2), "c": tiny(seed=1)}, []
     assert runner.make_all(runs, tmp_path, jobs=1, say=said.append) == 2
     failed = [f"{number} of 3: FAILED {label}: its shared warm-up: no room" for number, label in ((1, "a"), (2, "c"))]

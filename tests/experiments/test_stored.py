@@ -9,7 +9,7 @@ import dsgc.training.loop
 from dsgc.correction import RULES
 from dsgc.data import scenes
 from dsgc.errors import UserError
-from dsgc.experiments import provenance, runner, stored
+from dsgc.experiments import apart, provenance, runner, stored
 from dsgc.scoring.pictures import decoded
 
 
@@ -36,7 +36,7 @@ def test_the_counts_are_of_every_pixel_of_the_split(made):
 
 def test_without_pseudo_labels_there_is_nothing_to_count(tiny, tmp_path):
     config = tiny("masks", pictures=0)
-    runner.make(config, tmp_path / "results", tmp_path)
+    apart.make(config, tmp_path / "results", tmp_path)
     state, result = stored.look_up(config, tmp_path / "results")
     assert state == "done" and result.counts == {} and result.samples == {}
     assert result.scores.keys() == {"network", "images", "list", "masks"}
@@ -160,8 +160,8 @@ def test_what_other_code_made_is_named_without_today_s(made):
 
 
 def test_a_result_is_of_the_code_that_was_loaded_though_files_changed_while_it_trained(tiny, tmp_path, monkeypatch):
-    order, genuine, train = [], runner.provenance, dsgc.training.loop.train
-    monkeypatch.setattr(runner, "provenance", lambda *given: order.append("provenance") or genuine(*given))
+    order, genuine, train = [], apart.provenance, dsgc.training.loop.train
+    monkeypatch.setattr(apart, "provenance", lambda *given: order.append("provenance") or genuine(*given))
     monkeypatch.setattr(dsgc.training.loop, "train", lambda config: order.append("train") or train(config))
-    runner.make(tiny(pictures=0), tmp_path / "results", tmp_path)
+    apart.make(tiny(pictures=0), tmp_path / "results", tmp_path)
     assert order == ["provenance", "train"]
