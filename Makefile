@@ -5,9 +5,6 @@ VENV ?= .venv
 JOBS ?= 2
 PORT ?= 8000
 
-# Threads that wait sleep instead of spinning: on a shared machine a spinning pair loses most of its time to its neighbours.
-export OMP_WAIT_POLICY ?= PASSIVE
-
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
