@@ -43,8 +43,9 @@ SHOW = f"import dsgc, os; print([os.environ.get(name) for name in {NAMES}])"
 )
 def test_what_a_user_has_said_stays_and_processes_inherit_it(given, left):
     assert ran(SHOW, **given).split() == str(left).split()
-    child = f"import dsgc, subprocess, sys; print(subprocess.check_output([sys.executable, '-c', {SHOW.replace('dsgc, ', '')!r}], text=True))"
-    assert ran(child, **given).split() == str(left).split()
+    child = SHOW.replace("dsgc, ", "")
+    parent = f"import dsgc, subprocess, sys; print(subprocess.check_output([sys.executable, '-c', {child!r}], text=True))"
+    assert ran(parent, **given).split() == str(left).split()
 
 
 def test_the_package_is_there_before_torch():
