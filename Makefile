@@ -49,7 +49,7 @@ departures: ladder  ## measure what the departures from print do on dev
 	$(BIN)/python -m dsgc.experiments.departures runs/ladder data/shapes
 
 bench: setup  ## measure speed and memory again, into benchmarks/*.json; half an hour on an idle machine
-	for script in mixture neighbours multiscale evaluation loader growth; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in mixture neighbours multiscale evaluation loader growth waiting; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 sync: setup  ## bring each notebook and its .py pair into step
 	$(BIN)/jupytext --sync notebooks/*.py

@@ -9,4 +9,4 @@ import os
 # core from a neighbour that has work, and on a shared machine a step takes several times as long; to sleep at once costs an idle machine a
 # fifth (book/performance.md). Read as torch is loaded, so here, before any module imports it; what a user has set stays.
 if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}:
-    os.environ["GOMP_SPINCOUNT"] = "3000"
+    os.environ["GOMP_SPINCOUNT"] = "2000"

@@ -25,7 +25,7 @@ def ran(code, **variables):
 def test_what_the_package_says_reaches_the_threads():
     """libgomp tells what it has read."""
     found = ran("import dsgc, torch", OMP_DISPLAY_ENV="VERBOSE", GOMP_CPU_AFFINITY="")
-    assert re.search(r"GOMP_SPINCOUNT = '3000'", found), found
+    assert re.search(r"GOMP_SPINCOUNT = '2000'", found), found
 
 
 SHOW = f"import dsgc, os; print([os.environ.get(name) for name in {NAMES}])"
@@ -34,7 +34,7 @@ SHOW = f"import dsgc, os; print([os.environ.get(name) for name in {NAMES}])"
 @pytest.mark.parametrize(
     ("given", "left"),
     [
-        ({}, [None, "3000"]),
+        ({}, [None, "2000"]),
         ({"OMP_WAIT_POLICY": "ACTIVE"}, ["ACTIVE", None]),
         ({"OMP_WAIT_POLICY": "PASSIVE"}, ["PASSIVE", None]),
         ({"GOMP_SPINCOUNT": "7"}, [None, "7"]),
