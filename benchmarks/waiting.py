@@ -19,6 +19,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import dsgc  # noqa: F401, isort: skip; before torch, whose threads then share the cores with others
 from measure import Cases, alternate, compared, write
 from mixture import maps, ours
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("notebooks/*.py"), *ROOT.glob("book/*.md")])
+PAGES = sorted([*ROOT.glob("notebooks/*.py"), *ROOT.glob("book/*.md"), *ROOT.glob("benchmarks/*.py")])
 NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
@@ -53,8 +53,8 @@ def test_the_package_is_there_before_torch():
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
-def test_a_page_imports_the_package_before_torch(path):
-    imports = re.findall(r"^(?:import|from) (torch|timm|dsgc)\b", path.read_text(encoding="utf-8"), re.MULTILINE)
+def test_a_page_or_benchmark_imports_the_package_before_torch(path):
+    imports = re.findall(r"^(?:import|from) (torch|timm|measure|mixture|dsgc)\b", path.read_text(encoding="utf-8"), re.MULTILINE)
     assert not imports or imports[0] == "dsgc"
 
 
