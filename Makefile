@@ -5,9 +5,6 @@ VENV ?= .venv
 JOBS ?= 2
 PORT ?= 8000
 
-# Threads that wait sleep instead of spinning: on a shared machine a spinning pair loses most of its time to its neighbours.
-export OMP_WAIT_POLICY ?= PASSIVE
-
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
@@ -58,7 +55,7 @@ weights: setup  ## train the weights that come with the package anew; half an ho
 	$(BIN)/python -m dsgc.experiments.shipped runs/shipped data/shapes
 
 bench: setup  ## measure speed and memory again, into benchmarks/*.json; half an hour on an idle machine
-	for script in mixture neighbours multiscale evaluation loader growth annotations pictures; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in mixture neighbours multiscale evaluation loader growth annotations pictures waiting; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 sync: setup  ## bring each notebook and its .py pair into step
 	$(BIN)/jupytext --sync notebooks/*.py

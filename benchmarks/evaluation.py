@@ -12,6 +12,7 @@ time grows with pixels, images and classes is fitted. Writes `benchmarks/evaluat
 import time
 from functools import partial
 
+import dsgc  # noqa: F401, isort: skip; before torch, whose threads then share the cores with others
 import numpy as np
 import torch
 import torch.nn.functional as F

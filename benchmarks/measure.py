@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
+import dsgc  # noqa: F401, isort: skip; before torch, whose threads then share the cores with others
 import torch
 
 from dsgc.experiments.provenance import provenance

@@ -12,6 +12,7 @@ import platform
 import time
 from pathlib import Path
 
+import dsgc  # noqa: F401, isort: skip; before torch, whose threads then share the cores with others
 import torch
 
 from dsgc.config import Config

@@ -12,6 +12,7 @@ import time
 from functools import partial
 from statistics import median
 
+import dsgc  # noqa: F401, isort: skip; before torch, whose threads then share the cores with others
 import numpy as np
 import torch
 import torch.nn.functional as F

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from statistics import median
 from unittest import mock
 
+import dsgc  # noqa: F401, isort: skip; before torch, whose threads then share the cores with others
 import torch
 import torch.nn.functional as F
 from measure import alternate, compared, peak_memory, report_peak, write

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from statistics import median
 
+import dsgc  # noqa: F401, isort: skip; before torch, whose threads then share the cores with others
 import torch
 import tyro
 from PIL import Image

@@ -18,11 +18,9 @@ traceback of its cell and, as the last line, where it stands; exit code 1.
 
 import argparse
 import ast
-import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import framework
@@ -31,26 +29,32 @@ import nbformat
 import papermill
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
+from progress import Progress, code_cells
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def execute(source: Path, target: Path, parameters: dict) -> None:
+def execute(source: Path, target: Path, parameters: dict, progress: Progress) -> None:
     """Run one notebook; end the build with the cell's traceback if it fails."""
     name = source.relative_to(ROOT)
-    print(f"book: running {name}", flush=True)
-    started = time.monotonic()
+    cells = code_cells(nbformat.read(source, as_version=4)) + bool(parameters)  # papermill sets them in a cell of its own
     try:
-        papermill.execute_notebook(
-            source, target, parameters, kernel_name="python3", cwd=str(ROOT), progress_bar=sys.stderr.isatty(), config=kernels.CONFIG
-        )
+        with progress.running(named(source), cells) as began:
+            papermill.execute_notebook(
+                source, target, parameters, kernel_name="python3", cwd=str(ROOT), progress_bar=False, config=kernels.CONFIG,
+                on_cell_execute=began,
+            )  # fmt: skip
     except PapermillExecutionError as error:
         print(error, file=sys.stderr)  # the cell's number and its traceback
         where = f"{name}, cell In [{error.exec_count}]"
         sys.exit(f"book: {where} failed: {error.ename}: {error.evalue}; the copy so far is {target}")
     except (DeadKernelError, CellTimeoutError) as error:
         sys.exit(f"book: {name} failed: {str(error).splitlines()[0]}")
-    print(f"book: done in {time.monotonic() - started:.0f} s", flush=True)
+
+
+def named(source: Path) -> str:
+    """A page as Sphinx calls it: notebooks/01_ptc, book/parts."""
+    return source.relative_to(ROOT).with_suffix("").as_posix()
 
 
 def clean(path: Path) -> None:
@@ -83,26 +87,30 @@ def main() -> None:
     if given.stored and given.p:
         parser.error("-p sets parameters of a run, and --stored runs nothing; leave one out")
     parameters = {name: literal(value) for name, value in given.p}
-    os.environ["TQDM_DISABLE"] = "1"  # a page shows no progress bars
+    kernels.prepare()
 
     to = given.to.resolve()
     build, stage = to / "_build", to / "_build/stage"
+    sources = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    pages = [named(page) for page in sorted((ROOT / "book").glob("*.md")) if "execution_mode: force" in page.read_text("utf-8")]
+    progress = Progress("book", [named(source) for source in sources], build / "times.json", after=pages)
     shutil.rmtree(build, ignore_errors=True)  # a page that is gone must not stay, a warning must come again
+    progress.keep()
     shutil.copytree(ROOT / "book", stage / "book", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     (stage / "book/framework.svg").write_text(framework.svg(), encoding="utf-8")
     (stage / "notebooks").mkdir()
-    for source in sorted((ROOT / "notebooks").glob("*.ipynb")):
+    for source in sources:
         target = stage / "notebooks" / source.name
         if given.stored:
             shutil.copyfile(source, target)
         else:
-            execute(source, target, parameters)
+            execute(source, target, parameters, progress)
         clean(target)
 
     jupyter_book = Path(sys.executable).with_name("jupyter-book")  # it has no `python -m`
     options = ["--config", ROOT / "_config.yml", "--toc", ROOT / "_toc.yml", "--path-output", to]  # --toc must be absolute
     words = [jupyter_book, "build", stage, *options, "--all", "-W", "-n", "--keep-going"]
-    if subprocess.run(words, cwd=ROOT, env=kernels.quiet(build / "ipython")).returncode:
+    if subprocess.run(words, cwd=ROOT).returncode:
         sys.exit("book: jupyter-book failed; a warning above counts as an error")
     print(f"book: {build / 'html' / 'index.html'}")
 

@@ -1,17 +1,14 @@
-"""How the book's builders talk to the kernels that run notebooks: through files of this user, not over TCP, which others could read."""
+"""How the book's builders talk to the kernels that run notebooks, and what is settled before, so that no kernel has to speak of it."""
 
-import json
 import os
-from pathlib import Path
 
 from traitlets.config import Config
 
-CONFIG = Config(KernelManager={"transport": "tcp" if os.name == "nt" else "ipc"})  # Windows has no sockets that are files
+# Through files of this user, not over TCP, which others could read and a kernel warns of. Windows has no sockets that are files.
+CONFIG = Config(KernelManager={"transport": "tcp" if os.name == "nt" else "ipc"})
 
 
-def quiet(folder: Path) -> dict[str, str]:
-    """The environment for a program that cannot be told of `CONFIG`, with a profile in a folder: its kernels do not warn of TCP."""
-    profile = folder / "profile_default"
-    profile.mkdir(parents=True)
-    (profile / "ipython_kernel_config.json").write_text(json.dumps({"IPKernelApp": {"log_level": "ERROR"}}))
-    return os.environ | {"IPYTHONDIR": str(folder)}
+def prepare() -> None:
+    """No progress bars on a page; and matplotlib's list of fonts is made here, not in a cell, whose output would tell of it."""
+    os.environ["TQDM_DISABLE"] = "1"
+    import matplotlib.font_manager  # noqa: F401

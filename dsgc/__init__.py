@@ -4,8 +4,15 @@ Start at `dsgc.load` to use a trained network, at `dsgc.methods` for the method,
 `dsgc.config` for every number.
 """
 
+import os
 import typing
 from pathlib import Path
+
+# How long one of torch's threads that waits for the others spins before it sleeps. libgomp's own 300,000 rounds, milliseconds, take the
+# core from a neighbour that has work, and on a shared machine a step takes several times as long; to sleep at once costs an idle machine a
+# fifth (book/performance.md). Read as torch is loaded, so here, before any module imports it; what a user has set stays.
+if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}:
+    os.environ["GOMP_SPINCOUNT"] = "2000"
 
 if typing.TYPE_CHECKING:  # torch is loaded with the first network
     from dsgc.scoring.segmenter import Segmenter

@@ -38,6 +38,7 @@ import time
 import warnings
 from pathlib import Path
 
+import dsgc  # noqa: F401, isort: skip; before torch, whose threads then share the cores with others
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
