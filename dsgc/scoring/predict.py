@@ -95,6 +95,8 @@ def predict(
     seeing = chosen(run, networks, (network,))[network]
     config = dataclasses.replace(saved.config, **changes or {})
     how = protocol(how, config.crop_size) if isinstance(how, str) else how
+    if data is None and not Path(config.data).exists():
+        raise UserError(f"{config.data}: no such folder, though the run is of it; name what to segment with --data, pictures or a data set")
     pictures = open_images(data or config.data, split)
     out = Path(out) / SERVER / f"comp6_{split}_cls" if isinstance(pictures, voc.Folder) else Path(out)
     asked = {"weights": saved.files[f"{network}.safetensors"], "data": str(Path(data or config.data).resolve()), "split": split}
