@@ -34,6 +34,7 @@ from dsgc.scoring.protocols import TestTime, protocol
 SERVER = Path("results/VOC2012/Segmentation")  # below it, in comp6_SPLIT_cls, the VOC test server looks for the PNGs
 UNFINISHED = "unfinished.json"  # beside PNGs that are not all yet; says what they are of
 
+
 def segmented(
     network: Network, dataset: EvalImages | Images, how: TestTime, *, workers: int, device: torch.device | str
 ) -> Iterator[tuple[str, np.ndarray]]:
