@@ -17,15 +17,16 @@ from dsgc.experiments.provenance import provenance
 from dsgc.runs import exported
 from dsgc.runs.record import say, write_json
 from dsgc.runs.restore import load_networks
-from dsgc.scoring.evaluate import score_run
 from dsgc.scoring.looks import reported
+from dsgc.scoring.predict import score
+from dsgc.scoring.protocols import TestTime
 from dsgc.scoring.segmenter import export
 from dsgc.training.loop import resume, train
 
 FILE = grids.RESULTS / "shipped.json"
 SCALE, SEED = "shapes", 0
-CANDIDATES = {  # the rows with the best means on `val` in results/shapes, and those of the paper's own comparison
-    row: (grids.GRIDS["modules"] | grids.PEERS)[row] for row in ("baseline", "+ DSKD", grids.METHOD, "SEAM", "SIPE", "DuPL")
+CANDIDATES = {  # the rows of the paper's own comparison, and the peer with the best mean in results/shapes
+    row: (grids.GRIDS["modules"] | grids.PEERS)[row] for row in ("baseline", "+ DSKD", grids.METHOD, "DuPL")
 }
 
 
@@ -37,11 +38,6 @@ def config_of(row: str, folder: Path, data: str) -> Config:
 def folder_of(row: str, folder: Path) -> Path:
     """Where a candidate's run lies."""
     return folder / "-".join("".join(letter if letter.isalnum() else " " for letter in row.lower()).split())
-
-
-def head(scores: dict) -> dict:
-    """What of the scores of one network is kept: mIoU of its segmentation and IoU by class, fractions."""
-    return {"miou": scores["seg"]["miou"], "per_class": scores["seg"]["per_class"]}
 
 
 def names(best: str) -> dict[str, str]:
@@ -59,10 +55,10 @@ def trained(row: str, folder: Path, data: str) -> Path:
 
 
 def on(split: str, run: Path, data: str) -> dict:
-    """Scores of the network that is reported, on a split."""
+    """Scores of what `predict` writes for a split, of the network that is reported."""
     networks, saved = load_networks(run)
     name = reported(networks, saved.config)
-    return head(score_run(run, data, split, {"workers": 0}, (name,))[name])
+    return score(run, data, split, TestTime(), {"workers": 0}, (name,))[name]["seg"]
 
 
 def ship(name: str, row: str, folder: Path, data: str, into: Path) -> dict:

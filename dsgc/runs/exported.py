@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 
@@ -24,10 +23,10 @@ from dsgc.runs.checkpoint import Checkpoint
 from dsgc.runs.disk import rename, to_disk
 
 ENDING = ".safetensors"
-KEY = "dsgc"  # the one entry beside the tensors: several are written in any order, and a file would not be the same twice
+KEY = "about"  # the one entry beside the tensors: several are written in any order, and a file would not be the same twice
 FORMAT = 1
 PLACES = ("data", "out", "weights")  # fields of a run that name folders of the machine it was made on
-SHIPPED = Path(str(resources.files("dsgc") / "weights"))
+SHIPPED = Path(__file__).parents[1] / "weights"
 COPY = "bring it back from a copy, or export it again"
 
 

@@ -31,6 +31,7 @@ from dsgc.scoring.protocols import TestTime, protocol
 
 SERVER = Path("results/VOC2012/Segmentation")  # below it, in comp6_SPLIT_cls, the VOC test server looks for the PNGs
 
+
 def segmented(
     network: Network, dataset: EvalImages | Images, how: TestTime, *, workers: int, device: torch.device | str
 ) -> Iterator[tuple[str, np.ndarray]]:
@@ -94,6 +95,8 @@ def predict(
     seeing = chosen(run, networks, (network,))[network]
     config = dataclasses.replace(saved.config, **changes or {})
     how = protocol(how, config.crop_size) if isinstance(how, str) else how
+    if data is None and not Path(config.data).exists():
+        raise UserError(f"{config.data}: no such folder, though the run is of it; name what to segment with --data, pictures or a data set")
     pictures = open_images(data or config.data, split, source_of(saved, data, None))
     out = Path(out) / SERVER / f"comp6_{split}_cls" if isinstance(pictures, voc.Folder) else Path(out)
     asked = {"weights": saved.files[f"{network}.safetensors"], "data": str(Path(data or config.data).resolve()), "split": split}

@@ -1,6 +1,7 @@
 """The package as a library: load a trained network, segment a picture, see its class activation maps."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -126,7 +127,7 @@ class Segmenter:
         """(3, H, W) in [0, 1] on the device, as prediction has it."""
         return to_tensor(image).to(self.device).float() / 255
 
-    def _memory(self, picture: Given, image: Image.Image):
+    def _memory(self, picture: Given, image: Image.Image) -> AbstractContextManager[None]:
         return enough_memory(f"{named(picture)} ({image.width} x {image.height}): cannot be segmented", SMALLER)
 
     def _check_cam(self) -> None:

@@ -13,10 +13,13 @@ from dsgc.methods.contract import Views
 from dsgc.teaching.figures import closed
 
 
-def image_grid(rows: Mapping[str, Sequence[np.ndarray]], kinds: Mapping[str, str], classes: Sequence[str] = ()) -> Figure:
+def image_grid(
+    rows: Mapping[str, Sequence[np.ndarray]], kinds: Mapping[str, str], classes: Sequence[str] = (), *, values: str = "activation"
+) -> Figure:
     """Pictures by row, one column an image; another method is another row.
 
-    rows: by title, (H, W, 3) images, (H, W) maps in 0..255 or (H, W) labels; kinds: of each title "image", "map" or "labels".
+    rows: by title, (H, W, 3) images, (H, W) maps in 0..255 or (H, W) labels; kinds: of each title "image", "map" or "labels";
+    values: what maps are of.
     """
     columns = len(next(iter(rows.values())))
     size = (1.5 * columns + 1.2, 1.5 * len(rows) + 0.5)
@@ -30,7 +33,7 @@ def image_grid(rows: Mapping[str, Sequence[np.ndarray]], kinds: Mapping[str, str
         axis_row[0].set_ylabel(title, fontsize=10)
     _bare(axes)
     if "map" in kinds.values():
-        figure.colorbar(heat, ax=axes, location="bottom", shrink=0.4, aspect=30, pad=0.02, label="activation")
+        figure.colorbar(heat, ax=axes, location="bottom", shrink=0.4, aspect=30, pad=0.02, label=values)
     if classes:
         _class_legend(figure, classes)
     return closed(figure)

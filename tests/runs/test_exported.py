@@ -150,9 +150,7 @@ SPOILT = {
     "classes by hand": (rewritten(lambda about, _: about["classes"].reverse(), signed=False), ["its digest is another"]),
     "a NaN": (rewritten(first(float("nan"))), ["decoder.0.bias", "not finite"]),
     "no classes": (rewritten(lambda about, _: about.update(classes=[])), ["its classes are no list"]),
-    "another number of classes": (
-        rewritten(lambda about, _: about["classes"].pop()), ["does not fit", "aux_classifier.weight has shape (6, 128)"]
-    ),
+    "another number of classes": (rewritten(lambda about, _: about["classes"].pop()), ["does not fit", "aux_classifier.weight has shape"]),
     "a network of another method": (rewritten(lambda about, _: about.update(network="first")), ["network 'first'"]),
     "a method that there is not": (rewritten(lambda about, _: about["config"].update(method="mars")), ["method 'mars'", "there are"]),
     "a step before the first": (rewritten(lambda about, _: about.update(step=-1)), ["step -1"]),
