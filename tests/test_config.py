@@ -59,7 +59,7 @@ def another(value, hint):
     if typing.get_origin(hint) is tuple:
         return tuple(another(item, typing.get_args(hint)[0]) for item in value)
     return (
-        not value if hint is bool else value + "-x" if hint is str else value + 1 if hint is int else value / 2 + 0.111
+        not value if hint is bool else f"x{value}" if hint is str else value + 1 if hint is int else value / 2 + 0.111
     )
 
 
