@@ -1,4 +1,4 @@
-"""Labels as other programs read them: palette PNGs and lists of VOC's form, COCO's JSON with run-length codes, or PNGs and class names."""
+"""Labels as other programs read them: palette PNGs and a list in VOC's form, COCO's JSON with run-length codes, or PNGs alone."""
 
 import json
 import shutil
@@ -47,8 +47,8 @@ def write_lines(path: Path, lines: Sequence[str]) -> None:
 class CocoFile:
     """A COCO instances file that is written as pictures come, so that memory does not grow with their number.
 
-    Each class of a picture is one annotation, in COCO's compressed run-length code. COCO has no place for pixels without a label: what
-    is 255 stands as such a code under `unlabelled` with its picture, where readers that do not know it pass it over.
+    Each class of a picture is one annotation, in COCO's compressed run-length code. COCO has no place for pixels without a
+    label: what is 255 stands as such a code under `unlabelled` with its picture, where readers that do not know it pass it over.
     """
 
     def __init__(self, path: Path, classes: Sequence[str]):

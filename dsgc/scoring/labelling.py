@@ -1,4 +1,4 @@
-"""Pseudo labels of a run, written for the pictures that it learnt from or for others with tags: what a second network can be trained on."""
+"""Pseudo labels of a run, written for the pictures that it learnt from or others with tags, for a second network to learn from."""
 
 import contextlib
 import dataclasses
@@ -33,7 +33,7 @@ from dsgc.scoring.evaluate import SMALLER, chosen
 from dsgc.scoring.output import UNFINISHED, first_new, kept, refuse_others, whole
 
 CAMS, CONFIDENCE, BEFORE = "cams", "confidence", "before"  # folders beside that of the labels
-CONFIDENCE_IS = "activation of the strongest tagged class that the label was cut from, 0 to 255 for 0 to 1; low where background is sure"
+CONFIDENCE_IS = "activation of the strongest tagged class, of which the label was cut; 0 to 255 for 0 to 1, low where background is sure"
 
 
 class Looks(NamedTuple):

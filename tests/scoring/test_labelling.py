@@ -104,6 +104,15 @@ def test_scales_and_mirror_reach_the_cam(one_step):
     assert not np.allclose(cam(images, (1.0,), False), cam(images, (0.5, 1.0), False), atol=1e-2)
 
 
+def test_a_picture_whose_tags_name_nothing_has_no_cam_and_shows_no_class(one_step):
+    network, saved = load_networks(one_step)
+    images = torch.rand(2, 3, 40, 33, generator=torch.Generator().manual_seed(1))
+    tags = torch.tensor([[0.0] * 6, [0, 1, 0, 0, 1, 0]])
+    nothing, two = made(network["teacher"], images, tags, ["a", "b"], Looks(), saved.config)
+    assert nothing.cam.shape == (0, 40, 33) and {*np.unique(nothing.labels).tolist()} <= {0, 255}
+    assert two.cam.shape == (2, 40, 33) and two.numbers.tolist() == [2, 5] and two.cam.dtype == nothing.cam.dtype == np.float16
+
+
 def test_no_mask_is_opened_and_the_cams_can_be_left_out(one_step, shapes_copy, tmp_path, plain):
     shutil.rmtree(shapes_copy / "SegmentationClass")
     words = ["labels", one_step, tmp_path / "out", "--data", shapes_copy, "--split", "train", "--no-cams", "--format", "plain"]
