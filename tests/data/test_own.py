@@ -174,6 +174,16 @@ def test_without_masks_all_is_unknown_and_with_them_they_are_the_pictures_own(fo
         open_split(folder, "val", source(folder, masks=str(folder / "none")))
 
 
+def test_a_mask_of_two_pictures_is_neither_s(tmp_path):
+    for number, name in enumerate(("a/y.png", "b/y.png", "a/z.png", "b/w.png")):
+        paint(tmp_path / "pictures" / name, number)
+    (tmp_path / "tags.csv").write_text("a/y,cat\nb/y,dog\na/z,cat\nb/w,dog\n")
+    for name in ("y.png", "z.png", "b/w.png"):
+        paint(tmp_path / "masks" / name)
+    found = open_split(tmp_path / "pictures", "all", Source(str(tmp_path / "tags.csv"), str(tmp_path / "masks"))).masks
+    assert found.files == {"z": ["z.png"], "w": ["b/w.png"]}
+
+
 def test_masks_that_lie_among_the_pictures_are_no_pictures(folder):
     (folder / "masks").mkdir()
     Image.new("L", (40, 30)).save(folder / "masks/p0.png")
