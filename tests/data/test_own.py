@@ -101,6 +101,7 @@ def test_each_folder_is_a_class(tmp_path):
     assert split.classes == ("cat", "dog") and len(split.ids) == 5
     tags = {split.files[name]: found for name, found in split.named.items()}
     assert tags == {"cat/1.jpg": ("cat",), "cat/deep/2.jpg": ("cat",), "dog/1.jpg": ("dog",), "dog/3.png": ("dog",), "background/9.jpg": ()}
+    assert open_images(tmp_path, "val").ids == open_split(tmp_path, "val").ids and len(open_images(tmp_path, "test").ids) == 5
     assert len({*split.ids}) == 5 and not any("/" in name for name in split.ids)
 
 
