@@ -179,7 +179,7 @@ expected = {
 for name, (value, low, high) in expected.items():
     verdict = "as expected" if low <= value <= high else "NOT as expected"
     print(f"{name}: {verdict} ({low} to {high})" if as_shipped else f"{name}: no expectation for these settings")
-print(f"the runs took {sum(minutes.values()):.1f} minutes:", ", ".join(f"{k} {v:.1f}" for k, v in minutes.items()))
+print(f"the {'three' if len(runs) == 3 else 'two'} runs took {sum(minutes.values()):.1f} minutes:", ", ".join(f"{k} {v:.1f}" for k, v in minutes.items()))
 
 # %% [markdown]
 # ## The losses, stage by stage

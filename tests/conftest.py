@@ -195,7 +195,7 @@ def small_disk(tmp_path):
         subprocess.run(["umount", "-l", folder], check=True)
 
 
-CATALOGUE = ("test_bad_input.py", "test_bad_checkpoint.py")
+CATALOGUE = ("test_bad_input.py", "test_bad_tags.py", "test_bad_checkpoint.py")
 PROMISES = pytest.StashKey[list]()
 
 

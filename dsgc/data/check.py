@@ -32,6 +32,7 @@ class Part(NamedTuple):
     tags: np.ndarray  # (N, C)
     sizes: dict[str, tuple[int, int]]  # (width, height) by id, of the pictures that can be read
     content: dict[str, str]  # a digest of the pixels, by id
+    told: set[str]  # ids whose tags were understood
 
 
 class Report(NamedTuple):
@@ -100,7 +101,7 @@ def _opened(root: Path, names: Sequence[str], source: own.Source, faults: Faults
 
 def _read(name: str, split: Split, faults: Faults, *, masks: bool) -> Part:
     """Every picture of a split, its tags, and its mask where one is needed."""
-    sizes, content, tags = {}, {}, np.zeros((len(split.ids), len(split.classes)), np.float32)
+    sizes, content, told, tags = {}, {}, {*split.ids}, np.zeros((len(split.ids), len(split.classes)), np.float32)
     sound = True
     for number, image_id in enumerate(tqdm(split.ids, unit="picture", desc=name)):
         with faults.kept("pictures that cannot be read"):
@@ -108,8 +109,10 @@ def _read(name: str, split: Split, faults: Faults, *, masks: bool) -> Part:
             sizes[image_id] = image.size
             content[image_id] = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
         if isinstance(split, voc.Folder):
+            told.discard(image_id)
             with faults.kept("annotations that are not understood"):
                 tags[number] = voc.read_tags(split, image_id)
+                told.add(image_id)
         if masks and image_id in sizes:
             before = len(faults)
             with faults.kept("masks that cannot be used"):
@@ -123,7 +126,7 @@ def _read(name: str, split: Split, faults: Faults, *, masks: bool) -> Part:
             agreement.check(split, tags)
     if not tags.any():
         faults.add(split.origin, "splits name no object at all", name, "give its pictures tags")
-    return Part(name, split, tags, sizes, content)
+    return Part(name, split, tags, sizes, content, told)
 
 
 def _doubles(found: Sequence[Part], faults: Faults, hints: Faults) -> None:
@@ -154,7 +157,7 @@ def _hints(root: Path, found: Sequence[Part], hints: Faults) -> None:
                 hints.add("", f"pictures are less than {TINY} pixels wide or high", item, "leave them out: they are a few patches")
             if max(width, height) > HUGE:
                 hints.add("", f"pictures are more than {HUGE} pixels wide or high", item, "make them smaller: reading takes the time")
-            if not part.tags[number].any():
+            if image_id in part.told and not part.tags[number].any():
                 hints.add("", f"pictures of {part.name} without a tag", image_id, "see that they show none of the classes")
     splits = [part.split for part in found]
     known = {str(split.file(image_id)) for split in splits for image_id in split.ids}

@@ -20,13 +20,11 @@ class Faults:
     """Kinds of faults in the order in which they were found, each with all that has it."""
 
     def __init__(self) -> None:
-        self.items: dict[Kind, list[str]] = {}
+        self.kinds: dict[Kind, dict[str, None]] = {}  # what has the fault, in order and once
 
     def add(self, where: str, what: str, item: str, remedy: str) -> None:
         """Note that `item` has the fault `what`, found in the file or folder `where`."""
-        found = self.items.setdefault(Kind(where, what, remedy), [])
-        if item not in found[-1:]:
-            found.append(item)
+        self.kinds.setdefault(Kind(where, what, remedy), {})[item] = None
 
     @contextlib.contextmanager
     def kept(self, what: str) -> Iterator[None]:
@@ -37,23 +35,23 @@ class Faults:
             self.add("", what, str(error), "")
 
     def __len__(self) -> int:
-        return sum(map(len, self.items.values()))
+        return sum(map(len, self.kinds.values()))
 
     def lines(self) -> list[str]:
         """Of each kind where, what and how many, and below it the first few and the remedy."""
         found = []
-        for (where, what, remedy), items in self.items.items():
+        for (where, what, remedy), items in self.kinds.items():
             found.append(f"{where}: {what} ({len(items)})" if where else f"{what} ({len(items)})")
-            found += [f"  {short(item)}" for item in items[:SHOWN]] + ["  ..."] * (len(items) > SHOWN)
+            found += [f"  {short(item)}" for item in [*items][:SHOWN]] + ["  ..."] * (len(items) > SHOWN)
             found += [f"  remedy: {remedy}"] * bool(remedy)
         return found
 
     def refuse(self) -> None:
         """Raise `UserError` with the first kind in one line, if there is any."""
-        for (where, what, remedy), items in [*self.items.items()][:1]:
-            more = len(self.items) - 1
+        for (where, what, remedy), items in [*self.kinds.items()][:1]:
+            more = len(self.kinds) - 1
             others = f"; `python -m dsgc check` lists {more} more kind{'s' * (more > 1)} of fault" if more else ""
-            raise UserError(f"{where}: {what} ({len(items)}): {listed(items)}; {remedy}{others}" if where else items[0])
+            raise UserError(f"{where}: {what} ({len(items)}): {listed([*items])}; {remedy}{others}" if where else [*items][0])
 
 
 def short(item: str) -> str:

@@ -3,6 +3,7 @@
 Without masks every pixel's true label is 255, unknown: nothing is scored on masks then, and `truth` is empty.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -202,13 +203,10 @@ def _as_known(path: Path, classes: tuple[str, ...], known: tuple[str, ...], whos
 def _masks(folder: Path, ids: Mapping[str, str]) -> Masks:
     """The masks in a folder, by id: a PNG of the picture's path from its folder, or of its name alone."""
     names = Names(list(below(folder, (".png",))))
-    found = {}
-    for file, image_id in ids.items():
-        stem = str(Path(file).with_suffix(""))
-        meant = names.meant(f"{stem}.png") or names.meant(f"{image_id}.png")
-        if meant:
-            found[image_id] = meant
-    return Masks(folder, found, "")
+    stems = {image_id: str(Path(file).with_suffix("")) for file, image_id in ids.items()}
+    meant = {image_id: names.meant(f"{stem}.png") or names.meant(f"{image_id}.png") for image_id, stem in stems.items()}
+    uses = Counter(mask for masks in meant.values() for mask in masks)  # one that two pictures would have is neither's
+    return Masks(folder, {image_id: masks for image_id, masks in meant.items() if masks and uses[masks[0]] == 1}, "")
 
 
 def part(whole: Own, split: str, source: Source, faults: Faults) -> Own:
@@ -218,7 +216,7 @@ def part(whole: Own, split: str, source: Source, faults: Faults) -> Own:
     for file in untagged if source.tags else ():
         remedy = "give each a row, one without tags if it shows no class, or list those that are meant for --train-split and --val-split"
         faults.add(whole.origin, "pictures have no row there", file, remedy)
-    if split == source.train:
+    if split == source.train and not source.classes:
         named = {name for image_id in ids for name in whole.named.get(image_id, ())}
         for name in whole.classes:
             if name not in named:

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from dsgc.data import coco, layout, own, voc, voc6
+from dsgc.data import coco, layout, own, parts, voc, voc6
 from dsgc.data.images import Pictures, is_plain, open_pictures
 from dsgc.errors import UserError
 
@@ -74,7 +74,7 @@ def open_images(root: str | Path, split: str, source: own.Source = own.NONE) -> 
         UserError: there are none, or one that a list names is not there.
     """
     root = Path(root)
-    if source.tags and split != "test":
+    if split != "test" and (source.tags or (split in (*parts.LEARNT, *parts.HELD) and not (root / split).is_dir() and own.is_own(root))):
         return own.open_split(root, split, source)
     if not is_plain(split):
         raise UserError(f"split {split!r}: not the name of a list or of a folder in {root}; leave out where it is and its ending")

@@ -1,4 +1,4 @@
-"""Pictures without a layout from the command line: trained, gone on with, scored, segmented; bad input leaves nothing behind."""
+"""Pictures without a layout from the command line: trained, gone on with, scored, segmented."""
 
 import json
 import shutil
@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from promises import promise
-from refusal import refused, refused_by_both
+from refusal import refused
+from unlaid import fields_of, mine_of
 
 from dsgc.__main__ import main
-from dsgc.data import voc
 from dsgc.runs import checkpoint
 from dsgc.training.loop import train, train_until
 
@@ -18,25 +18,12 @@ from dsgc.training.loop import train, train_until
 @pytest.fixture(scope="module")
 def mine(shapes_folder, tmp_path_factory):
     """Pictures of the embedded set in folders, their tags in a file, their masks in another folder."""
-    root = tmp_path_factory.mktemp("mine")
-    rows = []
-    for split in ("train", "val"):
-        folder = voc.open_split(shapes_folder, split)
-        for number, (image_id, tags) in enumerate(zip(folder.ids, folder.tags(), strict=True)):
-            name = f"{'a/b/' * (number % 2)}{image_id}.{('jpg', 'png', 'webp')[number % 3]}"
-            (root / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
-            image = folder.image(image_id)
-            image.save(root / "pictures" / name)
-            (root / "masks").mkdir(exist_ok=True)
-            folder.mask(image_id, image.size).save(root / f"masks/{image_id}.png")
-            rows.append(",".join([name, *map(str, tags.astype(int))]))
-    (root / "tags.csv").write_text("\n".join([",".join(["file", *folder.classes]), *rows]))
-    return root
+    return mine_of(shapes_folder, tmp_path_factory.mktemp("mine"))
 
 
 @pytest.fixture(scope="module")
 def fields(mine):
-    return {"data": str(mine / "pictures"), "tags": str(mine / "tags.csv"), "train_split": "train", "val_share": 0.2}
+    return fields_of(mine)
 
 
 @pytest.fixture(scope="module")
@@ -116,44 +103,3 @@ def test_folders_by_class_are_trained_without_a_tag_file(mine, tiny, tmp_path):
         shutil.copy(path, folder)
     run = train(tiny("base", data=str(tmp_path / "classes"), out=str(tmp_path / "run")))
     assert set(json.loads((run / "metrics.json").read_text())["told"]["network"]["per_class"]) == {"cat", "dog"}
-
-
-SPOILT = {
-    "a picture that is not there": (lambda text: text + "\nq.jpg,1,0,0,0,0,0", ("'q.jpg' (line 18)",)),
-    "a cell that is neither 0 nor 1": (lambda text: text.replace("val_00001.png,0", "val_00001.png,7"), ("'7' in line", "0 or 1")),
-    "a picture without a row": (lambda text: text.rpartition("\n")[0], ("no row there (1)",)),
-    "a row that contradicts": (lambda text: text + "\ntrain_00000,1,1,1,1,1,1", ("contradict",)),
-    "nothing": (lambda text: "", ("is empty",)),
-}
-
-
-@pytest.mark.parametrize("name", SPOILT)
-@promise("Bad input", "A tag file that is wrong is refused in one line: what, where, the remedy. Nothing is left behind.")
-def test_a_spoilt_tag_file_is_refused_and_leaves_no_run(name, mine, fields, arguments, tiny, tmp_path, capsys):
-    spoil, words = SPOILT[name]
-    (tmp_path / "tags.csv").write_text(spoil((mine / "tags.csv").read_text()))
-    changes = fields | {"tags": str(tmp_path / "tags.csv"), "out": str(tmp_path / "run")}
-    refused_by_both(arguments(**changes), lambda: train(tiny(**changes)), tmp_path, capsys, "tags.csv", *words)
-
-
-@pytest.mark.parametrize(
-    ("method", "changes", "words"),
-    [
-        ("masks", {}, ("masks", "--masks")),
-        ("base", {"val_share": 0.0}, ("val_share",)),
-        ("base", {"val_share": 1.0}, ("val_share",)),
-        ("base", {"tags": "nowhere.csv"}, ("nowhere.csv",)),
-        ("base", {"masks": "nowhere"}, ("nowhere", "masks")),
-        ("base", {"val_split": "nowhere.txt"}, ("nowhere.txt", "no part of")),
-        ("base", {"tags": ""}, ("lie in no folder of a class",)),
-    ],
-)
-def test_what_cannot_be_is_refused_and_leaves_no_run(method, changes, words, fields, arguments, tmp_path, capsys):
-    refused(arguments(method=method, **(fields | changes), out=str(tmp_path / "run")), capsys, *words)
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_tag_file_for_a_layout_is_refused(shapes_folder, fields, arguments, tmp_path, capsys):
-    changes = fields | {"data": str(shapes_folder), "out": str(tmp_path / "run")}
-    refused(arguments(**changes), capsys, "leave out --tags")
-    assert not (tmp_path / "run").exists()

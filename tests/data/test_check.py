@@ -71,6 +71,7 @@ def test_all_faults_of_a_voc_folder_are_told_at_once(shapes_copy):
     annotations = ("train_00004.xml: not a readable", "'yeti' is not one")
     for words in ("train_00003.jpg: missing", *annotations, "train_00006.jpg: not a readable", "mask is 3 x 3"):
         assert words in faults
+    assert "without a tag" not in hints  # of what was not understood
     assert "annotations without a picture" in hints and "train_00003.xml" in hints
     assert "pictures are in neither split" in hints and "dev_00000" in hints
 

@@ -101,6 +101,7 @@ def test_each_folder_is_a_class(tmp_path):
     assert split.classes == ("cat", "dog") and len(split.ids) == 5
     tags = {split.files[name]: found for name, found in split.named.items()}
     assert tags == {"cat/1.jpg": ("cat",), "cat/deep/2.jpg": ("cat",), "dog/1.jpg": ("dog",), "dog/3.png": ("dog",), "background/9.jpg": ()}
+    assert open_images(tmp_path, "val").ids == open_split(tmp_path, "val").ids and len(open_images(tmp_path, "test").ids) == 5
     assert len({*split.ids}) == 5 and not any("/" in name for name in split.ids)
 
 
@@ -172,6 +173,16 @@ def test_without_masks_all_is_unknown_and_with_them_they_are_the_pictures_own(fo
         EvalImages(open_split(folder, "val", source(folder, masks=str(masks))))[1]
     with pytest.raises(UserError, match="no such folder of masks"):
         open_split(folder, "val", source(folder, masks=str(folder / "none")))
+
+
+def test_a_mask_of_two_pictures_is_neither_s(tmp_path):
+    for number, name in enumerate(("a/y.png", "b/y.png", "a/z.png", "b/w.png")):
+        paint(tmp_path / "pictures" / name, number)
+    (tmp_path / "tags.csv").write_text("a/y,cat\nb/y,dog\na/z,cat\nb/w,dog\n")
+    for name in ("y.png", "z.png", "b/w.png"):
+        paint(tmp_path / "masks" / name)
+    found = open_split(tmp_path / "pictures", "all", Source(str(tmp_path / "tags.csv"), str(tmp_path / "masks"))).masks
+    assert found.files == {"z": ["z.png"], "w": ["b/w.png"]}
 
 
 def test_masks_that_lie_among_the_pictures_are_no_pictures(folder):

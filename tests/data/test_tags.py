@@ -114,6 +114,7 @@ REFUSED = {
     "class columns without names": (".csv", table(",").partition("\n")[2], "name the columns"),
     "0 and 1 under the title label": (".csv", lines("file,label", *(f"{name},1" for name in SAID)), "name of its class"),
     "a picture that is not there": (".csv", GOOD + "q.jpg,cat\n", "'q.jpg' (line 7)", "not in"),
+    "a picture in another folder": (".csv", GOOD.replace("deep/er/y.png", "other/y.png"), "'other/y.png' (line 3)", "not in"),
     "a way out of the folder": (".csv", GOOD + "../../etc/passwd,cat\n", "'../../etc/passwd' (line 7)"),
     "a picture with two rows that contradict": (".csv", GOOD + "x1.jpg,dog\n", "contradict", "(line 7) and line 1"),
     "a picture by two names": (".csv", GOOD + "x1,cat\n", "two ways", "'x1' (line 7)"),
