@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 import tyro
 from measure import resident, write
@@ -36,7 +37,7 @@ POINTS = 40  # at which the size is noted
 
 USES: dict[str, Callable[[Path, Path], object]] = {
     "predict": lambda run, data: predict(run, run / "out", str(data), "many", TestTime(), changes={"workers": 0}),
-    "evaluate": lambda run, data: score_run(run, str(data), "many", {"workers": 0, "eval_batch": 32}),
+    "evaluate": lambda run, data: score_run(run, str(data), "many", {"workers": 0, "eval_batch": 8}),
 }
 WITH_CRF = {"predict with CRF": lambda run, data: predict(run, run / "crf", str(data), "many", TestTime(crf=True), changes={"workers": 0})}
 
@@ -54,7 +55,8 @@ def pictures(root: Path, number: int) -> Path:
     for i, name in enumerate(names):
         for folder, ending in (("JPEGImages", "jpg"), ("SegmentationClass", "png"), ("Annotations", "xml")):
             os.link(root / folder / f"{ids[i % len(ids)]}.{ending}", root / folder / f"{name}.{ending}")
-    (root / "ImageSets/Segmentation/many.txt").write_text("\n".join(names) + "\n")
+    in_any_order = np.random.default_rng(0).permutation(names).tolist()
+    (root / "ImageSets/Segmentation/many.txt").write_text("\n".join(in_any_order) + "\n")
     return root
 
 

@@ -161,7 +161,7 @@ def test_of_many_sizes_few_images_wait_for_others_of_theirs(shapes_copy, monkeyp
         most = max(most, len(loaded) - len(seen))
         seen += [item.image_id for item in group]
     assert most <= 5 and sorted(seen) == sorted(dataset.folder.ids)
-    monkeypatch.setattr(loading, "WAITING", 2**25)
+    monkeypatch.setattr(loading, "WAITING", 2**24)
     assert [len(group) for group in eval_batches(dataset, batch=2, workers=0)] == [2] + 10 * [1]
 
 
