@@ -39,7 +39,7 @@ class Config(Settings):
     random_flip: bool = choice(True, "mirror every second crop before a network sees it")
 
     # network
-    encoder: str = choice("vit_base_patch16_224.orig_in21k_ft_in1k", "a timm vision transformer; the paper says ViT-B")
+    encoder: str = choice("vit_base_patch16_224.orig_in21k_ft_in1k", "a timm ViT with a class token (DINOv3, EVA-02, ...); paper: ViT-B")
     weights: str = choice("hub", "encoder weights: `hub`, `none`, `shipped` (for the shapes encoder) or a .safetensors / .pth file")
     frozen_blocks: int = choice(0, "first blocks of the encoder that do not learn, nor what lies before them; all blocks: heads only")
     frozen_views: int = choice(0, "fixed crops of each picture, whose tokens after the frozen blocks are kept; 0: always new crops")
