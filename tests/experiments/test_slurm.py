@@ -64,7 +64,7 @@ def test_jobs_make_runs_from_a_warm_up_that_one_of_them_trained_and_what_fails_i
     given, wanted = "partition=gpu time=120 account='my group' gpus=1", runs | {"broken": config.changed(val_split="nowhere")}
     assert slurm.make_all(wanted, Path("results"), jobs=2, given=given, say=said.append) == 1
     asked = (queue / "sbatch.txt").read_text()
-    for line in ("--partition=gpu", "--time=120", "--account='my group'", "--gpus=1", "--array=0-1%2", "--job-name=dsgc"):
+    for line in ("--partition=gpu", "--time=120", "--account='my group'", "--gpus=1", "--array=0-1%2", "--job-name=grid"):
         assert f"#SBATCH {line}\n" in asked
     assert said[1].startswith("job 71: 2 at a time, logs in runs/slurm; `scancel 71` ends them")
     (failed,) = {line.partition("FAILED ")[2] for line in said[2:]}
