@@ -131,6 +131,7 @@ class _Making:
 
     def _submit(self, pool: ThreadPoolExecutor, task: Task, claim: Claim) -> None:
         """Begin a task; not one that another has ended since it was looked at."""
+        check_writable(self.folder)  # a network file system remembers that a file was missing until this machine writes beside it
         if self.trunks.has(task.trunk) if task.grows else self._made(task):
             self.claims.release(claim)
             return

@@ -114,11 +114,11 @@ def _submit(worker: Worker, jobs: int, asked: Mapping[str, str], cluster: str) -
     executor = submitit.AutoExecutor(LOGS, cluster=cluster, slurm_max_num_timeout=10_000)
     more = {name: value for name, value in asked.items() if name != "time"}
     try:
-        executor.update_parameters(name="dsgc", timeout_min=int(asked["time"]), slurm_additional_parameters=more)
+        executor.update_parameters(name="grid", timeout_min=int(asked["time"]), slurm_additional_parameters=more)
         return executor.submit_array([worker] * jobs)
     except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError, OSError) as error:
-        lines = str(error).strip().splitlines()
-        raise UserError(f"sbatch: {lines[-1] if lines else first_line(error)}; see --slurm") from error
+        lines = str(error).strip().splitlines()  # in sbatch's words
+        raise UserError(f"{lines[-1] if lines else first_line(error)}; see --slurm") from error
 
 
 def _follow(jobs: "list[Job[list[str]]]", left: Mapping[str, Config], folder: Path, say: Callable[[str], None]) -> int:

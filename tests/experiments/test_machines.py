@@ -3,7 +3,6 @@
 The runners are processes of their own. What they would train is not trained here: it leaves a line, so that it can be counted.
 """
 
-import json
 import os
 import socket
 import subprocess
@@ -11,35 +10,58 @@ import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from kept import store
 
 from dsgc.experiments import apart, claims, forks, plan, runner, stored
 from dsgc.experiments.claims import Claims
+from dsgc.experiments.provenance import code_version
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNNER = """
-import json, sys
+import sys
 from pathlib import Path
-from dsgc.experiments import runner, stored
-from dsgc.methods import configured
-from test_machines import counting
-
-results, source, lines, hang, values = json.loads(sys.argv[1])
-runs = {label: configured(fields) for label, fields in values.items()}
-runner.apart = counting(Path(lines), stored.look_up(runs.pop("made"), source)[1], hang)
-sys.exit(runner.make_all(runs, Path(results), jobs=2, say=lambda line: print(line, flush=True)))
+from test_machines import Two
+two = Two(Path(sys.argv[1]), *map(int, sys.argv[3:]))
+sys.exit(two.here(hang=sys.argv[2] == "hangs"))
 """
 
 
-def counting(lines, result, hang=False):
+@dataclass(frozen=True)
+class Later:
+    """A method as the runner sees it: runs that differ in `tau` alone share two steps. Nothing of torch is loaded for it."""
+
+    name: ClassVar = "dsgc"
+    later: ClassVar = ("tau",)
+    shared_steps: ClassVar = 2
+
+
+@dataclass(frozen=True)
+class Light:
+    """A configuration, as the runner sees it."""
+
+    seed: int
+    tau: float
+    steps: int = 4
+    eval_every: int = 0
+    weights: str = "none"
+    method: Later = Later()
+
+    def flat(self):
+        return {"seed": self.seed, "tau": self.tau, "weights": self.weights, "steps": self.steps}
+
+
+def counting(lines, hang=False):
     """In place of `apart`: a line for each run and each warm-up that is begun; one that hangs is never done with a run."""
+    about = {name: kind() for name, kind in stored.ABOUT.items()} | {"code": code_version("dsgc")}
 
     def act(config, folder, scratch, place, stop, trunk, *, grows):
         with lines.open("a") as file:
-            file.write(f"{config.seed} {'trunk' if grows else config.method.tau}\n")
+            file.write(f"{config.seed} {'trunk' if grows else config.tau}\n")
         if hang and not grows:
             stop.wait()
             return "stopped"
@@ -50,30 +72,27 @@ def counting(lines, result, hang=False):
         elif not forks.grown(trunk):
             return "its warm-up is not there"
         else:
-            store(config, folder, result)
+            store(config, folder, stored.Result({}, {}, {}, {}, about))
 
     return act
 
 
 class Two:
-    """Two runners on one folder, the other one a process of its own: of each of six seeds they make four runs that share a warm-up."""
+    """Two runners on one folder, the other one a process of its own: of each seed they make four runs that share a warm-up."""
 
-    def __init__(self, made, tiny, folder):
-        self.made, self.results, self.log, self.said = made, folder / "results", folder / "lines", []
-        self.result = stored.look_up(made[1], made[0])[1]
-        self.runs = {f"{seed} {tau}": tiny(seed=seed, tau=tau) for seed in range(6) for tau in (0.1, 0.2, 0.3, 0.4)}
+    def __init__(self, folder, *seeds):
+        self.folder, self.results, self.log, self.said, self.seeds = folder, folder / "results", folder / "lines", [], seeds
+        self.runs = {f"{seed} {tau}": Light(seed, tau) for seed in seeds for tau in (0.1, 0.2, 0.3, 0.4)}
         self.other = None
 
     def lines(self):
         return self.log.read_text().splitlines() if self.log.exists() else []
 
-    def begin(self, lines, *, hang=False):
+    def begin(self, lines, how="works"):
         """Begin the other one, and wait until it has begun so many processes."""
-        values = {label: config.flat() for label, config in (self.runs | {"made": self.made[1]}).items()}
-        given = [str(self.results), str(self.made[0]), str(self.log), hang, values]
         path = os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests/experiments")))
         self.other = subprocess.Popen(
-            [sys.executable, "-c", RUNNER, json.dumps(given)], env=os.environ | {"PYTHONPATH": path},
+            [sys.executable, "-c", RUNNER, self.folder, how, *map(str, self.seeds)], env=os.environ | {"PYTHONPATH": path},
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         self.until(lines)
@@ -84,25 +103,32 @@ class Two:
             assert time.monotonic() < deadline, "it never came so far"
             time.sleep(0.01)
 
-    def here(self):
+    def here(self, *, hang=False):
         """What the runner of this process comes to."""
-        return runner.make_all(self.runs, self.results, jobs=2, say=self.said.append)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(runner, "apart", counting(self.log, hang))
+            return runner.make_all(self.runs, self.results, jobs=2, say=self.say)
+
+    def say(self, line):
+        self.said.append(line)
+        print(line, flush=True)
 
 
 @pytest.fixture
-def two(made, tiny, tmp_path, monkeypatch):
-    two = Two(made, tiny, tmp_path)
-    monkeypatch.setattr(runner, "apart", counting(two.log, two.result))
-    yield two
-    if two.other:
-        two.other.kill()
-        two.other.communicate()
+def two(tmp_path):
+    begun = []
+    code_version("dsgc")  # it takes a while, in which the other one would make all
+    yield lambda *seeds: begun.append(Two(tmp_path, *seeds)) or begun[-1]
+    for other in [two.other for two in begun if two.other]:
+        other.kill()
+        other.communicate()
 
 
 def test_runners_at_once_make_each_run_and_each_warm_up_once(two):
+    two = two(*range(6))
     two.begin(2)
     assert two.here() == 0
-    said = two.other.communicate(timeout=120)[0].splitlines()
+    said = two.other.communicate(timeout=300)[0].splitlines()
     assert two.other.returncode == 0
     assert Counter(two.lines()) == Counter([*two.runs, *(f"{seed} trunk" for seed in range(6))])
     assert len(list(two.results.iterdir())) == 24, "results, and nothing else"
@@ -111,10 +137,11 @@ def test_runners_at_once_make_each_run_and_each_warm_up_once(two):
 
 
 def test_what_a_killed_runner_was_at_the_other_makes(two):
-    two.runs = {label: config for label, config in two.runs.items() if label.startswith("0")}
-    two.begin(3, hang=True)
+    two = two(0)
+    two.begin(3, "hangs")
     assert two.lines()[0] == "0 trunk"
-    assert sum(f"process {two.other.pid})" in line for line in plan.plan(two.runs, two.results, 1)) == 2
+    others = plan.others(two.runs, two.results)
+    assert [owner.process for owner in others.values()] == 2 * [two.other.pid]
     killer = threading.Thread(target=lambda: (two.until(5), two.other.kill(), two.other.wait()))
     killer.start()  # it dies when the two that are left are under way here
     assert two.here() == 0

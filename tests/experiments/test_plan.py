@@ -3,7 +3,8 @@
 from kept import store
 
 from dsgc.experiments import stored
-from dsgc.experiments.plan import durations, plan
+from dsgc.experiments.claims import Claims
+from dsgc.experiments.plan import durations, making, plan
 
 
 def test_a_plan_has_a_line_for_each_run_and_the_time_that_the_rest_takes(made, tmp_path):
@@ -56,3 +57,15 @@ def test_a_shared_warm_up_is_counted_once_by_its_steps(made, tmp_path):
         "0 of 4 results are there, 4 to make (4 of them from 1 shared warm-up), 1 at a time: about 25 min"
     )
     assert plan(runs, tmp_path, 8)[-1].endswith("about 10 min")
+
+
+def test_a_plan_says_who_makes_what_just_now_and_changes_nothing(made, tmp_path):
+    runs = {f"seed {seed}": made[1].changed(seed=seed) for seed in range(3)}
+    assert "being made" not in "".join(plan(runs, tmp_path, 1)) and list(tmp_path.iterdir()) == []
+    with Claims(making(tmp_path)) as others:
+        claim = others.take(stored.path_of(runs["seed 1"], tmp_path).stem)
+        owner, before = others.owner(claim.key), sorted(tmp_path.rglob("*"))
+        first, second, _, last = plan(runs, tmp_path, 1)
+        assert second.endswith(f"  seed 1  (made by {owner})") and first.endswith("  seed 0")
+        assert f"3 to make, 1 at a time; 1 of them are being made by {owner}: " in last and sorted(tmp_path.rglob("*")) == before
+    assert "being made" not in "".join(plan(runs, tmp_path, 1))

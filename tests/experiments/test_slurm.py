@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from kept import store
+from test_machines import Light
 
 from dsgc.errors import UserError
 from dsgc.experiments import forks, plan, runner, slurm, stored
@@ -51,35 +52,39 @@ def queue(tmp_path, monkeypatch):
         (folder / name).write_text(text.replace("PYTHON", sys.executable))
         (folder / name).chmod(stat.S_IRWXU)
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
+    for folder in (ROOT / "tests/experiments", ROOT / "tests", ROOT):
+        monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def test_two_jobs_make_two_runs_that_share_a_warm_up(made, queue):
+def test_jobs_make_runs_from_a_warm_up_that_one_of_them_trained_and_what_fails_is_told(made, queue):
     config, said = made[1], []
     runs = {"one": config, "other": config.changed(correction=False, pictures=0)}
-    given = "partition=gpu time=120 account='my group' gpus=1"
-    assert slurm.make_all(runs, Path("results"), jobs=8, given=given, say=said.append) == 0
+    given, wanted = "partition=gpu time=120 account='my group' gpus=1", runs | {"broken": config.changed(val_split="nowhere")}
+    assert slurm.make_all(wanted, Path("results"), jobs=2, given=given, say=said.append) == 1
     asked = (queue / "sbatch.txt").read_text()
-    for line in ("--partition=gpu", "--time=120", "--account='my group'", "--gpus=1", "--array=0-1%2", "--job-name=dsgc"):
+    for line in ("--partition=gpu", "--time=120", "--account='my group'", "--gpus=1", "--array=0-1%2", "--job-name=grid"):
         assert f"#SBATCH {line}\n" in asked
     assert said[1].startswith("job 71: 2 at a time, logs in runs/slurm; `scancel 71` ends them")
+    (failed,) = {line.partition("FAILED ")[2] for line in said[2:]}
+    assert failed.startswith("broken: ") and "nowhere.txt" in failed
     one, other = stored.read(runs, Path("results"), "").values()
     alone = stored.look_up(config, made[0])[1]
     assert (one.scores, one.counts, one.samples) == (alone.scores, alone.counts, alone.samples)
-    assert one.about["warm_up"] == other.about["warm_up"] != {}, "one warm-up, whichever of the two jobs trained it"
+    assert one.about["warm_up"] == other.about["warm_up"] != {}
     logs = "".join(path.read_text() for path in Path("runs/slurm").glob("71_*_log.out"))
-    assert "0 of 2 results are there, 2 to make (2 of them from 1 shared warm-up), 1 at a time" in logs
-    assert slurm.make_all(runs, Path("results"), jobs=8, given=given, say=said.append) == 0 and len(said) == 3, "nothing is left"
+    assert "to make (2 of them from 1 shared warm-up), 1 at a time" in logs
+    assert not slurm.make_all(runs, Path("results"), jobs=8, given=given, say=said.append), "nothing is left"
 
 
-def test_what_a_job_could_not_make_is_told_and_counted(tiny, queue):
-    """By submitit's own executor for one machine, through the same code."""
-    said, runs = [], {"broken": tiny(val_split="nowhere")}
+def test_one_job_on_this_machine_by_submitits_own_executor(queue):
+    """Through the same code. All is in others' hands, so the job ends, and what lacks is counted."""
+    runs, said = {"a": Light(1, 0.1)}, []
+    others = Claims(plan.making(Path("results")))
+    assert others.take(stored.path_of(runs["a"], Path("results")).stem)
     assert slurm.make_all(runs, Path("results"), jobs=1, given="time=9", say=said.append, cluster="local") == 1
-    assert said[-1].startswith("1 of 1: FAILED broken: ") and "nowhere.txt" in said[-1]
-    assert list(Path("results").iterdir()) == []
+    assert "1 of them are being made by" in said[0] and "1 at a time, logs in runs/slurm" in said[1] and len(said) == 2
 
 
 def test_without_waiting_the_jobs_are_queued_and_that_is_all(tiny, queue, monkeypatch):
