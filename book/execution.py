@@ -4,6 +4,7 @@ MyST-NB calls `single_nb_execution` of jupyter-cache, which passes on what it is
 for that. So the name that it calls is given here; the kernels then talk through files as well.
 """
 
+import tempfile
 from pathlib import Path
 
 import kernels
@@ -18,8 +19,11 @@ def setup(app) -> dict:
 
     def execute(notebook, **options):
         shown = Progress("book", pages[-1:], times)
-        with shown.running(pages[-1], code_cells(notebook)) as began:
-            return single_nb_execution(notebook, on_cell_execute=began, config=kernels.CONFIG, **options)
+        with shown.running(pages[-1], code_cells(notebook)) as began, tempfile.TemporaryDirectory(prefix="dsgc-") as folder:
+            result = single_nb_execution(notebook, on_cell_execute=began, config=kernels.config(Path(folder) / "kernel"), **options)
+            if result.err:
+                raise result.err  # all pages have `execution_raise_on_error`
+            return result
 
     direct.single_nb_execution = execute
     return {"parallel_read_safe": False}

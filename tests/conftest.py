@@ -11,6 +11,7 @@ import apart
 import pages
 import pytest
 import refusal
+import timm
 import torch
 from steps import CLASSES, TAGS
 
@@ -57,6 +58,25 @@ FIXED = {  # how labels are made, so that tests of it do not move with the prese
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _looked_at_once():
+    """What kind of encoder a name stands for is found out by making one without memory, which takes longer than to make it; here
+    that happens once for each name and its options."""
+    genuine, found = timm.create_model, {}
+
+    def create_model(*given, **options):
+        if torch.get_default_device().type != "meta":
+            return genuine(*given, **options)
+        key = repr((given, sorted(options.items())))
+        if key not in found:
+            found[key] = genuine(*given, **options)
+        return found[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timm, "create_model", create_model)
+        yield
 
 
 @pytest.fixture(scope="session")

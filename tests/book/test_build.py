@@ -225,7 +225,7 @@ def test_a_page_that_sphinx_runs_is_shown_cell_by_cell_and_says_nothing_of_tcp(t
     page = "import nbformat, sys; sys.path.insert(0, 'book'); import execution; from types import SimpleNamespace as N; on = []\n"
     page += f"execution.setup(N(outdir={str(tmp_path / '_build/html')!r}, connect=lambda event, call: on.append(call)))\n"
     page += "on[0](None, 'book/page', ['']); new = nbformat.v4; cells = [new.new_code_cell(text) for text in ('1', '', '2 + 2')]\n"
-    page += "result = execution.direct.single_nb_execution(new.new_notebook(cells=cells), cwd='.', timeout=60, allow_errors=False)\n"
+    page += "result = execution.direct.single_nb_execution(new.new_notebook(cells=cells), cwd='book', timeout=60, allow_errors=False)\n"
     page += "print(result.nb.cells[-1].outputs[0].data['text/plain'], result.err)"
     done = subprocess.run([sys.executable, "-c", page], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == "", done.stderr

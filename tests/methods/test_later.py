@@ -2,10 +2,12 @@
 
 import dataclasses
 import typing
+from functools import cache
 
 import pytest
 import torch
 
+from conftest import TINY, had
 from dsgc import methods
 from dsgc.data.loading import train_batches
 from dsgc.errors import UserError
@@ -47,14 +49,22 @@ def allowed(method, name, value):
         return False
 
 
+@cache
+def first_batches(data, name, steps):
+    """Those of all runs of a method on some data, whatever its numbers; and how many classes there are."""
+    config = methods.preset("shapes", name).changed(**had(TINY, methods.preset("shapes", name)) | {"data": data})
+    opened = open_data(config)
+    options = {"batch": config.batch_size, "seed": config.seed, "start": 0, "stop": steps, "workers": 0}
+    return list(train_batches(opened.train, **options)), len(opened.folder.classes)
+
+
 def first_steps(config):
     """All that a run has after its shared steps: weights, optimisers, what it remembers, random generators; losses on the way."""
+    batches, classes = first_batches(config.data, config.method.name, config.method.shared_steps)
     torch.manual_seed(config.seed)
-    data = open_data(config)
-    learner, _ = begin(config, len(data.folder.classes), torch.device("cpu"))
-    options = {"batch": config.batch_size, "seed": config.seed, "start": 0, "stop": config.method.shared_steps, "workers": 0}
+    learner, _ = begin(config, classes, torch.device("cpu"))
     found = {}
-    for step, batch in enumerate(train_batches(data.train, **options)):
+    for step, batch in enumerate(batches):
         parts = parts_of(batch, config.batch_size, torch.device("cpu"))
         made, stage, _, sound = advance(learner, parts, step, config, accelerator_of(config))
         assert sound and stage.name == config.method.stage(0, config.steps).name

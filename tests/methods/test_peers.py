@@ -1,15 +1,14 @@
 """What every peer has to hold beside the contract: it goes on in each stage as if nothing had been, and two processes do what one does."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import apart
 import pytest
 import torch
-from apart import ROOT, outcome
+from apart import outcome
+from peers_of_two import one_of_two
 from safetensors.torch import load_file
 from steps import CLASSES, gradients, stages_of, uneven_batch
 
@@ -67,11 +66,12 @@ def two(fixed, tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
     for name in methods.PEERS:
         (folder / f"{name}.json").write_text(json.dumps(fixed(name).flat()))
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-    words = [*launcher, str(ROOT / "tests/peers_of_two.py"), str(folder)]
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    processes = [apart.context.Process(target=one_of_two, args=(folder, number), daemon=True) for number in (0, 1)]
+    for process in processes:  # without a launcher, which test_step has: all is loaded in the process that they are forked from
+        process.start()
+    for process in processes:
+        process.join(300)
+    assert [process.exitcode for process in processes] == [0, 0]
     return folder
 
 
