@@ -4,18 +4,14 @@ A mistake in what the user gave ends in one line on standard error and exit code
 Ctrl-C and SIGTERM end in one line too, with the exit codes 130 and 143.
 """
 
-import contextlib
 import dataclasses
 import io
 import json
-import re
 import sys
 import traceback
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-
-import tyro
 
 from dsgc import methods
 from dsgc.command import launcher
@@ -32,6 +28,7 @@ from dsgc.command.options import (
     ShapesOptions,
     options_of,
 )
+from dsgc.command.parsing import PROGRAM, parse
 from dsgc.config import PRESETS
 from dsgc.data import shapes, shapes_coco, sheet
 from dsgc.data.check import check as look_over
@@ -41,8 +38,6 @@ from dsgc.errors import Stopped, UserError, check_writable, first_line, one_line
 from dsgc.experiments import grids, runner, slurm
 from dsgc.experiments.plan import plan
 from dsgc.scoring.protocols import TestTime, asked
-
-PROGRAM = "python -m dsgc"
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -58,7 +53,7 @@ def train(arguments: Sequence[str]) -> None:
     command = f"train {name} --method {method}"
     kind = type(base.method)
     about = f"Train with the method `{method}`. {kind.__doc__}" + (f" Not here: {kind.left_out}" if kind.left_out else "")
-    options = _parse(options_of(base), rest, command, about)
+    options = parse(options_of(base), rest, command, about)
     config = base.changed(**dataclasses.asdict(options))
     from dsgc.training.loop import train  # torch and timm are loaded only once the options are known to be right
 
@@ -81,7 +76,7 @@ def _method(arguments: Sequence[str]) -> tuple[str, list[str]]:
 
 def resume(arguments: Sequence[str]) -> None:
     """resume RUN: go on with a run that was stopped, from its newest checkpoint."""
-    options = dataclasses.asdict(_parse(ResumeOptions, arguments, "resume"))
+    options = dataclasses.asdict(parse(ResumeOptions, arguments, "resume"))
     run = options.pop("run")
     from dsgc.training.loop import resume
 
@@ -90,7 +85,7 @@ def resume(arguments: Sequence[str]) -> None:
 
 def evaluate(arguments: Sequence[str]) -> None:
     """evaluate RUN: score a run's newest checkpoint on a split that has masks."""
-    options = _parse(EvaluateOptions, arguments, "evaluate")
+    options = parse(EvaluateOptions, arguments, "evaluate")
     if options.out and (options.out.is_dir() or not options.out.parent.is_dir()):
         raise UserError(f"{options.out}: cannot be written; --out takes a file in a folder that exists")
     if options.out:
@@ -113,7 +108,7 @@ def evaluate(arguments: Sequence[str]) -> None:
 
 def predict(arguments: Sequence[str]) -> None:
     """predict RUN OUT: segment images with a run's newest checkpoint and write them as PNG."""
-    options = _parse(PredictOptions, arguments, "predict")
+    options = parse(PredictOptions, arguments, "predict")
     how = _test_time(options)
     from dsgc.scoring.predict import predict
 
@@ -123,7 +118,7 @@ def predict(arguments: Sequence[str]) -> None:
 
 def labels(arguments: Sequence[str]) -> None:
     """labels RUN OUT: write CAMs, pseudo labels and confidence of the pictures that a run learnt from, for a second network."""
-    options = _parse(LabelsOptions, arguments, "labels")
+    options = parse(LabelsOptions, arguments, "labels")
     asked("", options.scales, mirror=options.mirror, crf=False)  # refuses what scales cannot be
     if options.eval_batch < 1:
         raise UserError(f"eval_batch {options.eval_batch}: must be 1 or more")
@@ -132,7 +127,8 @@ def labels(arguments: Sequence[str]) -> None:
     looks = Looks(options.scales or ((1.0,) if options.mirror else ()), options.mirror, options.cams)
     changes = {} if options.workers is None else {"workers": options.workers}
     given = (options.run, options.out, options.data, options.split)
-    _say(write_labels(*given, looks, options.format, options.network, options.eval_batch, changes))
+    own = {"tags": options.tags} if options.tags else {}
+    _say(write_labels(*given, looks, options.format, options.network, options.eval_batch, changes, own))
 
 
 def _test_time(options: EvaluateOptions | PredictOptions) -> TestTime | str | None:
@@ -142,7 +138,7 @@ def _test_time(options: EvaluateOptions | PredictOptions) -> TestTime | str | No
 
 def export(arguments: Sequence[str]) -> None:
     """export RUN FILE: write a run's network, with all that is needed to use it, into one file."""
-    options = _parse(ExportOptions, arguments, "export")
+    options = parse(ExportOptions, arguments, "export")
     from dsgc.scoring.segmenter import export
 
     export(options.run, options.file, options.network, half=options.half)
@@ -156,11 +152,11 @@ def data(arguments: Sequence[str]) -> None:
         print(f"usage: {PROGRAM} data shapes|shapes-coco OUT [options]; `{PROGRAM} data shapes --help` lists them")
         return
     if name == "shapes":
-        options = _parse(ShapesOptions, arguments[1:], "data shapes")
+        options = parse(ShapesOptions, arguments[1:], "data shapes")
         sizes = {split: getattr(options, split) for split in shapes.SPLITS}
         print(shapes.write(options.out, seed=options.seed, sizes=sizes, dials=options.dials))
     elif name == "shapes-coco":
-        options = _parse(ShapesCocoOptions, arguments[1:], "data shapes-coco")
+        options = parse(ShapesCocoOptions, arguments[1:], "data shapes-coco")
         sizes = {"train2014": options.train, "val2014": options.val}
         print(shapes_coco.write(options.out, seed=options.seed, sizes=sizes, dials=options.dials))
     else:
@@ -169,7 +165,7 @@ def data(arguments: Sequence[str]) -> None:
 
 def check(arguments: Sequence[str]) -> None:
     """check DATA: look a data set over before a night is spent on it; all faults at once."""
-    options = _parse(CheckOptions, arguments, "check")
+    options = parse(CheckOptions, arguments, "check")
     if options.sheet:
         sheet.refuse_file(options.sheet)
     source = Source(options.tags, options.masks, options.val_share)
@@ -191,14 +187,14 @@ def pretrain(arguments: Sequence[str]) -> None:
         raise UserError("pretrain: name the .safetensors file to write first")
     from dsgc.training.pretrain import Recipe, pretrain
 
-    recipe = _parse(Recipe, arguments, "pretrain OUT", "Pre-train the encoder of the shapes preset.")
+    recipe = parse(Recipe, arguments, "pretrain OUT", "Pre-train the encoder of the shapes preset.")
     found = pretrain(out, recipe)
     print(f"{out}: held-out accuracy {found.accuracy:.3f}, pointing {found.pointing:.3f}")
 
 
 def grid(arguments: Sequence[str]) -> None:
     """grid [NAME ...]: make the runs behind the ablation tables, several at a time, and keep their results."""
-    options = _parse(GridOptions, arguments, "grid")
+    options = parse(GridOptions, arguments, "grid")
     known = tuple(grids.GRIDS)
     for name in options.names:
         if name not in known:
@@ -240,27 +236,6 @@ def _say(text: object, file: typing.TextIO | None = None) -> None:
     """Print what all processes of a launcher would say alike, once."""
     if FIRST:
         print(text, file=file)
-
-
-def _parse(options: type, arguments: Sequence[str], command: str, description: str | None = None) -> typing.Any:
-    """The options that the arguments give; what is wrong with them becomes a `UserError` of one line."""
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            return tyro.cli(
-                options,
-                args=list(arguments),
-                prog=f"{PROGRAM} {command}",
-                description=description,
-                config=(tyro.conf.FlagCreatePairsOff,),
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            raise  # --help
-        plain = re.sub(r"\x1b\[[\d;]*m", "", said.getvalue())  # tyro writes a box: title, rule, message, rule, ...
-        parts = re.split(r"(?m)^(?:╭.*|[│ ]*[─-]{9,}[│ ]*)$", plain)  # without box characters where stdout has no UTF-8
-        message = " ".join(parts[1].replace("│", " ").split())
-        raise UserError(f"{message.rstrip('.')}; see `{PROGRAM} {command} --help`") from None
 
 
 COMMANDS = {

@@ -5,7 +5,8 @@ import typing
 
 import pytest
 
-from dsgc.__main__ import _parse, main, options_of
+from dsgc.__main__ import main, options_of
+from dsgc.command.parsing import parse
 from dsgc.config import PRESETS, Config
 from dsgc.errors import UserError
 from dsgc.methods import MODULES, find, preset
@@ -130,7 +131,7 @@ def test_every_field_can_be_set_on_the_command_line(name, method):
     for field, value in wanted.items():
         assert value != base.flat()[field], field
         words += [option(field), *map(str, value if isinstance(value, tuple) else [value])]
-    parsed = dataclasses.asdict(_parse(options_of(base), words, "train"))
+    parsed = dataclasses.asdict(parse(options_of(base), words, "train"))
     assert parsed == wanted
     assert {field: type(value) for field, value in parsed.items()} == {
         field: type(value) for field, value in wanted.items()
@@ -140,7 +141,7 @@ def test_every_field_can_be_set_on_the_command_line(name, method):
 @pytest.mark.parametrize(("name", "method"), BOTH)
 def test_without_options_the_command_line_gives_the_preset(name, method):
     base = preset(name, method)
-    assert base.changed(**dataclasses.asdict(_parse(options_of(base), [], "train"))) == base
+    assert base.changed(**dataclasses.asdict(parse(options_of(base), [], "train"))) == base
 
 
 def test_help_says_what_is_printed_where_a_default_departs_from_it(capsys, monkeypatch):

@@ -155,6 +155,7 @@ PEERS = {Path(name).stem for name in FILES if name.startswith("methods/peers/")}
 NOT_OF_A_METHOD = {  # what only looks like it
     ("runs/record.py", "masks"),  # those that scores are of
     ("experiments/provenance.py", "dsgc"),  # the package
+    ("experiments/stored.py", "masks"),  # a folder of them
 }
 
 

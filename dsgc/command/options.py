@@ -119,9 +119,12 @@ class LabelsOptions:
     out: Positional[Path]
     """folder to write to"""
     data: str | None = None
-    """data set in the layout of VOC or COCO; the run's own if not given"""
+    """data set in the layout of VOC or COCO, or a folder of pictures with --tags; the run's own if not given"""
     split: str | None = None
-    """list of ids, `largest` for the largest training list, or COCO's name; what the run learnt from if not given"""
+    """list of ids, `largest` for the largest training list, or COCO's name; what the run learnt from if not given, all of other pictures
+    without a layout"""
+    tags: str | None = None
+    """tag file of pictures without a layout"""
     format: label_files.Format = "voc"
     """voc: palette PNGs in SegmentationClass and a list of ids; coco: PNGs and instances in JSON, one for each class of a picture, with
     run-length codes; plain: PNGs and classes.txt"""

@@ -19,6 +19,8 @@ from dsgc.data import label_files
 from dsgc.data.label_files import CocoFile, Format, Labelled
 from dsgc.data.labels import IGNORE, read_labels
 from dsgc.data.loading import Images, eval_batches
+from dsgc.data.own import Source
+from dsgc.data.parts import ALL
 from dsgc.data.split import Split, open_images, open_split
 from dsgc.data.taught import DESCRIPTION
 from dsgc.errors import UserError, check_writable, enough_memory, printable
@@ -29,7 +31,8 @@ from dsgc.runs.checkpoint import Checkpoint
 from dsgc.runs.parallel import accelerator_of
 from dsgc.runs.record import note, progress, write_json
 from dsgc.runs.restore import load_networks
-from dsgc.scoring.evaluate import SMALLER, chosen
+from dsgc.scoring.evaluate import SMALLER, chosen, source_of
+from dsgc.scoring.looks import reported
 from dsgc.scoring.output import UNFINISHED, first_new, kept, refuse_others, whole
 
 CAMS, CONFIDENCE, BEFORE = "cams", "confidence", "before"  # folders beside that of the labels
@@ -104,6 +107,7 @@ def write_labels(
     network: str = "",
     batch: int = 1,
     changes: Mapping[str, int] | None = None,
+    own: Mapping[str, str] | None = None,
 ) -> Path:
     """Write CAMs, pseudo labels before and after correction, and confidence of pictures with tags, at their own sizes. No mask is opened.
 
@@ -113,18 +117,21 @@ def write_labels(
     there, and the same call goes on with the pictures that are missing.
 
     split: the one that the run learnt from for None; network: one of the run's, the one that is reported for ""; batch: pictures
-    of one size that pass together; changes: of the run's `workers`, for another machine.
+    of one size that pass together; changes: of the run's `workers`, for another machine; own: `tags` of pictures without a layout, as
+    in `evaluate.open_run`.
     Raises:
         UserError: no run, no such network, a method that makes no labels, no split, one without tags or of other classes, a folder
             `out` that holds something else, or a picture that cannot be read. What is written by then stays.
     """
     networks, saved = load_networks(run)
-    network = network or saved.config.method.networks[0]
+    network = network or reported(networks, saved.config)
     labeller = chosen(run, networks, (network,))[network]
     config = dataclasses.replace(saved.config, **changes or {})
     _refuse_without_labels(labeller, looks, config, len(saved.classes))
-    data, split, out = data or config.data, split or config.train_split, Path(out)
-    folder = _with_tags(data, split, saved, run)
+    source = source_of(saved, data, own)
+    split = split or (ALL if data and source.tags else config.train_split)
+    data, out = data or config.data, Path(out)
+    folder = _with_tags(data, split, source, saved, run)
     asked = {"weights": saved.files[f"{network}.safetensors"], "data": str(Path(data).resolve()), "split": split, "format": layout}
     asked |= {"scales": [*looks.scales], "mirror": looks.mirror, "cams": looks.cams}
     refuse_others(out, asked, "labels")
@@ -157,12 +164,12 @@ def write_labels(
     return out
 
 
-def _with_tags(data: str, split: str, saved: Checkpoint, run: Path) -> Split:
+def _with_tags(data: str, split: str, source: Source, saved: Checkpoint, run: Path) -> Split:
     """The split, if it has tags and the run's classes."""
     try:
-        folder = open_split(data, split)
+        folder = open_split(data, split, source)
     except UserError as error:
-        if _has_pictures(data, split):
+        if not source.tags and _has_pictures(data, split):
             raise UserError(f"{error}; labels are made of tags: `python -m dsgc predict` segments pictures without") from error
         raise
     if folder.classes != saved.classes:

@@ -13,7 +13,8 @@ from apart import log_of
 from refusal import refused
 
 from dsgc import dskd, methods
-from dsgc.__main__ import _parse, main, options_of
+from dsgc.__main__ import main, options_of
+from dsgc.command.parsing import parse
 from dsgc.config import PRESETS
 from dsgc.errors import UserError
 from dsgc.methods import configured, find, preset, register
@@ -214,7 +215,7 @@ def test_a_config_asks_its_method_for_the_source_of_what_is_the_methods(tagged):
 
 def test_its_numbers_are_options_and_are_checked(tagged):
     base = preset("shapes", "tagged")
-    parsed = dataclasses.asdict(_parse(options_of(base), ["--strength", "3", "--offsets", "4", "5", "--seed", "1"], "train"))
+    parsed = dataclasses.asdict(parse(options_of(base), ["--strength", "3", "--offsets", "4", "5", "--seed", "1"], "train"))
     assert base.changed(**parsed) == base.changed(strength=3.0, offsets=(4, 5), seed=1)
     with pytest.raises(UserError, match="strength 0.0: must be greater than 0"):
         base.changed(strength=0.0)
