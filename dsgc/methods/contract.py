@@ -105,6 +105,11 @@ class Method(Settings):
         """The area, as a share of the picture, of the second crop that `Part.second` has; None if it wants none."""
         return None
 
+    @property
+    def has_cam(self) -> bool:
+        """Whether there is an `activation`, and so a classifier of tags behind it."""
+        return type(self).activation is not Method.activation
+
     def heads(self, network: Network, classes: int) -> dict[str, nn.Module]:
         """What it adds to a network's heads: modules by name, found again in `Network.more`. They learn at the heads' rate."""
         return {}

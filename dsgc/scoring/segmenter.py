@@ -15,7 +15,6 @@ from dsgc.config import Config
 from dsgc.data.given import Given, as_rgb, named
 from dsgc.data.transforms import to_tensor
 from dsgc.errors import UserError, enough_memory, first_line
-from dsgc.methods.contract import Method
 from dsgc.network.vit import Network, fitted
 from dsgc.runs import exported
 from dsgc.runs.restore import load_networks
@@ -131,7 +130,7 @@ class Segmenter:
         return enough_memory(f"{named(picture)} ({image.width} x {image.height}): cannot be segmented", SMALLER)
 
     def _check_cam(self) -> None:
-        if type(self.config.method).activation is Method.activation:
+        if not self.config.method.has_cam:
             raise UserError(f"method {self.config.method.name}: has no class activation map, nor a classifier of tags; load another run")
 
     def _known(self, tags: Sequence[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """How well a network tells the tags of images: what is left to score where there are no masks.
 
-The scores are of the classifier whose weights make the CAM of Eq. 1. They say whether the classes were learnt; where a network sees them
-they do not say, and a network that tells tags well may segment badly.
+The scores are of the classifier whose weights make the CAM of Eq. 1, or for a method without a CAM, of its segmentation. They say whether
+the classes were learnt; where a network sees them they do not say, and a network that tells tags well may segment badly.
 """
 
 import torch
@@ -37,13 +37,22 @@ def scores(
         seen[rows] = 1
         for name, network in networks.items():
             with enough_memory(f"{items[0].image_id}: cannot be looked at", "take a smaller --eval-batch, or make the picture smaller"):
-                logits[name][rows] = network.eval()(fitted(batch, network.patch_size)).patch_logits.float()
+                logits[name][rows] = tag_logits(network.eval(), batch, config)
     for name, network in networks.items():
         network.train(training[name])
     parallel.sum_tensors([*logits.values(), seen])
     true = torch.from_numpy(dataset.tags).to(device)[seen > 0]
     told = {name: _summary(found[seen > 0], true, classes) for name, found in logits.items()}
     return {"told": told, "said": UNTOLD, "images": int(seen.sum())} | named(dataset.folder)
+
+
+def tag_logits(network: Network, images: Tensor, config: Config) -> Tensor:
+    """How sure a network is of each tag of images (B, 3, H, W) in [0, 1], (B, C): above 0 it is told. Of a segmentation, a class's logit
+    where it is surest."""
+    output = network(fitted(images, network.patch_size))
+    if config.method.has_cam:
+        return output.patch_logits.float()
+    return network.decode(output.tokens).float().softmax(1)[:, 1:].amax((-2, -1)).logit(1e-6)
 
 
 def _summary(logits: Tensor, tags: Tensor, classes: tuple[str, ...]) -> dict:

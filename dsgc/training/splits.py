@@ -27,7 +27,7 @@ def open_data(config: Config) -> Data:
     folder, held_out = (open_split(config.data, split, config.pictures_of) for split in (config.train_split, config.val_split))
     if folder.classes != held_out.classes:
         raise UserError(f"{held_out.origin}: its classes are not those of {folder.origin}; take both from one data set")
-    if config.method.from_masks and not folder.truth:
+    if config.method.from_masks and not (folder.truth or config.method.labels):
         raise UserError(f"method {config.method.name}: learns from masks, and {config.data} has none; name their folder with --masks")
     same = sorted({*folder.ids} & {*held_out.ids})  # in COCO's layout two pictures of two folders may have one name
     both = [name for name in same if filecmp.cmp(folder.file(name), held_out.file(name), shallow=False)]

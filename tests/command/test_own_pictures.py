@@ -74,6 +74,22 @@ def test_pictures_are_segmented_all_or_a_part(run, mine, tmp_path):
     assert np.asarray(Image.open(tmp_path / "all/val_00001.png")).shape == (128, 128)
 
 
+def test_a_second_network_learns_from_the_labels_of_a_run(run, mine, fields, tiny, tmp_path):
+    assert main(["labels", str(run), str(tmp_path / "labels"), "--no-cams"]) == 0
+    held_out = json.loads((run / "metrics.json").read_text())["images"]
+    assert len(list((tmp_path / "labels/SegmentationClass").iterdir())) == 16 - held_out
+    some = ["--data", str(mine / "pictures"), "--tags", str(mine / "tags.csv"), "--no-cams"]
+    assert main(["labels", str(run), str(tmp_path / "others"), *some]) == 0
+    assert len(list((tmp_path / "others/SegmentationClass").iterdir())) == 16
+    label = np.full((128, 128), 1, np.uint8)
+    for path in (tmp_path / "labels/SegmentationClass").iterdir():  # of the first class all over, whatever so few steps have found
+        Image.fromarray(label).save(path)
+    second = tiny("masks", **fields, labels=str(tmp_path / "labels"), out=str(tmp_path / "second"), steps=20, lr=1e-2, head_lr_factor=1.0)
+    told = json.loads((train(second) / "metrics.json").read_text())["told"]["network"]
+    scores = list(told["f1_per_class"].values())
+    assert scores[0] > 0 and not any(scores[1:])  # read off its segmentation: a classifier of tags it does not train
+
+
 @promise("Determinism", "A run that goes on after a stop ends as if it had not been stopped, on pictures without a layout too.")
 def test_a_run_that_was_stopped_goes_on(run, mine, fields, tiny, tmp_path, capsys):
     stopped = train_until(tiny("base", **fields, out=str(tmp_path / "run"), pictures=2), 2)
