@@ -174,7 +174,7 @@ OPTIONS = {
     "encoder: no transformer": ({"encoder": "resnet18"}, ["encoder", "resnet18"]),
     "encoder: without class token": ({"encoder": "vit_base_patch16_siglip_224"}, ["encoder", "class token"]),
     "encoder: a hybrid": ({"encoder": "vit_small_r26_s32_224"}, ["encoder 'vit_small_r26_s32_224'", "a hybrid"]),
-    "encoder: BEiT": ({"encoder": "beit_base_patch16_224"}, ["encoder 'beit_base_patch16_224'", "another kind of network, of timm's beit"]),
+    "encoder: BEiT": ({"encoder": "beit_base_patch16_224"}, ["encoder 'beit_base_patch16_224'", "timm's Beit takes images of one size"]),
     "encoder: weights of no such tag": ({"encoder": "vit_tiny_patch16_224.x"}, ["Invalid pretrained", "try vit_tiny_patch16_224.augreg"]),
     "encoder: on the hub of others": ({"encoder": "hf-hub:someone/model"}, ["encoder 'hf-hub:someone/model'", "an address"]),
     "encoder: in a folder": ({"encoder": "local-dir:/etc"}, ["encoder 'local-dir:/etc'", "an address"]),

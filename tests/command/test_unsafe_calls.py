@@ -59,6 +59,9 @@ ALLOWED = {
     ("dsgc/network/tensor_files.py", "torch.serialization.safe_globals"),  # an empty class of its own in the place of each
     ("tests/experiments/test_results.py", "exec"),  # a cell of a notebook of this repository
     ("tests/book/test_chapters.py", "exec"),
+    ("tests/book/test_own_notebook.py", "exec"),
+    ("tests/book/test_own_notebook.py", "compile"),
+    ("tests/book/test_readme.py", "exec"),  # its lines of Python
     ("tests/book/test_framework.py", "xml.etree.ElementTree.fromstring"),  # a figure of the book
     ("tests/data/test_shapes.py", "xml.etree.ElementTree.parse"),
 }
