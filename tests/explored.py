@@ -10,13 +10,15 @@ import pytest
 import sphinx_book_theme
 
 MATHS = ("em.js", "rules.js", "thresholds.js", "ptc.js")
+PYDATA = Path(pydata_sphinx_theme.__file__).parent / "theme/pydata_sphinx_theme/static/styles"
 STYLES = [
-    *(Path(pydata_sphinx_theme.__file__).parent / "theme/pydata_sphinx_theme/static/styles" / f"{name}.css" for name in ("theme", "pydata-sphinx-theme")),
+    PYDATA / "theme.css",
+    PYDATA / "pydata-sphinx-theme.css",
     Path(sphinx_book_theme.__file__).parent / "theme/sphinx_book_theme/static/styles/sphinx-book-theme.css",
     explorers.FOLDER.parent / "book.css",
     explorers.FOLDER / "explore.css",
-]  # fmt: skip
-FOLD = "main { max-width: 46rem; width: 100%; box-sizing: border-box; margin: auto; padding: 0 1rem }"  # as wide as the book's column
+]
+COLUMN = "main { max-width: 46rem; width: 100%; box-sizing: border-box; margin: auto; padding: 0 1rem }"  # as in the book
 
 
 @contextlib.contextmanager
@@ -35,8 +37,9 @@ def written(folder: Path, containers: list[str], mode: str) -> str:
     """A page with containers, the book's style and the explorers' scripts; its address, of a file."""
     styles = "".join(f'<link rel="stylesheet" href="{path.as_uri()}">' for path in STYLES)
     scripts = "".join(f'<script defer src="{path.as_uri()}"></script>' for path in sorted(explorers.FOLDER.glob("*.js")))
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Explorers</title>{styles}<style>{FOLD}</style>{scripts}'
-    body = f'<main><article class="bd-article"><h1>Explorers</h1>{"".join(containers)}</article></main>'
+    page = f"""<!doctype html><html lang="en" data-theme="{mode}" data-mode="{mode}"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width"><title>Explorers</title>{styles}<style>{COLUMN}</style>{scripts}</head>
+<body><main><article class="bd-article"><h1>Explorers</h1>{"".join(containers)}</article></main></body></html>"""
     path = folder / f"{mode}.html"
-    path.write_text(f'<!doctype html><html lang="en" data-theme="{mode}" data-mode="{mode}"><head>{head}</head><body>{body}</body></html>', encoding="utf-8")
+    path.write_text(page, encoding="utf-8")
     return path.as_uri()

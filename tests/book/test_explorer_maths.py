@@ -21,6 +21,7 @@ from dsgc.scoring import diagnosis
 
 EPS = torch.finfo(torch.float64).eps  # 2.2e-16
 CASES, BINS = 2000, 40
+PARTS = "{{ const m = {}; return [m.mean, m.variance, m.weight]; }}"  # of a mixture
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,8 @@ def cases_of(x, count, mean, variance, weight):
 
 def test_e_step_is_the_package_s_to_the_last_bits(js, drawn):
     x, _, *mixture = drawn
-    found = js("({x, mixture}) => { const {posterior, evidence} = explore.em.eStep(x, mixture); return [posterior, evidence]; }", cases_of(*drawn))
+    script = "({x, mixture}) => { const found = explore.em.eStep(x, mixture); return [found.posterior, found.evidence]; }"
+    found = js(script, cases_of(*drawn))
     posterior, evidence = gmm.e_step(x, *mixture)
     size = 1 + gmm.log_joint(x, *mixture).abs().amax(1)  # (B, N): what the exponential is of, whose last bit it is
     assert ((double([of[1] for of in found]) - evidence).abs() <= 2 * EPS * size).all()
@@ -82,7 +84,7 @@ def test_m_step_is_the_package_s_up_to_the_order_of_sums(js, drawn):
     mean = gmm.update_mean(x, counted, mass)
     expected = mean, gmm.update_variance(x, counted, mass, mean).clamp_min(1e-6), gmm.update_weight(mass, count.sum(1))
     given = [case | {"posterior": part} for case, part in zip(cases_of(*drawn), posterior.tolist(), strict=True)]
-    found = js("({x, count, posterior}) => { const m = explore.em.mStep(x, count, posterior); return [m.mean, m.variance, m.weight]; }", given)
+    found = js("({x, count, posterior}) => " + PARTS.format("explore.em.mStep(x, count, posterior)"), given)
     known = (mass > 1e-290)[:, None]  # a component that accounts for nothing has no mean
     for part, of in zip(expected, double(found).unbind(1), strict=True):
         assert (((of - part).abs() <= BINS * EPS * part.abs()) | ~known[:, 0]).all()
@@ -93,7 +95,7 @@ def test_fit_is_the_package_s_of_the_values_each_as_often_as_it_occurs(js, drawn
     repeated = x.repeat_interleave(5, 1)  # (B, 5 N)
     mask = torch.arange(5).repeat(BINS) < count.repeat_interleave(5, 1)
     package = gmm.fit(repeated, mask, max_iter=20, tolerance=-torch.inf)
-    script = "({x, count}) => { const m = explore.em.fit(x, count, {limit: 20, tolerance: -Infinity}); return [m.mean, m.variance, m.weight]; }"
+    script = "({x, count}) => " + PARTS.format("explore.em.fit(x, count, {limit: 20, tolerance: -Infinity})")
     found = double(js(script, [{"x": a, "count": c} for a, c in zip(x.tolist(), count.tolist(), strict=True)]))
     assert (found[:, 0].diff(dim=1) >= 0).all()
     torch.testing.assert_close(found, torch.stack(package[:3], 1), rtol=1e-11, atol=1e-11)  # twenty times the last bits, and how they grow
@@ -102,7 +104,7 @@ def test_fit_is_the_package_s_of_the_values_each_as_often_as_it_occurs(js, drawn
 def test_fit_ends_where_the_package_s_ends(js, drawn):
     x = drawn[0][:400]
     package = gmm.fit(x)
-    found = js("(x) => { const m = explore.em.fit(x, x.map(() => 1)); return [m.mean, m.variance, m.weight]; }", x.tolist())
+    found = js("(x) => " + PARTS.format("explore.em.fit(x, x.map(() => 1))"), x.tolist())
     torch.testing.assert_close(double(found), torch.stack(package[:3], 1), rtol=1e-11, atol=1e-11)
 
 
@@ -150,13 +152,15 @@ def test_a_label_by_thresholds_and_its_worth_are_the_package_s_exactly(js):
     truth = torch.tensor([0, 1, 2, 255])[torch.randint(4, (500, 6, 6), generator=generator)]
     confidence, winner = maps.max(1)
     labels = cam.patch_labels(maps, torch.ones(500, 2), 0.25, 0.7)
-    script = "([c, s, t]) => { const l = explore.thresholds.cut(c, s, 0.25, 0.7), w = explore.thresholds.worth(l, t); return [l, [w.share, w.mean, w.strictMean]]; }"
-    given = [list(of) for of in zip(confidence.flatten(1).tolist(), (winner + 1).flatten(1).tolist(), truth.flatten(1).tolist(), strict=True)]
-    found = js(script, given)
+    script = """([confidence, strongest, truth]) => {
+        const labels = explore.thresholds.cut(confidence, strongest, 0.25, 0.7), worth = explore.thresholds.worth(labels, truth);
+        return [labels, [worth.share, worth.mean, worth.strictMean]]; }"""
+    found = js(script, torch.stack([confidence, winner + 1, truth], 1).flatten(2).tolist())
     assert torch.equal(torch.tensor([of[0] for of in found]), labels.flatten(1))
     for (_, worth), label, true in zip(found, labels, truth, strict=True):
-        expected = [value / 100 for value in diagnosis.worth(label[None], true[None], 3).values()]
-        assert worth == pytest.approx(expected, rel=1e-14)
+        share, *means = (value / 100 for value in diagnosis.worth(label[None], true[None], 3).values())
+        assert worth[0] == pytest.approx(share, abs=1e-7)  # float32
+        assert worth[1:] == pytest.approx(means, rel=1e-14)
 
 
 def contrast(tokens, labels):
@@ -182,7 +186,8 @@ def test_the_contrast_and_its_gradient_are_the_package_s(js):
         assert sum(terms) == pytest.approx(float(loss.detach()), abs=132 * EPS)  # as many pairs
         torch.testing.assert_close(double(gradient), slope, rtol=1e-12, atol=1e-14)
         torch.testing.assert_close(double(moved), token - 0.5 * slope, rtol=1e-12, atol=1e-14)
-    slow = [oracles.patch_token_contrast([token.T[:, None].tolist()], [label[None].tolist()]) for token, label in zip(tokens[:50], labels[:50], strict=True)]
+    some = zip(tokens[:50], labels[:50], strict=True)
+    slow = [oracles.patch_token_contrast([token.T[:, None].tolist()], [label[None].tolist()]) for token, label in some]
     assert [sum(of[0]) for of in found[:50]] == pytest.approx(slow, abs=132 * EPS)
 
 

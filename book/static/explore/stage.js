@@ -19,8 +19,9 @@ globalThis.explore ??= {};
 
   // A slider with its name and value in sight: {row, get, set}; `change` hears the reader alone.
   const slider = (name, { min = 0, max = 1, step = 0.01, value = min, unit = "" }, change) => {
-    const shown = tag("output");
-    const input = tag("input", { type: "range", min, max, step, oninput: () => { show(); change(+input.value); } });
+    const shown = tag("span", { class: "value" });
+    const heard = () => { show(); change(+input.value); };
+    const input = tag("input", { type: "range", "aria-label": name, min, max, step, oninput: heard });
     const show = () => {
       shown.textContent = `${+(+input.value).toFixed(3)}${unit}`;
       input.setAttribute("aria-valuetext", shown.textContent);
@@ -33,7 +34,7 @@ globalThis.explore ??= {};
   // A list to choose from: options are [value, text].
   const choice = (name, options, change) => {
     const listed = options.map(([value, text]) => tag("option", { value }, text));
-    const select = tag("select", { onchange: () => change(select.value) }, listed);
+    const select = tag("select", { "aria-label": name, onchange: () => change(select.value) }, listed);
     return { row: tag("label", { class: "choice" }, tag("span", {}, name), select), set: (value) => { select.value = value; } };
   };
 
