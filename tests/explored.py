@@ -18,7 +18,7 @@ STYLES = [
     explorers.FOLDER.parent / "book.css",
     explorers.FOLDER / "explore.css",
 ]
-COLUMN = "main { max-width: 46rem; width: 100%; box-sizing: border-box; margin: auto; padding: 0 1rem }"  # as in the book
+COLUMN = "main { display: block !important; max-width: 46rem; box-sizing: border-box; margin: auto; padding: 0 1rem }"  # as in the book
 
 
 @contextlib.contextmanager
@@ -37,9 +37,10 @@ def written(folder: Path, containers: list[str], mode: str) -> str:
     """A page with containers, the book's style and the explorers' scripts; its address, of a file."""
     styles = "".join(f'<link rel="stylesheet" href="{path.as_uri()}">' for path in STYLES)
     scripts = "".join(f'<script defer src="{path.as_uri()}"></script>' for path in sorted(explorers.FOLDER.glob("*.js")))
+    cells = "".join(f'<div class="cell_output"><div class="output text_html">{container}</div></div>' for container in containers)
     page = f"""<!doctype html><html lang="en" data-theme="{mode}" data-mode="{mode}"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>Explorers</title>{styles}<style>{COLUMN}</style>{scripts}</head>
-<body><main><article class="bd-article"><h1>Explorers</h1>{"".join(containers)}</article></main></body></html>"""
+<body><main class="bd-content"><article class="bd-article"><h1>Explorers</h1>{cells}</article></main></body></html>"""
     path = folder / f"{mode}.html"
     path.write_text(page, encoding="utf-8")
     return path.as_uri()

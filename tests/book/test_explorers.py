@@ -28,7 +28,7 @@ CONFIDENCE = [round(0.02 + 0.039 * n, 3) for n in range(25)]
 LABELS, DEGREES = [0] * 10 + [255] * 5 + [1] * 10, [10] * 15 + [90] * 10
 TOKENS = [[0.9, 0.1], [0.5, 0.6], [0.2, 0.9], [0.7, 0.7], [-0.3, 0.8], [0.1, -1.0]]
 DATA = {
-    "em": {"maps": {"two humps": BARS, "a spike": [200, *[0] * 20, *[4] * 29]}},
+    "em": {"maps": {"two humps": BARS, "a spike": [200, *[0] * 20, *[4] * 29], "one value": [0, 9, *[0] * 48]}},
     "rules": {"grids": {"a grid": {"confidence": CONFIDENCE, "labels": LABELS, "degrees": DEGREES}}, "high": 0.85, "low": 0.25, "tau": 0.7},
     "thresholds": {
         "image": torch.zeros(16, 16, 3, dtype=torch.uint8), "confidence": MAP, "strongest": torch.full_like(MAP, 2), "truth": TRUTH,
@@ -127,6 +127,9 @@ def test_em_goes_step_by_step_as_the_package_does(page):
     box.get_by_role("combobox", name="values").select_option("a spike")
     box.get_by_role("button", name="To the end").click()
     assert numbers(box)[1] == 0.001  # the floor
+    box.get_by_role("combobox", name="values").select_option("one value")
+    box.get_by_role("button", name="To the end").click()
+    assert numbers(box) == [0.03, 0.001, 0.0, 0.03, 0.001, 1.0] and "nothing to split" in box.get_by_role("status").inner_text()
 
 
 def test_a_histogram_can_be_drawn_by_pointer_and_by_keyboard(page):
@@ -174,11 +177,11 @@ def test_the_rules_follow_what_is_edited_by_keyboard(page):
     assert box.locator("button.place[aria-pressed='true']").count() == 1
     box.get_by_role("combobox", name="label").select_option("class 2")
     labels[4] = 2
-    box.get_by_label("feature").focus()
+    box.get_by_role("slider", name="feature").focus()
     for _ in range(6):
         page.keyboard.press("PageUp")
-    degrees[4] = int(box.get_by_label("feature").input_value())
-    box.get_by_label("confidence").focus()
+    degrees[4] = int(box.get_by_role("slider", name="feature").input_value())
+    box.get_by_role("slider", name="confidence").focus()
     page.keyboard.press("End")
     confidence[4] = 1.0
     assert degrees[4] > 40 and shown() == corrected(labels, confidence, degrees, **limits)
@@ -249,9 +252,6 @@ def test_a_picture_stands_in_print_and_where_no_script_runs(browser, address, pa
     context.close()
 
 
-# where they come from
-
-
 def test_an_explorer_s_html_is_small_the_same_again_and_closed():
     given = {"name": "</script><b>", "bytes": np.arange(6, dtype=np.uint8).reshape(2, 3)}
     first, again = (Explorer("em", PICTURE, "a <picture>", given) for _ in range(2))
@@ -293,7 +293,7 @@ def test_every_explorer_has_a_chapter_and_every_chapter_s_explorer_a_widget():
 
 
 def test_what_the_chapters_store_of_an_explorer_is_small():
-    cells = [cell for path in sorted((pages.ROOT / "notebooks").glob("*.ipynb")) for cell in nbformat.read(path, 4).cells]
+    cells = [cell for path in (pages.ROOT / "notebooks").glob("*.ipynb") for cell in nbformat.read(path, 4).cells]
     htmls = [output.get("data", {}).get("text/html", "") for cell in cells for output in cell.get("outputs", [])]
     htmls = [html for html in htmls if "data-explorer" in html]
     assert len(htmls) == len(DATA) and max(map(len, htmls)) < 200_000

@@ -54,6 +54,7 @@ globalThis.explore ??= {};
     draw();
   };
   const half = () => {
+    if (!(mixture.weight[0] > 0)) return; // nothing to split
     if (!shares) shares = em.eStep(x, mixture).posterior;
     else {
       mixture = em.mStep(x, count, shares);

@@ -58,7 +58,8 @@ globalThis.explore ??= {};
     });
     result.setAttribute("aria-label", `after the correction, row by row: ${after.map((label) => LABELS[label]).join(", ")}`);
     const sentence = why(chosen);
-    status.textContent = `${named(chosen)[0].toUpperCase()}${named(chosen).slice(1)}: ${sentence}`;
+    const parts = `R${named(chosen).slice(1)}: ${sentence}`.split(/(R_[hu])/);
+    status.replaceChildren(...parts.flatMap((part) => (part.startsWith("R_") ? variable("R", part[2]) : [part])));
   };
 
   const choose = (n) => {
