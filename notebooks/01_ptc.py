@@ -54,6 +54,7 @@ from dsgc.ptc import pairs, patch_token_contrast, pull_and_push
 from dsgc.runs.restore import load_networks
 from dsgc.scoring.evaluate import views
 from dsgc.teaching import chapter, difficulties, figures, panels
+from dsgc.teaching.explorer import Explorer
 from dsgc.training.loop import train
 from dsgc.training.splits import open_data
 
@@ -456,6 +457,40 @@ plt.close(figure)
 figure
 
 # %% [markdown]
+# Here are twelve, with three labels, and as alike at first as over-smoothed tokens are. Predict before you press *Gradient
+# step*: how many directions will be left in the end, and how far apart can three be in a plane? Which token turns more at first, a long
+# one or a short one? What becomes of one whose label you take away? Then drag a token to the far side and look at which term it
+# costs.
+
+# %% tags=["hide-input"]
+degrees = torch.tensor([[12.0, 38, 70, 96], [30, 55, 82, 118], [48, 66, 104, 130]]).flatten().deg2rad()  # of the labels 0, 1 and 2
+long = torch.tensor([[1.0, 0.8, 1.1, 0.7], [0.9, 1.1, 0.75, 1], [0.7, 1, 0.85, 0.9]]).flatten()
+dozen = (long * torch.stack([degrees.cos(), degrees.sin()])).view(1, 2, 3, 4)  # (B, D, h, w)
+dozen_labels = torch.arange(3)[None, :, None].expand(1, 3, 4)
+descent = [dozen]
+for _ in range(60):
+    here = descent[-1].clone().requires_grad_()
+    (slope,) = torch.autograd.grad(patch_token_contrast(here, dozen_labels), here)
+    descent.append((here - slope).detach())
+losses = [float(patch_token_contrast(tokens, dozen_labels)) for tokens in descent]
+assert losses[0] > 1 and abs(losses[-1] + 0.5) < 1e-3, "three directions, 120 degrees apart"
+figure, axes = plt.subplots(1, 3, figsize=(9, 3.3), layout="constrained")
+for axis, step in zip(axes, (0, 5, 60), strict=True):
+    for (x, y), label in zip(descent[step][0].flatten(1).T, dozen_labels.flatten(), strict=True):
+        axis.annotate("", (x, y), (0, 0), arrowprops={"arrowstyle": "-|>", "color": f"C{int(label)}", "lw": 2})
+    axis.set(xlim=(-1.35, 1.35), ylim=(-1.35, 1.35), aspect="equal", title=f"{step} steps: loss {losses[step]:.2f}")
+for k in range(3):
+    axes[0].plot([], [], color=f"C{k}", lw=2, label=f"label {k}")
+axes[0].legend(loc="lower left")
+plt.close(figure)
+Explorer(
+    "ptc", figure, "Twelve arrows in the upper half of a plane, mixed; after 60 steps of descent they have three directions, 120 degrees apart.",
+    {"tokens": [[round(float(v), 4) for v in token] for token in dozen[0].flatten(1).T], "labels": dozen_labels.flatten().tolist(), "rate": 1},
+)  # fmt: skip
+
+# %% [markdown]
+# The loss ends at $-\tfrac12$, with three directions 120° apart; exercise 1 asks why it can go no lower.
+#
 # ## No matrix of all pairs
 #
 # An image of 448 pixels has 784 patches and 614,656 ordered pairs. Published code builds that matrix. It is not

@@ -51,7 +51,7 @@ from myst_nb import glue
 from PIL import Image
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
-from dsgc import correction
+from dsgc import correction, gmm
 from dsgc.data import scenes
 from dsgc.data.palette import coloured
 from dsgc.experiments import frozen, ladder, tables, verdicts
@@ -60,6 +60,7 @@ from dsgc.methods.labels import nearest
 from dsgc.runs.restore import load_networks
 from dsgc.scoring import diagnosis
 from dsgc.teaching import chapter, figures
+from dsgc.teaching.explorer import Explorer
 from dsgc.training.loop import train
 from dsgc.training.splits import open_data
 
@@ -293,6 +294,88 @@ assert corrected.flatten().tolist() == [1, 255, 0, 0]
 assert torch.allclose(correction.neighbour_similarity(row_features)[0, 3, 0, :3], torch.tensor([1.0, 0.8, 0.6]))
 
 # %% [markdown]
+# ## A grid to try
+#
+# A grid of five by five with all that the rules ask for. Each place has a confidence, a label and a feature, which is a direction
+# in the plane here, so that the cosine of two is that of the angle between them. The noise probability is that of the mixture of
+# the 25 confidences. Three grids to begin with; predict, then look:
+#
+# - *A label that spilled over.* The fourth column looks like the background, but the label covers it. What becomes of it? And of
+#   the background beyond, whose label 0 is right?
+# - *Two doubtful places* without a label lie inside an object. Do both come to it? Then raise the confidence of the one by a little.
+# - *A head and its body.* The label has the head. Can it be made to grow over the body by the three sliders? By a change of the
+#   body's features?
+
+# %% tags=["hide-input"]
+GRIDS = {  # confidence, label and direction of the feature in degrees, row by row
+    "A label that spilled over": (
+        [0.06, 0.22, 0.3, 0.12, 0.03, 0.74, 0.91, 0.8, 0.48, 0.18, 0.88, 0.97, 0.7, 0.44, 0.26, 0.66, 0.9, 0.78, 0.4, 0.1, 0.15, 0.28, 0.2, 0.08, 0.01],
+        [0] * 5 + [1, 1, 1, 1, 0] * 3 + [0] * 5,
+        [80] * 5 + [15, 15, 15, 80, 80] * 3 + [80] * 5,
+    ),
+    "Two doubtful places": (
+        [0.02, 0.28, 0.05, 0.36, 0.15, 0.7, 0.85, 0.78, 0.9, 0.66, 0.82, 0.64, 0.5, 0.88, 0.74, 0.92, 0.86, 0.58, 0.95, 0.8, 0.76, 0.89, 0.83, 0.91, 0.71],
+        [0] * 5 + [1] * 5 + [1, 1, 255, 1, 1] * 2 + [1] * 5,
+        [80] * 5 + [20, 16, 22, 16, 20, 18, 16, 20, 18, 20, 16, 18, 13, 12, 18, 20, 18, 16, 15, 20],
+    ),
+    "A head and its body": (
+        [0.02, 0.05, 0.03, 0.04, 0.01, 0.7, 0.97, 0.2, 0.14, 0.05, 0.85, 0.6, 0.26, 0.18, 0.03, 0.06, 0.16, 0.21, 0.15, 0.02, 0.03, 0.04, 0.05, 0.06, 0.01],
+        [0] * 5 + [1, 1, 0, 0, 0] * 2 + [0] * 10,
+        [110] * 5 + [10, 10, 60, 60, 110] * 2 + [110, 60, 60, 60, 110] + [110] * 5,
+    ),
+}  # fmt: skip
+
+
+def tried(confidence, labels, degrees, high=0.85, low=0.25, tau=0.7):
+    """One of the grids: noise probabilities, labels before and after, each (5, 5)."""
+    values, angle = torch.tensor([confidence], dtype=torch.float64), torch.tensor(degrees).view(1, 1, 5, 5).deg2rad()
+    noise = gmm.noise_probability(values, gmm.fit(values, max_iter=1000, tolerance=1e-9)).view(1, 5, 5)
+    before = torch.tensor(labels).view(1, 5, 5)
+    after = correction.correct(before, noise, torch.cat([angle.cos(), angle.sin()], 1), high=high, low=low, tau=tau)
+    return noise[0], before[0], after[0]
+
+
+figure, axes = plt.subplots(2, 3, figsize=(8.4, 6), layout="constrained")
+for (name, grid), (above, below) in zip(GRIDS.items(), axes.T, strict=True):
+    noise, before, after = tried(*grid)
+    for axis, labels in ((above, before), (below, after)):
+        axis.imshow(coloured(labels), extent=(0, 5, 5, 0))
+        axis.set(xticks=[], yticks=[])
+        axis.grid(False)
+    for place, value in enumerate(noise.flatten()):
+        y, x = divmod(place, 5)
+        above.text(x + 0.5, y + 0.5, f"{value:.2f}", ha="center", va="center", fontsize=9, color="black" if before[y, x] == 255 else "white")
+    above.set_title(name, fontsize=11)
+axes[0, 0].set_ylabel(r"before, with $\hat G$")
+axes[1, 0].set_ylabel("after")
+plt.close(figure)
+Explorer(
+    "rules", figure,
+    "Three grids of five by five, labels before the correction with their noise probabilities, and after it: the column that spilled over "
+    "becomes background; of two doubtful places one takes the object's label, the other is left out; the label of a head stays on the head.",
+    {"grids": {name: dict(zip(("confidence", "labels", "degrees"), grid, strict=True)) for name, grid in GRIDS.items()}, "high": 0.85, "low": 0.25, "tau": 0.7},
+)  # fmt: skip
+
+# %% tags=["hide-input"]
+spilled, doubtful = (tried(*GRIDS[name])[2] for name in ("A label that spilled over", "Two doubtful places"))
+assert spilled[1:4, 3].tolist() == [0, 0, 0] and spilled[1:4, 4].tolist() == [255] * 3, "the true background beyond is left out"
+assert [int(doubtful[y, 2]) for y in (2, 3)] == [255, 1]
+confidence, labels, degrees = GRIDS["A head and its body"]
+body = torch.tensor([angle == 60 for angle in degrees]).view(5, 5)
+for high in (0.3, 0.85, 1.0):
+    for limit in (-1.0, 0.0, 0.6, 0.7, 0.9):
+        assert not (tried(confidence, labels, degrees, high=high, low=0.0, tau=limit)[2][body] == 1).any(), "no slider makes the label grow"
+nearer = [*degrees]
+nearer[12] = 30  # a place of the body beside the head, in the middle of the grid: now more like the head than like the body
+assert tried(confidence, labels, nearer, high=1.0, tau=0.6)[2][body].tolist().count(1) == 1
+
+# %% [markdown]
+# The spilled column becomes background, and the true background beyond it, which was right, is left out. Of the two doubtful
+# places the one in $R_u$ comes to the object; the other is in $R_h$ and left out. And no slider makes the label grow from
+# the head: the neighbour most like a place of the body is another place of the body, whose label is 0. Only a place whose features are
+# more like the head's than like the body's, and that is in $R_u$ and no boundary, takes the label over: turn the feature of the grid's middle to 30°, and
+# set $\theta_h$ to 1 and $\tau$ to 0.6.
+#
 # In the package the similarities are computed once for all places, each edge of the grid once for both its ends,
 # and the rules are a few comparisons on whole maps:
 

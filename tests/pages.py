@@ -114,6 +114,11 @@ def browser_required() -> bool:
     return bool(os.environ.get("CI")) or bool(os.environ.get("DSGC_BROWSER"))
 
 
+def axe() -> str:
+    """The script of axe-core."""
+    return (resources.files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+
+
 class Visit(NamedTuple):
     """What was seen on one page in one mode."""
 
@@ -132,7 +137,7 @@ class Browser:
         self.chromium = playwright.chromium.launch(executable_path=executable, args=QUIET)
         self.windows: dict[str, Any] = {}
         self.seen: dict[tuple[str, str], Visit] = {}
-        self.axe = (resources.files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+        self.axe = axe()
 
     def visit(self, page: str, mode: str, query: str = "") -> Visit:
         key = page + query, mode

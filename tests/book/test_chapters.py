@@ -17,7 +17,6 @@ from dsgc.data import shapes
 from dsgc.errors import UserError
 from dsgc.experiments import grids
 from dsgc.teaching import chapter
-from dsgc.teaching.player import Player
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = {path.stem: jupytext.read(path) for path in sorted((ROOT / "notebooks").glob("0[1-4]_*.py"))}
@@ -231,16 +230,3 @@ def test_listing_is_the_source_as_it_stands():
     listing = chapter.source(chapter.ordered, chapter.number_in)
     assert inspect.getsource(chapter.ordered).rstrip() in listing and inspect.getsource(chapter.number_in).rstrip() in listing
     assert listing._repr_markdown_().startswith("```python\ndef ordered(") and listing._repr_markdown_().endswith("\n```")
-
-
-def test_player_has_a_picture_and_a_text_for_each_step():
-    class Drawing:
-        def savefig(self, buffer, format):
-            assert format == "png"
-            buffer.write(b"picture")
-
-    html = Player("em", [Drawing(), Drawing()], ["first <&>", "second"], "iteration")._repr_html_()
-    assert html.count("<img ") == 2 and html.count(" hidden>") == 1 and 'max="1"' in html and 'aria-label="iteration"' in html
-    assert 'alt="first &lt;&amp;&gt;"' in html and 'alt="second"' in html and "http" not in html
-    with pytest.raises(ValueError, match="zip"):
-        Player("em", [Drawing()], [], "iteration")
