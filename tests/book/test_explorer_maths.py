@@ -1,8 +1,9 @@
 """The explorers compute what the package computes: their JavaScript and the package side by side on thousands of cases.
 
-Both calculate in float64. Where the operations are the same and in the same order, what is left is the last bit of a logarithm and of an
-exponential, which no standard fixes: of what is between 0 and 1 that is less than 1e-15. Where sums are taken in another order they may
-differ by as many last bits as there are terms. The contrast and the similarity of the package calculate in float32, so there float64 is asked of the second implementation, `oracles`.
+Both calculate in float64. Where the operations are the same and in the same order, what is left is the last bit of a logarithm and of
+an exponential, which no standard fixes: of what is between 0 and 1 that is less than 1e-15. Where sums are taken in another order they
+may differ by as many last bits as there are terms. The contrast and the similarity of the package calculate in float32, so there
+float64 is asked of the second implementation, `oracles`.
 """
 
 import zlib
