@@ -1,8 +1,9 @@
 """The explorers compute what the package computes: their JavaScript and the package side by side on thousands of cases.
 
-Both calculate in float64. Where the operations are the same and in the same order, what is left is the last bit of a logarithm and of an
-exponential, which no standard fixes. Where sums are taken in another order they may differ by as many last bits as there are terms. The
-contrast and the similarity of the package calculate in float32, so there float64 is asked of the second implementation, `oracles`.
+Both calculate in float64. Where the operations are the same and in the same order, what is left is the last bit of a logarithm and of
+an exponential, which no standard fixes: of what is between 0 and 1 that is less than 1e-15. Where sums are taken in another order they
+may differ by as many last bits as there are terms. The contrast and the similarity of the package calculate in float32, so there
+float64 is asked of the second implementation, `oracles`.
 """
 
 import zlib
@@ -64,7 +65,7 @@ def test_e_step_is_the_package_s_to_the_last_bits(js, drawn):
     assert ((double([of[1] for of in found]) - evidence).abs() <= 2 * EPS * size).all()
     off = (double([of[0] for of in found]) - posterior).abs()
     assert (off <= 4 * EPS * size[:, None]).all()
-    assert (off[(size < 10)[:, None].expand_as(off)] <= 1e-15 * 5).all() and float(off.median()) < 1e-16
+    assert float((off <= 1e-15).double().mean()) > 0.9999
 
 
 def test_noise_probability_is_the_package_s_to_the_last_bits(js, drawn):
@@ -74,6 +75,7 @@ def test_noise_probability_is_the_package_s_to_the_last_bits(js, drawn):
     odds = (x[:, None] - mean[..., None]).square() / (2 * variance[..., None])
     found = double(js("({x, mixture}) => explore.em.noise(x, mixture)", cases_of(*drawn)))
     assert ((found - expected).abs() <= 2 * EPS * (1 + odds.sum(1)) * expected + EPS).all()
+    assert float(((found - expected).abs() <= 1e-15).double().mean()) > 0.9999
 
 
 def test_m_step_is_the_package_s_up_to_the_order_of_sums(js, drawn):

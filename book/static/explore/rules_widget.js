@@ -30,7 +30,7 @@ globalThis.explore ??= {};
   };
 
   const why = (n) => {
-    const where = region(n), label = LABELS[after[n]], g = `noise probability ${noise[n].toFixed(2)}, ${where}`;
+    const where = region(n), label = LABELS[after[n]], g = `noise probability ${noise[n].toFixed(4)}, ${where}`;
     if (where === "kept") return `${g}: ${label}.`;
     const unlike = SIDES.filter((_, k) => alike[n][k] < tau.get());
     const most = rules.nearest(alike[n], near[n]);
