@@ -17,11 +17,13 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tqdm import tqdm
+
 from dsgc.config import Config
 from dsgc.errors import UserError, check_writable, first_line, one_line
 from dsgc.experiments import grids
 from dsgc.experiments.provenance import PACKAGE
-from dsgc.experiments.stored import digest, look_up, path_of
+from dsgc.experiments.stored import YOUNGER, digest, look_up, path_of
 from dsgc.runs.record import write_json
 
 Found = dict[str, str]  # "code" and "bits", or "problem"
@@ -36,7 +38,9 @@ def rows(runs: Mapping[str, Config], folder: Path) -> dict[Config, list[str]]:
     return found
 
 
-def confirm(runs: Mapping[str, Config], folder: Path, before: Path, jobs: int = 1, say: Callable[[str], None] = print) -> dict[str, str]:
+def confirm(
+    runs: Mapping[str, Config], folder: Path, before: Path, jobs: int = 1, say: Callable[[str], None] = tqdm.write
+) -> dict[str, str]:
     """Name results anew that the code in the folder `before` made, where a shortened run leaves the same bits with both codes.
 
     Returns what became of each result of other code, by label: "confirmed", or why it is not.
@@ -57,10 +61,11 @@ def _under(package: Path) -> Callable[[Config], Found]:
     """A function that has a shortened run made, in a process of its own, with the package that a folder holds."""
 
     def run(config: Config) -> Found:
+        known = {name: value for name, value in config.flat().items() if (name, value) not in YOUNGER.items()}  # as that code may have it
         done = subprocess.run(
             [sys.executable, "-P", Path(__file__).with_name("bits.py")],
             env=os.environ | {"PYTHONPATH": str(package), "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"},
-            input=json.dumps(config.flat()) + "\n", capture_output=True, text=True, check=False,
+            input=json.dumps(known) + "\n", capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode:
             return {"problem": first_line(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit {done.returncode}")}

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
@@ -60,6 +61,15 @@ def test_a_result_is_not_kept_if_it_is_not_of_that_code(copy):
     was, same = path.read_bytes(), {"code": "1111111111", "bits": "0"}
     assert confirm._name_anew(config, folder, same, same).startswith("not confirmed: made by code 0123456789 (commit ")
     assert path.read_bytes() == was
+
+
+def test_code_from_before_is_not_told_of_fields_that_are_younger_unless_they_say_something(monkeypatch, tmp_path, tiny):
+    told = []
+    done = SimpleNamespace(returncode=0, stdout="{}\n")
+    monkeypatch.setattr(confirm.subprocess, "run", lambda *_, **how: told.append(json.loads(how["input"])) or done)
+    for config in (tiny(), tiny(tags="tags.csv")):
+        confirm._under(tmp_path)(config)
+    assert {*stored.YOUNGER} & {*told[0]} == set() and {*stored.YOUNGER} & {*told[1]} == {"tags"} and "steps" in told[0]
 
 
 @pytest.mark.parametrize("scale", ["shapes", "voc6", "voc", "coco"])
