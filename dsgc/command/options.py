@@ -76,7 +76,7 @@ class PredictOptions:
     run: Positional[Path]
     """run folder, one of its checkpoints, a file that `export` wrote, or weights that come with the package, by name: `shapes`"""
     out: Positional[Path]
-    """folder to write to"""
+    """folder to write to; of weights that come with the package, and without --data, the folder of the pictures"""
     data: str | None = None
     """data set in the layout of VOC or COCO, or a folder of pictures; the run's own if not given"""
     split: str = "test"

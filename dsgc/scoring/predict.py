@@ -18,7 +18,7 @@ from dsgc.errors import UserError, check_writable, enough_memory
 from dsgc.methods.labels import by_threshold
 from dsgc.metrics import ConfusionMatrix
 from dsgc.network.vit import Network
-from dsgc.runs import parallel
+from dsgc.runs import exported, parallel
 from dsgc.runs.parallel import accelerator_of
 from dsgc.runs.record import note, progress, write_json
 from dsgc.runs.restore import load_networks
@@ -78,11 +78,12 @@ def predict(
     network: str = "",
     changes: Mapping[str, int] | None = None,
 ) -> Path:
-    """Segment images and write each one's labels as PNG in VOC's palette; tags, annotations and masks are not needed.
+    """Segment images and write each one's labels as PNG in VOC's palette; tags, annotations and masks are not needed. Returns the folder.
 
-    What to segment is a list of the VOC layout, images in COCO's, or a folder of pictures. For a VOC list, the PNGs lie
-    where the VOC test server looks for them below `out`, else in `out` itself. A file `unfinished.json` lies beside them until
-    all are there; the same call then goes on with those that are missing.
+    What to segment is a list of the VOC layout, images in COCO's, or a folder of pictures; without `data` the run's own. Weights that
+    come with the package have none: there `out` itself names the pictures, and what comes of them goes to a folder beside it, of its
+    name and `_masks`. For a VOC list, the PNGs lie where the VOC test server looks for them below `out`, else in `out` itself. A file
+    `unfinished.json` lies beside them until all are there; the same call then goes on with those that are missing.
 
     how: or the name of a protocol; network: one of the run's, the one that is reported for ""; changes: of the run's `workers`,
     for another machine.
@@ -95,6 +96,9 @@ def predict(
     seeing = chosen(run, networks, (network,))[network]
     config = dataclasses.replace(saved.config, **changes or {})
     how = protocol(how, config.crop_size) if isinstance(how, str) else how
+    if data is None and str(run) in exported.shipped() and not Path(run).exists():
+        pictures = Path(out).resolve()  # `predict shapes PICTURES` can mean nothing else
+        data, out = str(out), pictures.parent / f"{pictures.name}_masks"
     if data is None and not Path(config.data).exists():
         raise UserError(f"{config.data}: no such folder, though the run is of it; name what to segment with --data, pictures or a data set")
     pictures = open_images(data or config.data, split, source_of(saved, data, None))

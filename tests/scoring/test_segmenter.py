@@ -1,5 +1,6 @@
 """The package as a library: it gives what `predict` writes, of whatever a caller hands over, from several threads too."""
 
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from refusal import refused
 
 import dsgc
 from dsgc import methods
@@ -89,6 +91,18 @@ def test_no_gradient_is_kept_and_the_network_is_in_evaluation_mode(model, pictur
 
 
 # class activation maps
+
+
+def test_weights_of_the_package_segment_a_folder_without_more_words(pictures, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(shutil.copytree(pictures, tmp_path / "photos"))
+    for words, place in ((["predict", "shapes", str(tmp_path / "photos")], "photos_masks"), (["predict", "shapes", "."], None)):
+        if place is None:
+            refused(words, capsys, "photos_masks", "already holds predictions")
+        else:
+            assert main(words) == 0 and "photos_masks" in capsys.readouterr().out
+    segmenter = dsgc.load("shapes")
+    for path in (tmp_path / "photos").iterdir():
+        assert (np.asarray(Image.open(tmp_path / "photos_masks" / f"{path.stem}.png")) == segmenter.segment(path).labels).all()
 
 
 @pytest.fixture(scope="module")
