@@ -13,6 +13,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import dsgc  # noqa: F401, isort: skip; before torch, whose threads then share the cores with others
 import torch
 from measure import compared, peak_memory, report_peak, write
 

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import dsgc  # noqa: F401, isort: skip; before torch, whose threads then share the cores with others
 import numpy as np
 import torch
 import tyro

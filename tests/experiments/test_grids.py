@@ -104,7 +104,7 @@ def test_the_photographs_rows_are_controls_bounds_and_the_parts_of_the_method():
     assert {config.frozen_blocks for row, config in rows.items() if row != "linear probe"} == {9}
     for config in rows.values():
         elsewhere = config.changed(weights=f"elsewhere/{config.weights}")
-        assert config.weights == grids.SALIENCY["weights"] and runner.described(elsewhere) == runner.described(config)
+        assert config.weights == grids.SALIENCY["weights"] and stored.described(elsewhere) == stored.described(config)
 
 
 # runs

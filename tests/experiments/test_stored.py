@@ -169,5 +169,5 @@ def test_a_result_is_of_the_code_that_was_loaded_though_files_changed_while_it_t
 
 def test_a_field_that_came_later_changes_no_name_but_where_it_is_used(tiny):
     plain = tiny(frozen_blocks=2)
-    assert not stored.LATER.keys() & stored.described(plain).keys()
+    assert not stored.YOUNGER.keys() & stored.described(plain).keys()
     assert stored.described(plain.changed(frozen_views=1)) == stored.described(plain) | {"frozen_views": 1}

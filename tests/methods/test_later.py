@@ -2,12 +2,10 @@
 
 import dataclasses
 import typing
-from functools import cache
 
 import pytest
 import torch
 
-from conftest import TINY, had
 from dsgc import methods
 from dsgc.data.loading import train_batches
 from dsgc.errors import UserError
@@ -49,18 +47,19 @@ def allowed(method, name, value):
         return False
 
 
-@cache
-def first_batches(data, name, steps):
-    """Those of all runs of a method on some data, whatever its numbers; and how many classes there are."""
-    config = methods.preset("shapes", name).changed(**had(TINY, methods.preset("shapes", name)) | {"data": data})
-    opened = open_data(config)
-    options = {"batch": config.batch_size, "seed": config.seed, "start": 0, "stop": steps, "workers": 0}
-    return list(train_batches(opened.train, **options)), len(opened.folder.classes)
+def first_batches(config, kept={}):  # noqa: B006
+    """Those of all runs of a method on some data, whatever its numbers but the second crop; and how many classes there are."""
+    key = config.data, config.method.name, config.method.second_crop, config.method.shared_steps
+    if key not in kept:
+        opened = open_data(config)
+        options = {"batch": config.batch_size, "seed": config.seed, "start": 0, "stop": config.method.shared_steps, "workers": 0}
+        kept[key] = list(train_batches(opened.train, **options)), len(opened.folder.classes)
+    return kept[key]
 
 
 def first_steps(config):
     """All that a run has after its shared steps: weights, optimisers, what it remembers, random generators; losses on the way."""
-    batches, classes = first_batches(config.data, config.method.name, config.method.shared_steps)
+    batches, classes = first_batches(config)
     torch.manual_seed(config.seed)
     learner, _ = begin(config, classes, torch.device("cpu"))
     found = {}

@@ -204,7 +204,7 @@ NOT_PLAIN = {
     "swin_tiny_patch4_window7_224": "another kind of network",
     "samvit_base_patch16": "another kind of network",
     "vit_relpos_base_patch16_224": "another kind of network",
-    "vit_small_patch16_rope_reg1_gap_256": "without a class token",
+    "vit_base_patch16_rope_reg1_gap_256": "without a class token",
     "naflexvit_base_patch16_gap": "another kind of network",
     "vit_base_patch16_siglip_224": "without a class token",
     "vit_base_patch16_gap_224": "without a class token",
