@@ -40,7 +40,7 @@ ORIGINS = {  # of a setting's default
     "choice": "A choice.",
     "departs": "Departs from the paper.",
 }
-OTHERS = {"torch", "timm", "numpy", "PIL", "matplotlib", "pandas", "accelerate", "pathlib", "typing", "collections"}
+OTHERS = {"torch", "timm", "msgspec", "numpy", "PIL", "matplotlib", "pandas", "accelerate", "pathlib", "typing", "collections"}
 TESTED = tests_by_function(ROOT / "tests")
 
 

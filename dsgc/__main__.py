@@ -37,7 +37,7 @@ from dsgc.data.split import open_split
 from dsgc.errors import Stopped, UserError, check_writable, first_line, one_line, printable
 from dsgc.experiments import grids, runner, slurm
 from dsgc.experiments.plan import plan
-from dsgc.scoring.protocols import TestTime, asked
+from dsgc.scoring.protocols import TestTime, wanted
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -119,7 +119,7 @@ def predict(arguments: Sequence[str]) -> None:
 def labels(arguments: Sequence[str]) -> None:
     """labels RUN OUT: write CAMs, pseudo labels and confidence of the pictures that a run learnt from, for a second network."""
     options = parse(LabelsOptions, arguments, "labels")
-    asked("", options.scales, mirror=options.mirror, crf=False)  # refuses what scales cannot be
+    wanted("", options.scales, mirror=options.mirror, crf=False)  # refuses what scales cannot be
     if options.eval_batch < 1:
         raise UserError(f"eval_batch {options.eval_batch}: must be 1 or more")
     from dsgc.scoring.labelling import Looks, write_labels
@@ -133,7 +133,7 @@ def labels(arguments: Sequence[str]) -> None:
 
 def _test_time(options: EvaluateOptions | PredictOptions) -> TestTime | str | None:
     """What the options ask for beyond the plain prediction."""
-    return asked(options.protocol or "", options.scales, mirror=options.mirror, crf=options.crf)
+    return wanted(options.protocol or "", options.scales, mirror=options.mirror, crf=options.crf)
 
 
 def export(arguments: Sequence[str]) -> None:

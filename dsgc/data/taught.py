@@ -33,7 +33,7 @@ class Taught(NamedTuple):
 
     @property
     def truth(self) -> str:
-        """Where the masks come from: the folder of the labels."""
+        """The folder of the labels."""
         return str(self.labels.folder)
 
     def tags(self) -> np.ndarray:

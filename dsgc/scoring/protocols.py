@@ -48,7 +48,7 @@ class TestTime:
             raise UserError(f"scales {self.scales}: name one or more factors, greater than 0 and at most 8")
 
 
-def asked(name: str, scales: Iterable[float] | float | None, *, mirror: bool, crf: bool) -> TestTime | str | None:
+def wanted(name: str, scales: Iterable[float] | float | None, *, mirror: bool, crf: bool) -> TestTime | str | None:
     """What a user asks for beyond the plain prediction: a protocol's name, or a way of one's own; None if nothing.
 
     Raises:

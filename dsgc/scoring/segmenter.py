@@ -21,7 +21,7 @@ from dsgc.runs.restore import load_networks
 from dsgc.scoring import crf as dense
 from dsgc.scoring.evaluate import SMALLER, chosen
 from dsgc.scoring.looks import as_picture, labels_of, probabilities, reported
-from dsgc.scoring.protocols import TestTime, asked, protocol
+from dsgc.scoring.protocols import TestTime, wanted, protocol
 
 
 class Segmentation(NamedTuple):
@@ -119,7 +119,7 @@ class Segmenter:
         return {name: maps[self.classes.index(name) - 1] for name in names}
 
     def _how(self, name: str, scales: Sequence[float] | None, *, mirror: bool, crf: bool) -> TestTime:
-        how = asked(name, scales, mirror=mirror, crf=crf) or TestTime()
+        how = wanted(name, scales, mirror=mirror, crf=crf) or TestTime()
         return protocol(how, self.config.crop_size) if isinstance(how, str) else how
 
     def _tensor(self, image: Image.Image) -> Tensor:
