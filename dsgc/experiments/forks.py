@@ -57,7 +57,7 @@ def name(config: Config) -> str:
     return hashlib.sha256(f"{shared(config)} {code_version(config.method.name)}".encode()).hexdigest()[:16]
 
 
-def grown(folder: Path) -> bool:
+def is_grown(folder: Path) -> bool:
     """Whether a folder has a whole trunk."""
     return (folder / ABOUT).is_file()
 

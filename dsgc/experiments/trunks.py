@@ -41,7 +41,7 @@ class Trunks:
 
     def has(self, key: str) -> bool:
         """Whether a trunk lies there."""
-        return forks.grown(self.path(key))
+        return forks.is_grown(self.path(key))
 
     def grown(self) -> set[str]:
         """Those that a run can go on from: the claim is asked for first, as what is claimed may go."""

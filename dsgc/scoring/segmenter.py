@@ -21,7 +21,7 @@ from dsgc.runs.restore import load_networks
 from dsgc.scoring import crf as dense
 from dsgc.scoring.evaluate import SMALLER, chosen
 from dsgc.scoring.looks import as_picture, labels_of, probabilities, reported
-from dsgc.scoring.protocols import TestTime, wanted, protocol
+from dsgc.scoring.protocols import TestTime, protocol, wanted
 
 
 class Segmentation(NamedTuple):

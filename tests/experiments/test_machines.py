@@ -69,7 +69,7 @@ def counting(lines, hang=False):
         if grows:
             trunk.mkdir()
             (trunk / forks.ABOUT).write_text("{}")
-        elif not forks.grown(trunk):
+        elif not forks.is_grown(trunk):
             return "its warm-up is not there"
         else:
             store(config, folder, stored.Result({}, {}, {}, {}, about))
@@ -170,7 +170,7 @@ def test_a_warm_up_stays_as_long_as_another_runner_needs_it_for_runs_of_its_own(
             grew.append(trunk)
             trunk.mkdir()
             (trunk / forks.ABOUT).write_text("{}")
-        assert trunk is None or forks.grown(trunk)
+        assert trunk is None or forks.is_grown(trunk)
 
     monkeypatch.setattr(runner, "apart", act)
     mark = other.take(f"needs-{forks.name(runs[0.1])}-other")
