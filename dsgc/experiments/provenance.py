@@ -23,8 +23,8 @@ ENTRIES = ("training.loop", "scoring.diagnosis")  # the modules that make a resu
 
 @cache
 def code_version(method: str) -> str:
-    """A digest of the modules that a result of a method depends on; comments and docstrings do not count, but for a method that
-    stands outside the package: of that its source counts as it is, if it has any."""
+    """A digest of the modules that a result of a method depends on. Comments and docstrings do not count, nor does the package's own
+    `__init__`, which is the way in for others; of a method that stands outside the package its source counts as it is, if it has any."""
     waiting, trees = [*ENTRIES, f"methods.{MODULES.get(method, DEFAULT)}"], {}
     while waiting:
         name = waiting.pop()
@@ -36,7 +36,7 @@ def code_version(method: str) -> str:
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "dsgc":
                 below = node.module.removeprefix("dsgc").removeprefix(".")
-                waiting += [below, *(f"{below}.{alias.name}".lstrip(".") for alias in node.names)]
+                waiting += [*filter(None, [below]), *(f"{below}.{alias.name}".lstrip(".") for alias in node.names)]
             if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node, clean=False) is not None:
                 node.body[0].value.value = ""
     text = json.dumps({name: _parts(trees[name]) for name in sorted(trees)})

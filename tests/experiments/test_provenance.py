@@ -41,6 +41,9 @@ def changed_code(monkeypatch, tmp_path, file, old, new, method="dsgc"):
         ("experiments/runner.py", "jobs < 1", "jobs <= 0", False),
         ("experiments/forks.py", "AFTER_THE_END = (", "AFTER_THE_END = (*[], ", False),
         ("experiments/grids.py", "PICTURES = 6", "PICTURES = 5", False),
+        ("__init__.py", '"2000"', '"3000"', False),  # how threads wait
+        ("scoring/segmenter.py", "value > 0.5", "value > 0.6", False),  # the library
+        ("scoring/protocols.py", "0 < scale <= 8", "0 < scale <= 9", False),
     ],
 )
 def test_code_version_changes_with_what_a_run_depends_on_and_with_nothing_else(monkeypatch, tmp_path, file, old, new, differs):
