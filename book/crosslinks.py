@@ -146,7 +146,7 @@ def missing(app, env, node, content):
         return None
     module = sys.modules.get(node.get("py:module") or "")
     found = getattr(module, target.split(".")[-1], None)
-    if found is not None and getattr(found, "__module__", "").startswith("dsgc."):
+    if hasattr(found, "__qualname__") and found.__module__.startswith("dsgc."):  # not a type variable, which has a module alone
         full = f"{found.__module__}.{found.__qualname__}"
         return env.get_domain("py").resolve_xref(env, node["refdoc"], app.builder, "obj", full, node, content)
     head = target.split(".")[0]

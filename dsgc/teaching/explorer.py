@@ -12,7 +12,7 @@ from html import escape
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from matplotlib import image
 from torch import Tensor
 
 TEMPLATE = """<div class="explorer" data-explorer="{name}">
@@ -37,7 +37,8 @@ class Explorer:
     def __init__(self, name: str, picture: Any, alt: str, data: Mapping[str, Any] | None = None):
         buffer = io.BytesIO()
         picture.savefig(buffer, format="png")
-        width, height = Image.open(buffer).size
+        buffer.seek(0)
+        height, width = image.imread(buffer).shape[:2]
         given = json.dumps(dict(data or {}), default=_as_bytes, allow_nan=False, separators=(",", ":"))
         self.html = TEMPLATE.format(
             name=escape(name), code=base64.b64encode(buffer.getvalue()).decode(), width=width, height=height, alt=escape(alt),
