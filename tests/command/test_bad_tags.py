@@ -3,21 +3,10 @@
 import pytest
 from promises import promise
 from refusal import refused, refused_by_both
-from unlaid import fields_of, mine_of
 
 from dsgc.training.loop import train
 
 pytestmark = promise("Bad input", "A tag file that is wrong is refused in one line: what, where, the remedy. Nothing is left behind.")
-
-
-@pytest.fixture(scope="module")
-def mine(shapes_folder, tmp_path_factory):
-    return mine_of(shapes_folder, tmp_path_factory.mktemp("mine"))
-
-
-@pytest.fixture(scope="module")
-def fields(mine):
-    return fields_of(mine)
 
 
 SPOILT = {

@@ -8,22 +8,10 @@ import pytest
 from PIL import Image
 from promises import promise
 from refusal import refused
-from unlaid import fields_of, mine_of
 
 from dsgc.__main__ import main
 from dsgc.runs import checkpoint
 from dsgc.training.loop import train, train_until
-
-
-@pytest.fixture(scope="module")
-def mine(shapes_folder, tmp_path_factory):
-    """Pictures of the embedded set in folders, their tags in a file, their masks in another folder."""
-    return mine_of(shapes_folder, tmp_path_factory.mktemp("mine"))
-
-
-@pytest.fixture(scope="module")
-def fields(mine):
-    return fields_of(mine)
 
 
 @pytest.fixture(scope="module")
