@@ -5,6 +5,7 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
+from kept import store
 
 from dsgc.experiments import bits, confirm, provenance, stored
 from dsgc.methods import names, preset
@@ -22,19 +23,17 @@ def before(monkeypatch, tmp_path, file, old, new):
         return package.parent, provenance.code_version.__wrapped__("dsgc")
 
 
-def rename(path, code):
+def rename(config, folder, code):
     """Let a stored result be of some code."""
-    values = json.loads(path.read_text())
-    result = stored.Result(**{name: values[name] for name in stored.Result._fields})
-    result = result._replace(about=result.about | {"code": code})
-    path.write_text(json.dumps(result._asdict() | {"digest": stored.digest(result)}))
+    result = stored.look_up(config, folder)[1]
+    store(config, folder, result, code=code)
     return result
 
 
 def test_a_result_is_kept_if_its_code_leaves_the_same_bits(monkeypatch, tmp_path, copy):
     folder, config, path = copy
     package, code = before(monkeypatch, tmp_path, "data/transforms.py", "range(10)", "range(5 + 5)")
-    old = rename(path, code)
+    old = rename(config, folder, code)
     assert code != provenance.code_version("dsgc") and stored.look_up(config, folder)[0] == "other code"
     assert confirm.confirm({"one": config}, folder, package, say=lambda line: None) == {"one": "confirmed"}
     state, new = stored.look_up(config, folder)
@@ -48,7 +47,7 @@ def test_a_result_is_kept_if_its_code_leaves_the_same_bits(monkeypatch, tmp_path
 def test_a_result_is_not_kept_if_the_bits_differ(monkeypatch, tmp_path, copy):
     folder, config, path = copy
     package, code = before(monkeypatch, tmp_path, "dskd.py", "1 - momentum", "1 - momentum + 1e-6")
-    rename(path, code)
+    rename(config, folder, code)
     was, lines = path.read_bytes(), []
     became = confirm.confirm({"one": config}, folder, package, say=lines.append)["one"]
     assert became == "not confirmed: the bits differ, it has to be made anew" and lines == [f"one: {became}"]
@@ -57,7 +56,7 @@ def test_a_result_is_not_kept_if_the_bits_differ(monkeypatch, tmp_path, copy):
 
 def test_a_result_is_not_kept_if_it_is_not_of_that_code(copy):
     folder, config, path = copy
-    rename(path, "0123456789")
+    rename(config, folder, "0123456789")
     was, same = path.read_bytes(), {"code": "1111111111", "bits": "0"}
     assert confirm._name_anew(config, folder, same, same).startswith("not confirmed: made by code 0123456789 (commit ")
     assert path.read_bytes() == was
@@ -88,6 +87,6 @@ def test_a_run_whose_stages_few_steps_do_not_reach_is_refused():
 def test_code_that_does_not_run_confirms_nothing(monkeypatch, tmp_path, copy):
     folder, config, path = copy
     package, code = before(monkeypatch, tmp_path, "training/loop.py", "def train_until(", "def trained_until(")
-    rename(path, code)
+    rename(config, folder, code)
     became = confirm.confirm({"one": config}, folder, package, say=lambda line: None)
     assert became["one"].startswith("not confirmed, that code does not run it: ImportError: cannot import name 'train_until'")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from apart import outcome
+from deaths import Killed, dying
 from safetensors.torch import load_file
 from steps import CLASSES, gradients, in_parts, step, uneven_batch
 
@@ -106,19 +107,8 @@ def test_a_run_leaves_the_frozen_blocks_of_every_network_as_they_were_to_the_bit
 
 
 def test_a_stopped_run_goes_on_to_the_same_bits(tiny, finished, tmp_path, monkeypatch):
-    class Killed(BaseException):
-        pass
-
-    genuine, calls = dsgc.training.loop.advance, []
-
-    def deadly(*given):
-        calls.append(1)
-        if len(calls) == 3:
-            raise Killed
-        return genuine(*given)
-
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(dsgc.training.loop, "advance", deadly)
+        dying(patch, dsgc.training.loop, "advance", call=3)
         train(tiny(out=str(tmp_path / "run"), **SMALL))
     assert outcome(resume(Path(tmp_path / "run"))) == outcome(finished)
 

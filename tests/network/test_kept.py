@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 from apart import outcome
+from deaths import Killed, dying
 
 import dsgc.training.learner
 import dsgc.training.loop
@@ -80,19 +81,8 @@ def test_a_run_is_the_one_that_keeps_nothing(tiny, kept_run, tmp_path, monkeypat
 
 
 def test_a_stopped_run_goes_on_to_the_same_bits(tiny, kept_run, tmp_path, monkeypatch):
-    class Killed(BaseException):
-        pass
-
-    genuine, calls = dsgc.training.loop.advance, []
-
-    def deadly(*given):
-        calls.append(1)
-        if len(calls) == 5:
-            raise Killed
-        return genuine(*given)
-
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(dsgc.training.loop, "advance", deadly)
+        dying(patch, dsgc.training.loop, "advance", call=5)
         train(tiny(out=str(tmp_path / "run"), **RUN))
     assert outcome(resume(tmp_path / "run")) == outcome(kept_run)
     assert not [path for path in (tmp_path / "run").iterdir() if "tmp" in path.name]

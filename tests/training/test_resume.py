@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from apart import command, outcome
+from deaths import Killed, dying
 from promises import promise
 from refusal import refused, tree
 from safetensors.torch import load, load_file, save_file
@@ -33,10 +34,6 @@ from dsgc.training.loop import resume, train
 SMALL = {"steps": 6, "checkpoint_every": 2, "keep_checkpoints": 2, "eval_every": 2, "eval_images": 3, "log_every": 3}
 
 
-class Killed(BaseException):
-    """Stands for the end of the process: nothing in the package catches it."""
-
-
 @pytest.fixture(scope="module")
 def finished(tiny, tmp_path_factory):
     """A run that is never stopped."""
@@ -46,24 +43,6 @@ def finished(tiny, tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(finished):
     return outcome(finished)
-
-
-def dying(patch, owner, name, call, when):
-    """Let the given call of a function be the process's last moment: `before` it, `after` it, or `amid` it, half its work done."""
-    genuine, calls = getattr(owner, name), []
-
-    def deadly(*given, **named):
-        calls.append(1)
-        if len(calls) != call:
-            return genuine(*given, **named)
-        if when == "amid":
-            assert name in HALF, name
-            HALF[name](*given, **named)
-        if when == "after":
-            genuine(*given, **named)
-        raise Killed
-
-    patch.setattr(owner, name, deadly)
 
 
 def half_a_file(tensors, path):
@@ -87,7 +66,7 @@ HALF = {"save_file": half_a_file, "rmtree": half_a_folder, "_write": half_a_line
 def stop(config, moment):
     """A run that was stopped at a moment, in this process; its folder."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        dying(patch, *moment)
+        dying(patch, *moment, HALF.get(moment[1]))
         train(config)
     return Path(config.out)
 
