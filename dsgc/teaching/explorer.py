@@ -7,12 +7,12 @@ opened elsewhere, a reader without JavaScript and a printer show the picture.
 import base64
 import io
 import json
+import struct
 from collections.abc import Mapping
 from html import escape
 from typing import Any
 
 import numpy as np
-from matplotlib import image
 from torch import Tensor
 
 TEMPLATE = """<div class="explorer" data-explorer="{name}">
@@ -37,8 +37,7 @@ class Explorer:
     def __init__(self, name: str, picture: Any, alt: str, data: Mapping[str, Any] | None = None):
         buffer = io.BytesIO()
         picture.savefig(buffer, format="png")
-        buffer.seek(0)
-        height, width = image.imread(buffer).shape[:2]
+        width, height = struct.unpack(">II", buffer.getvalue()[16:24])  # of the first chunk of every PNG
         given = json.dumps(dict(data or {}), default=_as_bytes, allow_nan=False, separators=(",", ":"))
         self.html = TEMPLATE.format(
             name=escape(name), code=base64.b64encode(buffer.getvalue()).decode(), width=width, height=height, alt=escape(alt),
