@@ -10,8 +10,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import torch
-
 from dsgc.config import Config
 from dsgc.experiments.provenance import code_version
 from dsgc.methods import configured
@@ -49,16 +47,12 @@ def bits(config: Config) -> str:
     with tempfile.TemporaryDirectory(prefix="dsgc-bits-") as folder:
         short = dataclasses.replace(shortened(config), out=str(Path(folder) / "run"))
         networks, saved = load_networks(train_until(short, STEPS - 1))
-    found = hashlib.sha256()
-    for name, weights in sorted(saved.weights.items()):
-        for key, tensor in sorted(weights.items()):
-            found.update(f"{name} {key}".encode() + tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    weights = [saved.files[f"{name}.safetensors"] for name in sorted(networks)]  # a digest of each network's file
     device, dataset = accelerator_of(short).device, open_data(short).val
     networks = {name: network.to(device) for name, network in networks.items()}
     scores = evaluate(networks, dataset, short, device, IMAGES)
     counts = diagnosis.count(networks[short.method.networks[0]], dataset, short, device)
-    found.update(json.dumps([scores, counts], sort_keys=True).encode())
-    return found.hexdigest()
+    return hashlib.sha256(json.dumps([weights, scores, counts], sort_keys=True).encode()).hexdigest()
 
 
 if __name__ == "__main__":  # a configuration comes in on standard input
