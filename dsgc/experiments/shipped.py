@@ -16,8 +16,7 @@ from dsgc.experiments import grids
 from dsgc.experiments.provenance import provenance
 from dsgc.runs import exported
 from dsgc.runs.record import say, write_json
-from dsgc.runs.restore import load_networks
-from dsgc.scoring.looks import reported
+from dsgc.scoring.looks import opened
 from dsgc.scoring.predict import score
 from dsgc.scoring.protocols import TestTime
 from dsgc.scoring.segmenter import export
@@ -56,8 +55,7 @@ def trained(row: str, folder: Path, data: str) -> Path:
 
 def on(split: str, run: Path, data: str) -> dict:
     """Scores of what `predict` writes for a split, of the network that is reported."""
-    networks, saved = load_networks(run)
-    name = reported(networks, saved.config)
+    name = opened(run).name
     return score(run, data, split, TestTime(), {"workers": 0}, (name,))[name]["seg"]
 
 

@@ -30,9 +30,8 @@ from dsgc.runs import parallel
 from dsgc.runs.checkpoint import Checkpoint
 from dsgc.runs.parallel import accelerator_of
 from dsgc.runs.record import note, progress, write_json
-from dsgc.runs.restore import load_networks
-from dsgc.scoring.evaluate import SMALLER, chosen, source_of
-from dsgc.scoring.looks import reported
+from dsgc.scoring.evaluate import SMALLER, source_of
+from dsgc.scoring.looks import opened
 from dsgc.scoring.output import UNFINISHED, first_new, kept, refuse_others, whole
 
 CAMS, CONFIDENCE, BEFORE = "cams", "confidence", "before"  # folders beside that of the labels
@@ -123,9 +122,7 @@ def write_labels(
         UserError: no run, no such network, a method that makes no labels, no split, one without tags or of other classes, a folder
             `out` that holds something else, or a picture that cannot be read. What is written by then stays.
     """
-    networks, saved = load_networks(run)
-    network = network or reported(networks, saved.config)
-    labeller = chosen(run, networks, (network,))[network]
+    network, labeller, saved = opened(run, network)
     config = dataclasses.replace(saved.config, **changes or {})
     _refuse_without_labels(labeller, looks, config, len(saved.classes))
     source = source_of(saved, data, own)

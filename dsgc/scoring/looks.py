@@ -3,7 +3,8 @@
 `predict`, the scores by a protocol and the library all see through these functions.
 """
 
-from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,9 +12,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from dsgc.config import Config
 from dsgc.data.palette import voc_palette
 from dsgc.network.vit import Network, fitted, rescaled
+from dsgc.runs.checkpoint import Checkpoint
+from dsgc.runs.restore import load_networks
+from dsgc.scoring.evaluate import chosen
 from dsgc.scoring.protocols import TestTime
 
 MERGED = {  # by `TestTime.merge`: what is made of image and mirror image, logits (1 or 2, K, H, W), and then of two scales
@@ -23,9 +26,23 @@ MERGED = {  # by `TestTime.merge`: what is made of image and mirror image, logit
 }
 
 
-def reported(networks: Mapping[str, Network], config: Config) -> str:
-    """The name of the network whose results are reported: the method's first one of those that there are."""
-    return next(name for name in config.method.networks if name in networks)
+class Opened(NamedTuple):
+    """One network of what is stored of a run."""
+
+    name: str
+    network: Network
+    saved: Checkpoint
+
+
+def opened(run: str | Path, name: str = "") -> Opened:
+    """The network of a name, or for "" the one whose results are reported: the method's first one of those that there are.
+
+    Raises:
+        UserError: nothing that `load_networks` takes, or it has no such network.
+    """
+    networks, saved = load_networks(run)
+    name = name or next(known for known in saved.config.method.networks if known in networks)
+    return Opened(name, chosen(run, networks, (name,))[name], saved)
 
 
 def squeezed(images: Tensor, square: int) -> Tensor:

@@ -21,11 +21,10 @@ from dsgc.network.vit import Network
 from dsgc.runs import exported, parallel
 from dsgc.runs.parallel import accelerator_of
 from dsgc.runs.record import note, progress, write_json
-from dsgc.runs.restore import load_networks
 from dsgc.scoring import crf
 from dsgc.scoring.estimate import announced, announced_of_crf
-from dsgc.scoring.evaluate import SMALLER, chosen, evaluate, open_run, source_of, summary
-from dsgc.scoring.looks import as_picture, labels_of, probabilities, reported, squeezed
+from dsgc.scoring.evaluate import SMALLER, evaluate, open_run, source_of, summary
+from dsgc.scoring.looks import as_picture, labels_of, opened, probabilities, squeezed
 from dsgc.scoring.output import UNFINISHED, first_new, kept, refuse_others, whole
 from dsgc.scoring.protocols import TestTime, protocol
 
@@ -91,9 +90,7 @@ def predict(
         UserError: no run, no such network or protocol, no split, a folder `out` that holds something else, a picture that cannot
             be read or for which there is no memory. What is written by then stays.
     """
-    networks, saved = load_networks(run)
-    network = network or reported(networks, saved.config)
-    seeing = chosen(run, networks, (network,))[network]
+    network, seeing, saved = opened(run, network)
     config = dataclasses.replace(saved.config, **changes or {})
     how = protocol(how, config.crop_size) if isinstance(how, str) else how
     if data is None and str(run) in exported.shipped() and not Path(run).exists():

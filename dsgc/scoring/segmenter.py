@@ -17,10 +17,9 @@ from dsgc.data.transforms import to_tensor
 from dsgc.errors import UserError, enough_memory, first_line
 from dsgc.network.vit import Network, fitted
 from dsgc.runs import exported
-from dsgc.runs.restore import load_networks
 from dsgc.scoring import crf as dense
-from dsgc.scoring.evaluate import SMALLER, chosen
-from dsgc.scoring.looks import as_picture, labels_of, probabilities, reported
+from dsgc.scoring.evaluate import SMALLER
+from dsgc.scoring.looks import as_picture, labels_of, opened, probabilities
 from dsgc.scoring.protocols import TestTime, protocol, wanted
 
 
@@ -145,9 +144,8 @@ class Segmenter:
 
 def load(run: str | Path, network: str = "", device: str = "auto") -> Segmenter:
     """A trained network. Raises `UserError` where there is none, it is damaged, or has no such network or device; see `dsgc.load`."""
-    networks, saved = load_networks(run)
-    name = network or reported(networks, saved.config)
-    return Segmenter(chosen(run, networks, (name,))[name], saved.classes, saved.config, device_of(device))
+    _, found, saved = opened(run, network)
+    return Segmenter(found, saved.classes, saved.config, device_of(device))
 
 
 def device_of(name: str) -> torch.device:
@@ -167,7 +165,5 @@ def export(run: str | Path, file: str | Path, network: str = "", *, half: bool =
         UserError: no run or network, one whose weights do not fit its configuration, or a file that cannot be written.
     """
     exported.check_target(Path(file))
-    networks, saved = load_networks(run)
-    name = network or reported(networks, saved.config)
-    chosen(run, networks, (name,))
+    name, _, saved = opened(run, network)
     exported.write(Path(file), saved, name, torch.float16 if half else torch.float32)
