@@ -8,18 +8,23 @@ PORT ?= 8000
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup test book serve notebooks ablations ladder departures weights costs confirm bench sync lint clean
+.PHONY: help setup lock test book serve notebooks ablations ladder departures weights costs confirm bench sync lint clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
 
-setup: $(INSTALLED)  ## make .venv and install the pinned requirements and the package in it
+setup: $(INSTALLED)  ## make .venv, install requirements.lock, each file by its digest, and the package in it
 
-$(INSTALLED): requirements.txt pyproject.toml
+$(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with PYTHON=..." if sys.version_info < (3, 11) else 0)'
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
+
+lock:  ## write requirements.lock anew after a change of requirements.txt: every package, every system, every file's digest
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" \
+	  --output-file requirements.lock requirements.txt
 
 test: setup  ## run every test, then every notebook against its stored outputs
 	OMP_NUM_THREADS=1 TQDM_DISABLE=1 $(BIN)/python -m pytest tests -n $(JOBS) --dist loadfile

@@ -17,7 +17,7 @@ from dsgc.config import Config
 from dsgc.methods import DEFAULT, MODULES, find
 
 PACKAGE = Path(__file__).parents[1]
-PACKAGES = ("torch", "timm", "numpy", "pillow", "scipy")  # pillow decodes every picture and makes every crop of training
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "scipy")  # pillow decodes every picture and makes every crop of training
 ENTRIES = ("training.loop", "scoring.diagnosis")  # the modules that make a result, beside its method; what they import makes it too
 
 

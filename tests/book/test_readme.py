@@ -242,7 +242,3 @@ def test_pyproject_has_ranges_only_and_every_dependency_is_pinned_within_its_ran
         assert pin is not None, f"{item.name}: not in requirements.txt"
         (version,) = pin.specifier
         assert item.specifier.contains(version.version), f"{pin} is outside {item.specifier}"
-
-
-def test_setup_installs_the_requirements_and_the_package():
-    assert "pip install" in README and re.search(r"pip install .*-r requirements.txt -e \.$", MAKEFILE, flags=re.MULTILINE)

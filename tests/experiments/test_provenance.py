@@ -78,7 +78,7 @@ def test_provenance_names_code_commit_date_time_and_machine(tiny):
     about = provenance.provenance(tiny(), 12.6)
     assert about["code"] == provenance.code_version("dsgc") and about["seconds"] == 13 and about["threads"] == 1
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", about["date"]) and about["machine"].endswith(" cores, cpu")
-    assert set(about["versions"]) == {"python", "torch", "timm", "numpy", "pillow", "scipy"}
+    assert set(about["versions"]) == {"python", "torch", "torchvision", "timm", "numpy", "pillow", "scipy"}
     assert about["versions"]["pillow"] == PIL.__version__ and about["processor"] and about["system"].startswith(platform.system())
 
 
