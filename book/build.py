@@ -8,9 +8,8 @@
 2. What says nothing to a reader is taken out of the copies: timings, and the cell in which papermill sets parameters.
 3. book/ is copied to _build/stage/book/, so that every page has the path it has in the repository, and the figure of the
    framework is drawn there.
-4. jupyter-book builds _build/html from the stage. It runs eight pages itself: those on the parts, on a training step and on labels
-   train small networks, that on the drawn scale draws pictures, those of the benchmarks and of photographs show what their files hold,
-   that on reliability asks the tests what they promise, that on contributing trains a method of its own. A warning is an error.
+4. jupyter-book builds _build/html from the stage. It runs those pages itself that have code: the first shows a picture on its way through
+   the method, some train small networks, draw pictures or show what the files of measurements hold. A warning is an error.
 
 `_build` stands in the repository, or in the folder that `--to` names. A notebook that fails ends the build with the
 traceback of its cell and, as the last line, where it stands; exit code 1.
