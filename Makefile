@@ -8,7 +8,7 @@ PORT ?= 8000
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup lock test book serve notebooks ablations ladder departures weights costs confirm bench sync lint clean
+.PHONY: help setup lock test book serve notebooks ablations ladder departures weights costs confirm claims bench sync lint clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -52,6 +52,9 @@ costs: setup  ## count and time what a step of each method costs
 
 confirm: setup  ## keep what the code of COMMIT has made where today's leaves the same bits (SCALE=shapes DATA=)
 	$(BIN)/python -m dsgc.experiments.confirm $(COMMIT) $(SCALE) $(DATA)
+
+claims: setup  ## print the paper's claims and what became of them, as the README has them
+	@$(BIN)/python -m dsgc.experiments.account
 
 departures: ladder  ## measure what the departures from print do on dev
 	$(BIN)/python -m dsgc.experiments.departures runs/ladder data/shapes
