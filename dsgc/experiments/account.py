@@ -1,8 +1,8 @@
 """The paper's claims one by one: what is printed, what was measured here, with what power, and the verdict.
 
-`make claims` prints the table that the README and the book's page on this replication have. Verdicts follow one rule: a claim that is a difference
-*held* or went *the other way round* if the difference is told from none after Holm's correction within its family (`verdicts`), and
-is *open* otherwise; beside it stands the smallest difference that could have been told.
+`make claims` prints the table that the README and the book's page on this replication have. Verdicts follow one rule: a claim that is a
+difference *held* or went *the other way round* if the difference is told from none after Holm's correction within its family
+(`verdicts`), and is *open* otherwise; beside it stands the smallest difference that could have been told.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -25,25 +25,32 @@ ENTRIES = ("training.loop", "scoring.diagnosis")  # the modules that make a resu
 def code_version(method: str) -> str:
     """A digest of the modules that a result of a method depends on. Comments and docstrings do not count, nor does the package's own
     `__init__`, which is the way in for others; of a method that stands outside the package its source counts as it is, if it has any."""
-    waiting, trees = [*ENTRIES, f"methods.{MODULES.get(method, DEFAULT)}"], {}
+    waiting, modules = [*ENTRIES, f"methods.{MODULES.get(method, DEFAULT)}"], {}
     while waiting:
         name = waiting.pop()
         places = (PACKAGE.joinpath(*name.split(".")).with_suffix(".py"), PACKAGE.joinpath(*name.split("."), "__init__.py"))
         path = next((path for path in places if path.is_file()), None)
-        if name in trees or path is None:
-            continue
-        trees[name] = tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "dsgc":
-                below = node.module.removeprefix("dsgc").removeprefix(".")
-                waiting += [*filter(None, [below]), *(f"{below}.{alias.name}".lstrip(".") for alias in node.names)]
-            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node, clean=False) is not None:
-                node.body[0].value.value = ""
-    text = json.dumps({name: _parts(trees[name]) for name in sorted(trees)})
+        if name not in modules and path is not None:
+            modules[name], imported = _module(path)
+            waiting += imported
+    text = json.dumps({name: modules[name] for name in sorted(modules)})
     if method not in MODULES:
         with contextlib.suppress(OSError, TypeError):
             text += inspect.getsource(find(method))
     return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+@cache
+def _module(path: Path) -> tuple[object, list[str]]:
+    """A module without its docstrings, as `_parts`; and what of the package it may import, modules or what is in them."""
+    tree, imported = ast.parse(path.read_text(encoding="utf-8")), []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "dsgc":
+            below = node.module.removeprefix("dsgc").removeprefix(".")
+            imported += [*filter(None, [below]), *(f"{below}.{alias.name}".lstrip(".") for alias in node.names)]
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node, clean=False) is not None:
+            node.body[0].value.value = ""
+    return _parts(tree), imported
 
 
 def _parts(node: object) -> object:
