@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from dsgc.data.images import ENDINGS, FORMATS, UNREADABLE, by_stem
+from dsgc.data.images import ENDINGS, FORMATS, UNREADABLE, by_stem, check_upright
 from dsgc.data.palette import voc_palette
 from dsgc.errors import UserError, first_line
 
@@ -51,6 +51,19 @@ class Masks(NamedTuple):
             one, other = sorted(self.files[image_id])[:2]
             raise UserError(f"{self.folder / one}: {other} beside it is a mask of the same image; remove one")
         return self.folder / self.files[image_id][0]
+
+    def label(self, image_id: str, ids: Sequence[str], picture: Path, size: Sequence[int], classes: int) -> Image.Image:
+        """The mask of an image, labels 0..classes and 255; `picture` is the image's file, `size` its (width, height).
+
+        Raises:
+            UserError: as `path` and `read_labels` do, or it is not of the image's size.
+        """
+        path = self.path(image_id, ids)
+        mask = read_labels(path, classes)
+        check_upright(picture, mask.size, path)
+        if mask.size != tuple(size):
+            raise UserError(f"{path}: mask is {mask.size[0]} x {mask.size[1]}, its image {size[0]} x {size[1]}; they must agree")
+        return mask
 
 
 def find_masks(root: Path, ids: Sequence[str]) -> Masks:

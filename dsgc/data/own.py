@@ -15,8 +15,8 @@ from dsgc.data import layout, parts, tags
 from dsgc.data.classes import is_background, read_classes
 from dsgc.data.faults import Faults, listed
 from dsgc.data.files import OTHERS, Names, below
-from dsgc.data.images import Pictures, check_upright, is_plain, read_rgb
-from dsgc.data.labels import IGNORE, Masks, read_labels
+from dsgc.data.images import Pictures, is_plain, read_rgb
+from dsgc.data.labels import IGNORE, Masks
 from dsgc.data.names import distinct_ids
 from dsgc.errors import UserError
 
@@ -74,12 +74,7 @@ class Own(NamedTuple):
         """The true labels 0..C and 255, all 255 without masks; `size` is the image's (width, height)."""
         if not self.masks:
             return Image.new("L", tuple(size), IGNORE)
-        path = self.masks.path(image_id, self.ids)
-        mask = read_labels(path, len(self.classes))
-        check_upright(self.file(image_id), mask.size, path)
-        if mask.size != tuple(size):
-            raise UserError(f"{path}: mask is {mask.size[0]} x {mask.size[1]}, its image {size[0]} x {size[1]}; they must agree")
-        return mask
+        return self.masks.label(image_id, self.ids, self.file(image_id), size, len(self.classes))
 
 
 def is_own(root: Path) -> bool:

@@ -163,7 +163,7 @@ def _marks(path: Path, table: _Table, columns: Sequence[int], notes: list[str], 
                 faults.add(str(path), "cells of class columns are not 0 or 1", item, "correct them, or put tags into one column named tags")
         tags = tuple(table.header[i] for i in columns if cells[i].casefold() in YES)
         rows.append(Row(place, cells[table.name], tags))
-    if len(set(columns)) and len({table.header[i] for i in columns}) < len(columns):
+    if len({table.header[i] for i in columns}) < len(columns):
         raise UserError(f"{path}: two columns have one title; a class has one column: rename or remove one")
     return tuple(unicodedata.normalize("NFC", table.header[i]) for i in columns), rows, notes
 

@@ -11,8 +11,8 @@ from dsgc.data import layout
 from dsgc.data.annotation import object_names
 from dsgc.data.classes import read_classes
 from dsgc.data.faults import Faults
-from dsgc.data.images import ENDINGS, by_stem, check_upright, read_rgb
-from dsgc.data.labels import Masks, find_masks, read_labels
+from dsgc.data.images import ENDINGS, by_stem, read_rgb
+from dsgc.data.labels import Masks, find_masks
 from dsgc.data.lists import split_ids
 from dsgc.errors import UserError
 
@@ -61,12 +61,7 @@ class Folder(NamedTuple):
 
     def mask(self, image_id: str, size: Sequence[int]) -> Image.Image:
         """The true labels 0..C and 255; `size` is the image's (width, height)."""
-        path = self.masks.path(image_id, self.ids)
-        mask = read_labels(path, len(self.classes))
-        check_upright(self.file(image_id), mask.size, path)
-        if mask.size != tuple(size):
-            raise UserError(f"{path}: mask is {mask.size[0]} x {mask.size[1]}, its image {size[0]} x {size[1]}; they must agree")
-        return mask
+        return self.masks.label(image_id, self.ids, self.file(image_id), size, len(self.classes))
 
 
 def open_split(root: str | Path, split: str) -> Folder:

@@ -61,3 +61,15 @@ def rename(made: Path, target: Path, last: str = "") -> None:
         os.replace(aside, target)
         raise
     aside.unlink()
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """The name to write a file under, in here; it gets its own once it is written, and what is half-written goes."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        rename(partial, path)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()

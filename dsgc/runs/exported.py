@@ -3,7 +3,6 @@
 Such a file holds nothing that is run when it is read, and needs no run folder beside it. Some come with the package.
 """
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ from dsgc.methods import UnknownMethodError, configured
 from dsgc.network.tensor_files import not_finite, refuse_not_finite
 from dsgc.runs import checkpoint
 from dsgc.runs.checkpoint import Checkpoint
-from dsgc.runs.disk import rename, to_disk
+from dsgc.runs.disk import to_disk, whole
 
 ENDING = ".safetensors"
 KEY = "about"  # the one entry beside the tensors: several are written in any order, and a file would not be the same twice
@@ -83,14 +82,11 @@ def write(path: Path, found: Checkpoint, network: str, dtype: torch.dtype = torc
     about = {"format": FORMAT, "network": network, "step": found.step, "images": found.images, "classes": found.classes, "config": config}
     about = json.loads(json.dumps(about))  # tuples become lists, as in what is read
     text = json.dumps(about | {"digest": digest(about, tensors)}, sort_keys=True)
-    partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_bytes(as_bytes(tensors, {KEY: text}))  # `save_file` would let nobody else read it
-        to_disk(partial)
-        rename(partial, path)
+        with whole(path) as partial:
+            partial.write_bytes(as_bytes(tensors, {KEY: text}))  # `save_file` would let nobody else read it
+            to_disk(partial)
     except (OSError, SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         raise UserError(f"{path}: cannot be written ({first_line(error)}); make room, or name a file elsewhere") from error
 
 

@@ -12,7 +12,7 @@ from dsgc.config import Config
 from dsgc.data.loading import EvalImages, EvalItem, eval_batches
 from dsgc.data.own import UNTOLD, Source
 from dsgc.data.parts import ALL
-from dsgc.data.split import named, open_split
+from dsgc.data.split import Split, named, open_split
 from dsgc.errors import UserError, enough_memory
 from dsgc.methods.contract import Views
 from dsgc.metrics import ConfusionMatrix, PointingGame
@@ -144,6 +144,15 @@ def source_of(saved: Checkpoint, data: str | None, own: Mapping[str, str] | None
     return mine._replace(classes=saved.classes, **own or {})
 
 
+def refuse_other_classes(folder: Split, saved: Checkpoint, run: Path) -> None:
+    """Raise `UserError` where a split does not have the classes, in their order, that a run was trained on."""
+    if folder.classes != saved.classes:
+        raise UserError(
+            f"{folder.root}: its classes are not those that {run} was trained on ({', '.join(saved.classes)}); "
+            "give a data set with the same classes.txt"
+        )
+
+
 def open_run(
     run: Path,
     data: str | None,
@@ -164,11 +173,7 @@ def open_run(
     source = source_of(saved, data, own)
     everything = ALL if data and source.tags else saved.config.val_split
     folder = open_split(data or saved.config.data, split or everything, source)
-    if folder.classes != saved.classes:
-        raise UserError(
-            f"{folder.root}: its classes are not those that {run} was trained on ({', '.join(saved.classes)}); "
-            "give a data set with the same classes.txt"
-        )
+    refuse_other_classes(folder, saved, run)
     config = dataclasses.replace(saved.config, **changes or {})
     accelerator = accelerator_of(config)
     note((line for line in folder.notes if line != UNTOLD), accelerator.is_main_process)  # that the scores say themselves

@@ -28,11 +28,12 @@ from dsgc.methods.labels import enlarged
 from dsgc.network.vit import Network
 from dsgc.runs import parallel
 from dsgc.runs.checkpoint import Checkpoint
+from dsgc.runs.disk import whole
 from dsgc.runs.parallel import accelerator_of
 from dsgc.runs.record import note, progress, write_json
-from dsgc.scoring.evaluate import SMALLER, source_of
+from dsgc.scoring.evaluate import SMALLER, refuse_other_classes, source_of
 from dsgc.scoring.looks import opened
-from dsgc.scoring.output import UNFINISHED, first_new, kept, refuse_others, whole
+from dsgc.scoring.output import UNFINISHED, first_new, kept, refuse_others
 
 CAMS, CONFIDENCE, BEFORE = "cams", "confidence", "before"  # folders beside that of the labels
 CONFIDENCE_IS = "activation of the strongest tagged class, of which the label was cut; 0 to 255 for 0 to 1, low where background is sure"
@@ -169,11 +170,7 @@ def _with_tags(data: str, split: str, source: Source, saved: Checkpoint, run: Pa
         if not source.tags and _has_pictures(data, split):
             raise UserError(f"{error}; labels are made of tags: `python -m dsgc predict` segments pictures without") from error
         raise
-    if folder.classes != saved.classes:
-        raise UserError(
-            f"{folder.root}: its classes are not those that {run} was trained on ({', '.join(saved.classes)}); "
-            "give a data set with the same classes.txt"
-        )
+    refuse_other_classes(folder, saved, run)
     return folder
 
 

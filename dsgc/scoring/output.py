@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from dsgc.errors import UserError
-from dsgc.runs.disk import rename
 
 UNFINISHED = "unfinished.json"  # beside files that are not all yet; says what they are of
 
@@ -46,15 +45,3 @@ def kept(out: Path, new: Path, files: Collection[Path], what: str) -> Iterator[N
         else:
             shutil.rmtree(new, ignore_errors=True)
         raise (KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else UserError)(words) from error
-
-
-@contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """The name to write a file under, in here; it gets its own once it is written, and what is half-written goes."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        yield partial
-        rename(partial, path)
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()

@@ -19,13 +19,14 @@ from dsgc.methods.labels import by_threshold
 from dsgc.metrics import ConfusionMatrix
 from dsgc.network.vit import Network
 from dsgc.runs import exported, parallel
+from dsgc.runs.disk import whole
 from dsgc.runs.parallel import accelerator_of
 from dsgc.runs.record import note, progress, write_json
 from dsgc.scoring import crf
 from dsgc.scoring.estimate import announced, announced_of_crf
 from dsgc.scoring.evaluate import SMALLER, evaluate, open_run, source_of, summary
 from dsgc.scoring.looks import as_picture, labels_of, opened, probabilities, squeezed
-from dsgc.scoring.output import UNFINISHED, first_new, kept, refuse_others, whole
+from dsgc.scoring.output import UNFINISHED, first_new, kept, refuse_others
 from dsgc.scoring.protocols import TestTime, protocol
 
 SERVER = Path("results/VOC2012/Segmentation")  # below it, in comp6_SPLIT_cls, the VOC test server looks for the PNGs

@@ -9,7 +9,6 @@ token has to tell the colours of its own patch.
 `python -m dsgc pretrain dsgc/network/shapes_encoder.safetensors` makes the file that ships with the package.
 """
 
-import contextlib
 import math
 from multiprocessing import Pool
 from pathlib import Path
@@ -27,7 +26,7 @@ from dsgc.data import scenes
 from dsgc.data.scenes import BODY, HEAD, SIDE
 from dsgc.errors import UserError, check_writable, first_line
 from dsgc.network.encoder import create_encoder
-from dsgc.runs.disk import rename
+from dsgc.runs.disk import whole
 
 ENCODER, CROP, PATCH = "dsgc_vit_nano_patch8", 96, 8  # pixels
 GRID = CROP // PATCH  # tokens
@@ -139,14 +138,11 @@ def _loss(encoder: nn.Module, heads: Heads, images: Tensor, names: Tensor, bound
 
 
 def _write(out: Path, encoder: nn.Module, about: dict) -> None:
-    partial = out.with_name(out.name + ".partial")
     weights = {key: value.half().cpu().contiguous() for key, value in encoder.state_dict().items()}
     try:
-        save_file(weights, partial, metadata={key: str(value) for key, value in about.items()})
-        rename(partial, out)
+        with whole(out) as partial:
+            save_file(weights, partial, metadata={key: str(value) for key, value in about.items()})
     except (OSError, SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         raise UserError(f"{out}: cannot be written ({first_line(error)}); make room, or name another file") from error
 
 

@@ -45,7 +45,7 @@ SEGMENTS = "dsgc.scoring.predict.probabilities"
 FAULTS = {  # what is called at the third image, what happens then, and words of the line
     "no memory": (SEGMENTS, no_memory, ["val_00002 (128 x 128): cannot be segmented, memory ran out", "smaller"]),
     "no memory on the card": (SEGMENTS, no_memory_on_the_card, ["val_00002 (128 x 128)", "memory ran out", "smaller"]),
-    "no room": ("dsgc.scoring.output.rename", no_room, ["cannot be written (No space left on device)", "make room"]),
+    "no room": ("dsgc.runs.disk.rename", no_room, ["cannot be written (No space left on device)", "make room"]),
     "Ctrl-C": (SEGMENTS, ctrl_c, ["interrupted"]),
 }
 
