@@ -1,10 +1,10 @@
 """Sphinx extension of the book: how long a page takes to read, solutions that fold without a script, and a list of all exercises.
 
-    {reading}`../notebooks/01_ptc`     the minutes of that page, of the words, formulas, code and outputs that it has as the book is built
-    ```{exercise-list}```              every exercise of the book, by page, in their order
+    {reading}`../notebooks/01_ptc`     the minutes of that page, counted as the book is built
+    {exercise-list}                    a directive: every exercise of the book, by page, in their order
 
-Exercises and their numbers are sphinx-exercise's. A solution is a `details` element here, which needs no script, has a focus that is
-seen, and is printed whole. The package would leave it open, or to a script that stumbles over the link in its title.
+Exercises and their numbers are sphinx-exercise's. A solution is a `details` element here, which needs no script, shows its focus and
+is printed whole. The package would leave it open, or to a script that stumbles over the link in its title.
 """
 
 from docutils import nodes
@@ -17,21 +17,23 @@ from sphinx.util.nodes import make_refnode
 from sphinx_exercise.nodes import exercise_subtitle, is_exercise_node, solution_node
 
 WORDS_A_MINUTE = 200  # plain text is read at about 240; here every sentence carries something
-SECONDS = {"formula": 20, "line": 3, "output": 20}  # of a displayed formula, a line of code, a figure, table or listing that a cell shows
+SECONDS = {"formula": 20, "line": 3, "output": 20}  # displayed; of code; a figure, table or listing that a cell shows
 STEP = 5  # minutes; nobody knows it better
-FOLDED = {"solution", "sd-dropdown"}  # what a reader may leave closed is not counted
-HIDDEN = {"tag_hide-input", "tag_hide-cell", "tag_remove-cell", "tag_remove-input"}
+HIDDEN = {  # of a cell, by its tags; as a solution or an answer, what a reader may leave closed is not counted
+    "cell_code_source": {"tag_hide-input", "tag_hide-cell", "tag_remove-input", "tag_remove-cell"},
+    "cell_code_output": {"tag_hide-output", "tag_hide-cell", "tag_remove-output", "tag_remove-cell"},
+}
 
 
-class reading(nodes.Inline, nodes.Element):
+class ReadingPlace(nodes.Inline, nodes.Element):
     """The place of a page's minutes, until all pages are read."""
 
 
-class summary(nodes.TextElement):
+class Summary(nodes.TextElement):
     """What is seen of a closed solution."""
 
 
-class exercise_list(nodes.General, nodes.Element):
+class ExercisesPlace(nodes.General, nodes.Element):
     """The place of the list, until all exercises have numbers."""
 
 
@@ -55,36 +57,40 @@ def words(node: nodes.Node) -> int:
 
 def shown(node: nodes.Node):
     """The kind of whatever a page shows that is no prose."""
-    if closed(node) or isinstance(node, nodes.Text):
-        return
     if isinstance(node, nodes.math_block):
         yield "formula"
     elif isinstance(node, nodes.literal_block):
-        yield from ["line" for line in node.astext().splitlines() if line.strip()]
-    elif node.get("nb_element") == "cell_code_output":
+        yield from ("line" for line in node.astext().splitlines() if line.strip())
+    elif part(node) == "cell_code_output":
         yield from ["output"] * bool(node.children)
-    else:
+    elif isinstance(node, nodes.Element) and not closed(node):
         for child in node.children:
-            yield from () if hidden_input(node, child) else shown(child)
+            if not HIDDEN.get(part(child), set()) & set(node.get("classes", ())):
+                yield from shown(child)
 
 
 def apart(node: nodes.Node) -> bool:
-    return isinstance(node, nodes.math_block | nodes.literal_block | nodes.comment) or node.get("nb_element") == "cell_code"
+    """Is it counted in another way than by its words?"""
+    return isinstance(node, nodes.math_block | nodes.literal_block | nodes.comment) or part(node) == "cell_code"
 
 
 def closed(node: nodes.Node) -> bool:
-    return isinstance(node, nodes.Element) and bool(FOLDED & set(node.get("classes", ())))
+    """Is it a solution, or a dropdown of sphinx-design?"""
+    return isinstance(node, solution_node) or node.get("design_component") == "dropdown"
 
 
-def hidden_input(cell: nodes.Element, part: nodes.Element) -> bool:
-    return isinstance(part, nodes.Element) and part.get("nb_element") == "cell_code_source" and bool(HIDDEN & set(cell["classes"]))
+def part(node: nodes.Node) -> str | None:
+    """What MyST-NB calls a part of a cell."""
+    return None if isinstance(node, nodes.Text) else node.get("nb_element")
 
 
 class Reading(SphinxRole):
     """{reading}`PAGE`: its minutes; the page is named as `doc` names it."""
 
     def run(self):
-        return [reading(page=self.env.relfn2path(self.text)[0], source=self.get_source_info()[0], line=self.lineno)], []
+        place = ReadingPlace(page=self.env.relfn2path(self.text)[0])
+        self.set_source_info(place)
+        return [place], []
 
 
 def count(app: Sphinx, doctree: nodes.document) -> None:
@@ -93,7 +99,7 @@ def count(app: Sphinx, doctree: nodes.document) -> None:
 
 def fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Put the minutes in their places, and take away the ids that sphinx-exercise gives to all exercises alike."""
-    for place in list(doctree.findall(reading)):
+    for place in list(doctree.findall(ReadingPlace)):
         found = app.env.metadata.get(place["page"], {}).get("reading")
         if found is None:
             getLogger(__name__).warning("no page %s, whose minutes are asked for", place["page"], location=place)
@@ -110,7 +116,7 @@ class ExerciseList(SphinxDirective):
     """{exercise-list}: a heading a page, below it its exercises."""
 
     def run(self):
-        return [exercise_list()]
+        return [ExercisesPlace()]
 
 
 def exercises(env) -> list[tuple[tuple[int, ...], str, str, str]]:
@@ -131,7 +137,7 @@ class FillExerciseList(SphinxPostTransform):
     default_priority = 4
 
     def run(self, **_):
-        for place in list(self.document.findall(exercise_list)):
+        for place in list(self.document.findall(ExercisesPlace)):
             place.replace_self(self.by_page(exercises(self.env)))
 
     def by_page(self, found: list) -> nodes.definition_list:
@@ -161,7 +167,7 @@ class FoldSolutions(SphinxPostTransform):
     def run(self, **_):
         for solution in self.document.findall(solution_node):
             title = solution[0].astext().partition(" (")[0]
-            solution[0] = summary("", title, classes=["admonition-title"])
+            solution[0] = Summary("", title, classes=["admonition-title"])
             solution["ids"] = [f"{solution['target_label']}-solution"]
 
 
@@ -177,7 +183,7 @@ def setup(app: Sphinx) -> dict:
     app.setup_extension("sphinx_exercise")
     app.add_role("reading", Reading())
     app.add_directive("exercise-list", ExerciseList)
-    app.add_node(summary, html=(opened("summary"), ended("summary")))
+    app.add_node(Summary, html=(opened("summary"), ended("summary")))
     app.add_node(solution_node, override=True, html=(opened("details"), ended("details")))
     app.add_post_transform(FillExerciseList)
     app.add_post_transform(FoldSolutions)

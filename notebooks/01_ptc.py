@@ -29,7 +29,8 @@
 #
 # - what a vision transformer makes of an image: patches, tokens, blocks ({doc}`../book/background`; {cite:t}`dosovitskiy2021vit`,
 #   section 3.1)
-# - scalar product and cosine of two vectors, and the chain rule for functions of vectors
+# - scalar product and cosine of two vectors, and the chain rule for functions of vectors ([Mathematics for Machine
+#   Learning](https://mml-book.github.io), chapters 3 and 5)
 # - tensors and automatic gradients in [PyTorch](https://docs.pytorch.org/tutorials/beginner/basics/intro.html)
 #
 # **Afterwards you can**

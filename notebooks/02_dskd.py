@@ -35,7 +35,8 @@
 # **You should know**
 #
 # - the class activation map of {doc}`01_ptc` and what it misses
-# - softmax, cross-entropy and the Kullback-Leibler divergence, as in classification with several classes
+# - softmax, cross-entropy and the Kullback-Leibler divergence ([Dive into Deep
+#   Learning](https://d2l.ai/chapter_linear-classification/softmax-regression.html), section 4.1)
 # - why a target that a network makes for itself may become empty ({cite:t}`caron2021dino`, section 3.1, or
 #   {doc}`../book/background`)
 #

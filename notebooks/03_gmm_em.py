@@ -32,8 +32,9 @@
 # **You should know**
 #
 # - Eq. 1 and Eq. 3: a map, and the label that two thresholds cut out of it ({doc}`01_ptc`)
-# - the normal distribution, Bayes' rule, and maximum likelihood for one Gaussian
-# - derivatives, a constraint by a Lagrange multiplier, and that a logarithm is concave
+# - the normal distribution, Bayes' rule, and maximum likelihood for one Gaussian ([Mathematics for Machine
+#   Learning](https://mml-book.github.io), chapters 6 and 8)
+# - derivatives, a constraint by a Lagrange multiplier, and what *concave* means (there, chapters 5 and 7)
 #
 # **Afterwards you can**
 #

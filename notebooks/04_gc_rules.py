@@ -845,7 +845,7 @@ random_noise, random_maps = torch.rand(6, 7, generator=generator), torch.rand(5,
 fast = correction.correct(random_labels[None], random_noise[None], random_maps[None], high=0.85, low=0.25, tau=0.8)[0]
 assert torch.equal(fast, by_loop(random_labels, random_noise, random_maps, 0.85, 0.25, 0.8))
 
-three = torch.tensor([[[1, 2, 3]]]), torch.full((1, 1, 3), 4), correction.neighbour_similarity(torch.ones(1, 1, 1, 3))  # exercise 1
+three = torch.tensor([[[1, 2, 3]]]), torch.full((1, 1, 3), 4), correction.neighbour_similarity(torch.ones(1, 1, 1, 3))  # of the first exercise
 assert correction.rewritten(*three).flatten().tolist() == [2, 1, 2]
 assert correction.rewritten_in_turn(*three).flatten().tolist() == [2, 2, 2]
 

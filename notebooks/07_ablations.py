@@ -32,7 +32,7 @@
 # **You should know**
 #
 # - what the parts are that are taken away: {doc}`01_ptc` to {doc}`04_gc_rules`, or {doc}`../book/framework` in short
-# - mean and standard deviation, and what a p-value is; nothing of tests beyond that
+# - mean and standard deviation, and what a p-value is ({cite:t}`colas2018seeds` begin with it); nothing of tests beyond that
 #
 # **Afterwards you can**
 #

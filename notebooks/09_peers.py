@@ -590,7 +590,7 @@ both = {
 }
 assert both[False][0, 0, -50:].all() and not both[True][0, 0, -50:].any()
 
-near_three = affinity.window((1, 3), 1, torch.device("cpu"))  # exercise 1
+near_three = affinity.window((1, 3), 1, torch.device("cpu"))  # of the first exercise
 step_of = affinity.transitions(near_three[None].float(), near_three, 2.0)
 assert torch.allclose(affinity.walk(torch.tensor([[[[1.0, 0, 0]]]]), step_of, 1).flatten(), torch.tensor([1 / 2.1, 1 / 3.1, 0]))
 
