@@ -170,8 +170,8 @@ for name, method in variants.items():
 # ```{dropdown} Answer
 # In the run of this page the CAM has {glue:text}`miou_baseline_cam:.1f` %, the decoder that learnt from it
 # {glue:text}`miou_baseline:.1f` %, and the bound is {glue:text}`miou_masks:.1f` %. A decoder can pass the map that it learns from:
-# it sees thousands of labels, whose errors are not the same in every picture, and fits what they have in common. It cannot pass
-# what they all have in common: a part that no label has.
+# it sees the labels of many pictures, whose errors are not the same in each, and fits what they have in common. It cannot pass what
+# they all have in common: a part that no label has.
 # ```
 # ````
 
@@ -226,7 +226,7 @@ print(f"the {'three' if len(runs) == 3 else 'two'} runs took {sum(minutes.values
 # ````{admonition} Predict 2
 # :class: predict
 #
-# At the end of the warm-up the tag loss drops by half from one step to the next. Has something been learnt there?
+# At the end of the warm-up the tag loss drops to about a half from one step to the next. Has something been learnt there?
 #
 # ```{dropdown} Answer
 # No. The tag loss is the sum over the networks that are trained, and from this step on the student is not: it follows. A curve that

@@ -267,7 +267,7 @@ Markdown("\n".join(f"- {'met' if met else '**not met**'}: {text}." for text, met
 #
 # ```{dropdown} Answer
 # A label that leaves out what is hard scores high over the rest, so the score alone goes up as coverage and strict score go down.
-# The decoder has to learn from what is left: on this scale its segmentation has gone with the strict score.
+# The decoder has to learn from what is left; which of the two it goes with, the column of the segmentation shows.
 # ```
 # ````
 
@@ -510,9 +510,9 @@ Markdown(
 #
 # ```{dropdown} Answer
 # In the network of {doc}`03_gmm_em` {glue:text}`../notebooks/03_gmm_em.ipynb::object_high:.0f` % of the object labels above
-# $\theta_h$ are wrong; the left panel shows what it is here, far below the diagonal. A posterior is the probability of a
-# *component*, and that the component is the noise is an assumption. The right panel shows which detector finds more of the errors;
-# {doc}`03_gmm_em` says why the mixture has no order of its own to add.
+# $\theta_h$ are wrong; the left panel shows what it is here, beside the diagonal on which a probability of being wrong would lie. A
+# posterior is the probability of a *component*, and that the component is the noise is an assumption. The right panel shows which
+# detector finds more of the errors; {doc}`03_gmm_em` says why the mixture has no order of its own to add.
 # ```
 # ````
 
