@@ -93,6 +93,16 @@ What is $1+1$?
 ```{solution} ex-first
 Two, in [words](https://example.org).
 ```
+
+```{exercise} Open-ended: three
+:label: ex-third
+
+And then?
+```
+
+```{solution} ex-third
+Many directions.
+```
 """
 SECOND = """---
 file_format: mystnb
@@ -142,6 +152,7 @@ def test_the_list_has_every_exercise_in_the_order_of_the_pages(built):
         ("second.html#ex-second", "Exercise 1"),  # the reference in the text
         ("second.html#ex-second", "Exercise 1 (In code: two (or more))"),
         ("first.html#ex-first", "Exercise 2 (By hand: one)"),
+        ("first.html#ex-third", "Exercise 3 (Open-ended: three)"),
     ]
     assert "<p>5 minutes;" in index
 
@@ -190,13 +201,13 @@ def test_axe_finds_nothing_in_exercises_open_or_closed(browser, built, mode):
 def test_a_key_opens_a_solution_and_its_focus_is_seen(browser, built):
     window = browser.new_page()
     window.goto((built / "first.html").as_uri())
-    mark = window.locator("details.solution > summary")
+    mark = window.locator("#ex-first-solution > summary")
     mark.focus()
     window.keyboard.press("Tab")
     window.keyboard.press("Shift+Tab")
     assert mark.evaluate("(one) => getComputedStyle(one).outlineStyle") == "solid"
     window.keyboard.press("Enter")
-    assert window.locator("details.solution").evaluate("(one) => one.open")
+    assert window.locator("#ex-first-solution").evaluate("(one) => one.open")
     window.close()
 
 
@@ -207,7 +218,7 @@ def test_solutions_and_answers_are_printed_though_closed(browser, built):
     closed = window.evaluate(heights)
     window.emulate_media(media="print")
     printed = window.evaluate(heights)
-    assert len(closed) == 2 and all(after > before + 20 for before, after in zip(closed, printed, strict=True))
+    assert len(closed) == 3 and all(after > before + 20 for before, after in zip(closed, printed, strict=True))
     window.close()
 
 
