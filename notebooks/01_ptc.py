@@ -21,6 +21,29 @@
 # In this chapter: the problem in one picture (trained here, in a minute or two), Eq. 1 to 5 with an example
 # small enough for paper and pencil, the gradient of the loss, the same picture with the loss switched on, and two looks at
 # what all this rests on: where the evidence for a class lies, and how much of a thing a map finds.
+#
+# ```{admonition} Before you begin
+# :class: frame
+#
+# **You should know**
+#
+# - what a vision transformer makes of an image: patches, tokens, blocks ({doc}`../book/background`; {cite:t}`dosovitskiy2021vit`,
+#   section 3.1)
+# - scalar product and cosine of two vectors, and the chain rule for functions of vectors ([Mathematics for Machine
+#   Learning](https://mml-book.github.io), chapters 3 and 5)
+# - tensors and automatic gradients in [PyTorch](https://docs.pytorch.org/tutorials/beginner/basics/intro.html)
+#
+# **Afterwards you can**
+#
+# - compute map, labels and loss of a handful of tokens on paper (Eq. 1 to 5), and check them with the package;
+# - derive the loss's gradient, and say of any token which others pull it and which push it away;
+# - show with one number for each block whether a network makes its tokens alike;
+# - say from the labels that a map gives which parts of a thing the loss will drive apart;
+# - say what a score in the pointing game tells of a network, and what it does not.
+#
+# **It takes** about {reading}`01_ptc` minutes to read ([how that is counted](../book/exercises.md#how-the-minutes-are-counted));
+# the run that made this page took {glue:text}`seconds:.0f` seconds.
+# ```
 
 # %% tags=["parameters"]
 steps = 128  # training steps of each run, 20 to 2000
@@ -99,9 +122,20 @@ networks = {name: load_networks(run)[0]["network"] for name, run in runs.items()
 
 # %% [markdown]
 # Take one patch of a head and compare its token with all others of the image, after each block. Bright is alike (cosine 1),
-# dark is unrelated (cosine 0). The patch resembles the head that it lies on, in every block. What changes with depth is the
-# rest: block after block the background comes nearer. And the body, which belongs to the thing as much as the head does, is
-# about as unlike the head as the background is.
+# dark is unrelated (cosine 0).
+#
+# ````{admonition} Predict 1
+# :class: predict
+#
+# The marked patch lies on a head. After the last block, which patches will look like it: those of the head alone, those of the
+# whole thing with its body, or these and much of the background too?
+#
+# ```{dropdown} Answer
+# The head in every block. Everything else comes nearer with depth, and the body no more than the background: in the last block two
+# patches with different labels have a mean cosine of {glue:text}`other_without:.2f`. What becomes alike is not the thing, but the
+# picture.
+# ```
+# ````
 
 # %% tags=["hide-input"]
 def tokens_by_block(network, images):
@@ -154,6 +188,10 @@ py, px = (int(v) for v in inside[len(inside) // 2])
 compare(["tags only"], "trained on tags only: similarity of all patches to the marked one")
 
 # %% [markdown]
+# The patch resembles the head that it lies on, in every block. What changes with depth is the rest: block after block the
+# background comes nearer. And the body, which belongs to the thing as much as the head does, is about as unlike the head as the
+# background is.
+#
 # One image may mislead, so here is the mean over many: the cosine of two patches that have the same true label and of
 # two that have not, by block. (True masks are used for this diagnosis, never for training.) With depth, different
 # things come to look alike as well, and the distance between the two lines is what a map has to live on. The third line is
@@ -274,8 +312,19 @@ assert both.flatten().tolist() == [255, 1, 2, 2]
 assert first.flatten().tolist() == [255, 1, 0, 0]
 
 # %% [markdown]
-# On the image from above: the auxiliary map of the network trained with PTC, the labels read off it, and the truth. What is
-# called a thing is one nearly everywhere. But only a part of the heads is called so, and of the bodies next to nothing:
+# On the image from above: the auxiliary map of the network trained with PTC, the labels read off it, and the truth.
+#
+# ````{admonition} Predict 2
+# :class: predict
+#
+# The middle map sees heads much better than bodies. What will Eq. 3 say of the patches of a body, for the most part: the right
+# class, *none*, or background? And of the patches that it calls a thing, how many are one?
+#
+# ```{dropdown} Answer
+# Background, for {glue:text}`body_missed:.0f` % of them. A map that sees a part only is not undecided about the rest: it is *low*
+# there, and low means background. What it does call a thing is one nearly always.
+# ```
+# ````
 
 # %% mystnb={"image": {"alt": "Four panels: an image, its auxiliary class activation map, the patch labels read off it with the undecided patches marked, and the true mask."}} tags=["hide-input"]
 network = networks["with PTC"]
@@ -313,6 +362,7 @@ print(f"of the patches called a thing {100 * precise:.0f} % are one, and of this
 chapter.Table(of_labels.round(0).astype(int), "% of the patches of")
 
 # %% [markdown]
+# What is called a thing is one nearly everywhere. But only a part of the heads is called so, and of the bodies next to nothing.
 # A patch with no label does no harm. One with a wrong label does: {glue:text}`body_missed:.0f` % of the patches of bodies are called
 # background, and what the loss then learns of them is that they belong with the lawn. Eq. 3 takes what is *low* for background;
 # a map that sees but the telling part of a thing is low on all the rest of it.
@@ -489,7 +539,7 @@ Explorer(
 )  # fmt: skip
 
 # %% [markdown]
-# The loss ends at $-\tfrac12$, with three directions 120° apart; exercise 1 asks why it can go no lower.
+# The loss ends at $-\tfrac12$, with three directions 120° apart; {ref}`ex-ptc-lowest` asks why it can go no lower.
 #
 # ## No matrix of all pairs
 #
@@ -548,6 +598,19 @@ glue("cam_with", float(cam_miou["with PTC"]), display=False)
 # The *pointing game* asks just that: in which share of the images does the loudest place of a tagged class lie on an object of that
 # class {cite:p}`zhang2018excitation`? Here a place is a token and stands for its patch. Masks of the parts tell more, namely what
 # the patch shows. Three networks, both blocks, all validation images:
+#
+# ````{admonition} Predict 3
+# :class: predict
+#
+# The network that began with an encoder which nothing was taught has learnt few of the tags: it tells {glue:text}`told_nothing:.0f`
+# % of them, the pre-trained one {glue:text}`told_shipped:.0f` %. A token chosen by chance lies on the object in
+# {glue:text}`by_chance:.0f` % of the cases. How often does the loudest token of the ignorant network?
+#
+# ```{dropdown} Answer
+# In {glue:text}`pointing_least:.0f` % at least, as often as those of the others. Pointing asks where the evidence lies, not whether
+# it is enough to tell the class: what stands out from the background is easy to find, and what it is called is hard to learn.
+# ```
+# ````
 
 # %% tags=["nbval-ignore-output"]
 stood, told = {}, {}
@@ -721,20 +784,30 @@ if (steps, seed, lambda1, ptc_low, ptc_high) == (128, 0, 0.2, 0.2, 0.4):  # what
 #
 # ## Exercises
 #
-# **1. By hand.** Three labels, many tokens each. All tokens of a label already point the same way, along $u$, $v$
-# and $w$. How low can the loss go?
+# ```{exercise} By hand: how low can the loss go?
+# :label: ex-ptc-lowest
 #
-# ```{dropdown} Solution
-# The first term is 0. With equally many tokens a label, the second is the mean of $u\cdot v$, $v\cdot w$ and $w\cdot u$. From
-# $0\le\lVert u+v+w\rVert^2=3+2(u\cdot v+v\cdot w+w\cdot u)$ the sum of the three is at least $-\tfrac32$, so their mean, and
-# the loss, is at least $-\tfrac12$. It is reached by three directions in a plane, 120° apart. With two labels the bound is
-# $-1$, with $K$ labels $-1/(K-1)$: the more labels, the closer to right angles, and the less the sign matters.
+# Three labels, many tokens each. All tokens of a label already point the same way, along $u$, $v$ and $w$. How low can the loss go?
 # ```
 #
-# **2. In code.** Compute Eq. 4 the slow way, with the full matrix of cosines, and compare it with the package on random
-# tokens of two images with four label values, 255 among them.
+# ```{solution} ex-ptc-lowest
+# The first term is 0. With equally many tokens a label, the second is the mean of $u\cdot v$, $v\cdot w$ and $w\cdot u$. From
+# $0\le\lVert u+v+w\rVert^2=3+2(u\cdot v+v\cdot w+w\cdot u)$ the sum of the three is at least $-\tfrac32$, so their mean, and the
+# loss, is at least $-\tfrac12$. It is reached by three directions in a plane, 120° apart. With two labels the bound is $-1$, with
+# $K$ labels $-1/(K-1)$: the more labels, the closer to right angles, and the less the sign matters.
+# ```
+#
+# ```{exercise} In code: all pairs, the slow way
+# :label: ex-ptc-all-pairs
+#
+# Compute Eq. 4 the slow way, with the full matrix of cosines, and compare it with the package on random tokens of two images with
+# four label values, 255 among them.
+# ```
+#
+# ```{solution-start} ex-ptc-all-pairs
+# ```
 
-# %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Solution in code"} tags=["hide-cell"]
+# %%
 generator = torch.Generator().manual_seed(1)
 tokens = torch.randn(2, 8, 5, 6, generator=generator)
 labels = torch.tensor([0, 1, 2, 255])[torch.randint(4, (2, 5, 6), generator=generator)]
@@ -748,11 +821,20 @@ assert torch.allclose(slow, patch_token_contrast(tokens, labels), atol=1e-6)
 round(slow.item(), 4)
 
 # %% [markdown]
-# **3. What breaks.** Take Eq. 3 literally, with two labels, on an image that shows two classes. What becomes of
-# their tokens? Use the six tokens in the plane from above, give all six the label 1 and add two background tokens
-# at $150°$ and $170°$.
+# ```{solution-end}
+# ```
+#
+# ```{exercise} What breaks: two labels for two classes
+# :label: ex-ptc-two-labels
+#
+# Take Eq. 3 literally, with two labels, on an image that shows two classes. What becomes of their tokens? Use the six tokens in the
+# plane from above, give all six the label 1 and add two background tokens at $150°$ and $170°$.
+# ```
+#
+# ```{solution-start} ex-ptc-two-labels
+# ```
 
-# %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Solution in code"} tags=["hide-cell"]
+# %%
 spread = {}
 background = torch.tensor([150.0, 170]).deg2rad()
 start = torch.stack([torch.cat([angles, background]).cos(), torch.cat([angles, background]).sin()]).view(1, 2, 1, 8)
@@ -769,16 +851,22 @@ assert spread["two labels"] > 0.99 and spread["by class"] < 0
 # The two classes end as one direction: a CAM made of these tokens could no longer tell the dog from the sofa.
 
 # %% [markdown]
-# **4. Open-ended.** The labels come from block $m$ and act on the last block. Run this notebook with another
-# `aux_block` (add it to `changed` above) and with other thresholds. When $m$ is early, the labels are
-# poor; when it is late, they are smooth already. Which of the two hurts more on this data, and would you expect the
-# same on photographs?
+# ```{solution-end}
+# ```
 #
-# ```{dropdown} A hint at what to look for
-# Print the table of the labels by part for each setting, and look at its first two rows: how much of heads and of bodies is right, and how
-# much is called background. Wrong labels do harm twice: they push apart what belongs together and pull together what does not. Undecided
-# patches do no harm, so a lower $\beta_l$, which leaves more of the bodies without a label, may help although it decides less. Photographs
-# have more parts than two, and an early block sees the wheel, not the car.
+# ```{exercise} Open-ended: an earlier block, a later one
+# :label: ex-ptc-block
+#
+# The labels come from block $m$ and act on the last block. Run this notebook with another `aux_block` (add it to `changed` above)
+# and with other thresholds. When $m$ is early, the labels are poor; when it is late, they are smooth already. Which of the two
+# hurts more on this data, and would you expect the same on photographs?
+# ```
+#
+# ```{solution} ex-ptc-block
+# Print the table of the labels by part for each setting, and look at its first two rows: how much of heads and of bodies is right,
+# and how much is called background. Wrong labels do harm twice: they push apart what belongs together and pull together what does
+# not. Undecided patches do no harm, so a lower $\beta_l$, which leaves more of the bodies without a label, may help although it
+# decides less. Photographs have more parts than two, and an early block sees the wheel, not the car.
 # ```
 #
 # ## What was seen

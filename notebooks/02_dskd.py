@@ -28,6 +28,29 @@
 #
 # In this chapter: both networks at work in pictures, Eq. 6 to 10 one after the other, whether they collapse, why Eq. 10
 # has a softmax on one side and a log-softmax on the other, and why as printed it teaches next to nothing here.
+#
+# ```{admonition} Before you begin
+# :class: frame
+#
+# **You should know**
+#
+# - the class activation map of {doc}`01_ptc` and what it misses
+# - softmax, cross-entropy and the Kullback-Leibler divergence ([Dive into Deep
+#   Learning](https://d2l.ai/chapter_linear-classification/softmax-regression.html), section 4.1)
+# - why a target that a network makes for itself may become empty ({cite:t}`caron2021dino`, section 3.1, or
+#   {doc}`../book/background`)
+#
+# **Afterwards you can**
+#
+# - say of each of the two networks, in each stage, whether it learns, follows or gives the target, under either paper's names;
+# - compute how much of a moving average's start is left after any number of steps, and in how many steps half of it is gone;
+# - tell by a matched, a mismatched and a centred cosine whether a loss of agreement collapses, and what of it does;
+# - mark the uncertain region of a map (Eq. 9), and say why what a map misses is not in it;
+# - derive the gradient of Eq. 10, and say from a temperature whether it has anything to teach.
+#
+# **It takes** about {reading}`02_dskd` minutes to read ([how that is counted](../book/exercises.md#how-the-minutes-are-counted));
+# the run that made this page took {glue:text}`seconds:.0f` seconds.
+# ```
 
 # %% tags=["parameters"]
 steps = 64  # training steps, 40 to 2000
@@ -319,6 +342,20 @@ round(value.item(), 4)
 # and with Eq. 8. *Matched* is the cosine of Eq. 7, *mismatched* the same between the teacher's tokens of one
 # image and the student's of another, each also centred. Tokens that no longer depend on the image would make both mismatched
 # ones 1, or the first alone if they are the same at all places.
+#
+# ````{admonition} Predict 1
+# :class: predict
+#
+# Nothing in Eq. 7 forbids that all images become alike. Where will the mismatched cosine end: near 1, or where it began? Will it
+# end lower if the tags have to be told as well? And what will the centred one do?
+#
+# ```{dropdown} Answer
+# It rises everywhere and reaches 1 nowhere: from {glue:text}`mismatched_before:.2f` to {glue:text}`mismatched_slow:.2f` in small
+# steps and to {glue:text}`mismatched_fast:.2f` in larger ones. The tags do not hold it down: with them it ends at
+# {glue:text}`mismatched_tags:.2f`. The centred one stays at 0. So it is the means of the channels that become alike, and not the
+# places.
+# ```
+# ````
 
 # %% tags=["hide-input"]
 small_images, small_tags, _ = collate([data.val[i] for i in range(8)], "cpu")
@@ -466,6 +503,19 @@ chapter.source(dskd.uncertain_region)
 # %% [markdown]
 # What does the region hold? Of drawn things the parts are known: the head, which tells the class, and the body, whose look two classes
 # share. On the first validation images, the teacher's map by what a patch shows:
+#
+# ````{admonition} Predict 2
+# :class: predict
+#
+# The map finds heads and misses most of the bodies ({doc}`01_ptc`). Which patches are in the uncertain region more often, those of
+# heads or those of bodies?
+#
+# ```{dropdown} Answer
+# Those of heads: {glue:text}`head_uncertain:.0f` % of them, and {glue:text}`body_uncertain:.0f` % of the bodies'. Where something
+# is missed, the map is not uncertain: for {glue:text}`body_sure:.0f` % of the bodies' patches it lies below $l_{th}$ and says
+# background.
+# ```
+# ````
 
 # %% tags=["nbval-ignore-output"]
 held = difficulties.Pictures(*(of_all[:64] for of_all in difficulties.held_out(data.val)))
@@ -596,6 +646,19 @@ figure
 # more than $e/(e+(K-1)e^{-1})$, which is 2.8 % for $K=256$ and 0.7 % for $K=1024$. All targets are nearly the
 # uniform distribution, and so are all predictions; there is next to nothing to learn. DINO divides the outputs by a
 # *temperature*, 0.04 for the target and 0.1 for the side that learns. Measured on eight images with the two networks from above:
+#
+# ````{admonition} Predict 3
+# :class: predict
+#
+# A temperature of 0.1 on the side that learns divides the gradient $r-p$ by 0.1. By how much does the encoder's gradient grow with
+# DINO's settings: by ten, by less, or by far more?
+#
+# ```{dropdown} Answer
+# {glue:text}`ratio:.0f` times. Ten of it come from $1/T$. The rest comes from $r-p$ itself: at temperature 1 both sides are nearly
+# flat, so that their difference is next to nothing; at 0.04 the target has a few large probabilities, and there is something to
+# miss. The first column says so: as printed, the target's entropy is that of outputs which are all alike.
+# ```
+# ````
 
 # %% tags=["nbval-ignore-output"]
 K, leads, follows = config.projector[2], networks["teacher"], networks["student"]
@@ -720,18 +783,29 @@ if (steps, warmup, seed) == (64, 32, 0):  # what the text says holds for the run
 #
 # ## Exercises
 #
-# **1. By hand.** Momentum 0.9, student at 0, teacher fixed at 1. After how many steps has the student gone half of
-# the way, and how far has it gone after ten?
+# ```{exercise} By hand: half of the way
+# :label: ex-dskd-half-way
 #
-# ```{dropdown} Solution
-# After $t$ steps it is at $1-0.9^t$. Half of the way: $0.9^t=\tfrac12$, $t=\ln2/\ln(1/0.9)=6.58$, so after seven steps (the rule of thumb
-# $\ln2/(1-m)$ gives 6.9). After ten: $1-0.9^{10}=0.651$.
+# Momentum 0.9, student at 0, teacher fixed at 1. After how many steps has the student gone half of the way, and how far has it gone
+# after ten?
 # ```
 #
-# **2. In code.** Verify that Eq. 10 takes nothing from outside the region: change the projections there at will,
-# and neither the loss nor the gradient inside may move.
+# ```{solution} ex-dskd-half-way
+# After $t$ steps it is at $1-0.9^t$. Half of the way: $0.9^t=\tfrac12$, $t=\ln2/\ln(1/0.9)=6.58$, so after seven steps (the rule of
+# thumb $\ln2/(1-m)$ gives 6.9). After ten: $1-0.9^{10}=0.651$.
+# ```
+#
+# ```{exercise} In code: nothing from outside the region
+# :label: ex-dskd-outside
+#
+# Verify that Eq. 10 takes nothing from outside the region: change the projections there at will, and neither the loss nor the
+# gradient inside may move.
+# ```
+#
+# ```{solution-start} ex-dskd-outside
+# ```
 
-# %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Solution in code"} tags=["hide-cell"]
+# %%
 generator = torch.Generator().manual_seed(2)
 mine, theirs = torch.randn(2, 1, 6, 4, 4, generator=generator)
 where = torch.rand(1, 4, 4, generator=generator) < 0.4
@@ -744,11 +818,21 @@ assert torch.allclose(results[0][0], results[1][0]) and torch.allclose(results[0
 assert results[0][1].mul(~where).abs().max() == 0
 
 # %% [markdown]
-# **3. What breaks.** Let the "projector" be a free table: one row of four outputs for each of five patches, all leaning to
-# the first output. Teacher and student start apart, the student follows slowly, the step is the same throughout. Where does Eq. 10
-# lead as printed, with DINO's temperatures alone, with the centre alone, and with both?
+# ```{solution-end}
+# ```
+#
+# ```{exercise} What breaks: sharpening without a centre
+# :label: ex-dskd-collapse
+#
+# Let the "projector" be a free table: one row of four outputs for each of five patches, all leaning to the first output. Teacher
+# and student start apart, the student follows slowly, the step is the same throughout. Where does Eq. 10 lead as printed, with
+# DINO's temperatures alone, with the centre alone, and with both?
+# ```
+#
+# ```{solution-start} ex-dskd-collapse
+# ```
 
-# %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Solution in code"} tags=["hide-cell"]
+# %%
 everywhere, lean = torch.ones(1, 5, 1, dtype=torch.bool), torch.tensor([0.3, 0, 0, 0])[:, None, None]
 sharp = {"student_temperature": 0.04, "teacher_temperature": 0.1}
 chosen, largest = {}, {}
@@ -774,15 +858,22 @@ assert len(set(chosen["both"])) > 2 and largest["both"] > 0.95  # each patch is 
 # small differences between patches into different choices.
 
 # %% [markdown]
-# **4. Open-ended.** The student is the target, though its CAM scored lower than the teacher's in the table of Eq. 6.
-# What would change if the student's maps made the pseudo labels (`label_network="student"`)? Or if
-# both networks saw the same image, without a mirror?
+# ```{solution-end}
+# ```
 #
-# ```{dropdown} Some directions
-# The average is smoother, so labels change less from step to step; but it lags behind, most at the start of the expansion stage, when the
-# student has had a tenth of the learning rate. {doc}`07_ablations` has a row for it. Without the mirror, Eq. 7 starts at its minimum (both
-# networks start from the same weights) and stays there: no signal at all. What other changes of an image could take the mirror's place? They
-# must move patches in a way that can be undone: shifts by whole patches, rotations by a right angle, a change of colour.
+# ```{exercise} Open-ended: the other network, no mirror
+# :label: ex-dskd-roles
+#
+# The student is the target, though its CAM scored lower than the teacher's in the table of Eq. 6. What would change if the
+# student's maps made the pseudo labels (`label_network="student"`)? Or if both networks saw the same image, without a mirror?
+# ```
+#
+# ```{solution} ex-dskd-roles
+# The average is smoother, so labels change less from step to step; but it lags behind, most at the start of the expansion stage,
+# when the student has had a tenth of the learning rate. {doc}`07_ablations` has a row for it. Without the mirror, Eq. 7 starts at
+# its minimum (both networks start from the same weights) and stays there: no signal at all. What other changes of an image could
+# take the mirror's place? They must move patches in a way that can be undone: shifts by whole patches, rotations by a right angle,
+# a change of colour.
 # ```
 #
 # ## What was seen

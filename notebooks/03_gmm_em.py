@@ -25,6 +25,28 @@
 # In this chapter: EM at work on a real map, its derivation from the likelihood with every step written out, why the
 # likelihood never falls, where it ends, what goes wrong with a component that collapses, and what the noise probability
 # says.
+#
+# ```{admonition} Before you begin
+# :class: frame
+#
+# **You should know**
+#
+# - Eq. 1 and Eq. 3: a map, and the label that two thresholds cut out of it ({doc}`01_ptc`)
+# - the normal distribution, Bayes' rule, and maximum likelihood for one Gaussian ([Mathematics for Machine
+#   Learning](https://mml-book.github.io), chapters 6 and 8)
+# - derivatives, a constraint by a Lagrange multiplier, and what *concave* means (there, chapters 5 and 7)
+#
+# **Afterwards you can**
+#
+# - do an iteration of EM for four values on paper, and write the whole of it in ten lines of NumPy;
+# - derive Eq. 13 to 16 from the likelihood, and say why the likelihood never falls and where EM can end;
+# - say from a histogram what two bells will make of it: two humps, one hump, a spike;
+# - compute at which confidences the noise probability is one half, and why there may be two such places;
+# - say for which labels a high noise probability means *wrong* and for which it means *right*.
+#
+# **It takes** about {reading}`03_gmm_em` minutes to read ([how that is counted](../book/exercises.md#how-the-minutes-are-counted));
+# the run that made this page took {glue:text}`seconds:.0f` seconds.
+# ```
 
 # %% tags=["parameters"]
 steps = 100  # training steps of the network, 20 to 2000
@@ -114,9 +136,20 @@ chapter.Table(said.round(1), "part")
 #
 # The label was cut by two thresholds out of the map, refined by the colours of the image: background below `label_low`,
 # the strongest class above `label_high`, and between them nothing ({doc}`01_ptc`, Eq. 3). The preset's are
-# {glue:text}`label_low:g` and {glue:text}`label_high:g`. Could others have found the body? Predict first: when both come down, where does
-# the object's *intersection over union* (IoU) with the truth turn, and why? And when `label_high` goes up to 0.8, what suffers more: the
-# strict mIoU, in which a place that is left out counts as missed, or the mIoU of what is labelled? Then look:
+# {glue:text}`label_low:g` and {glue:text}`label_high:g`. Could others have found the body? Move them and see.
+#
+# ````{admonition} Predict 1
+# :class: predict
+#
+# When both thresholds come down, the label grows. Will the object's *intersection over union* (IoU) with the truth rise all the
+# way, and if not, why does it turn? And when `label_high` goes up to 0.8, what suffers more: the strict mIoU, in which a place that
+# is left out counts as missed, or the mIoU of what is labelled?
+#
+# ```{dropdown} Answer
+# It rises a little, since the rim of the object comes to it, and falls below 0.1, where the background comes to it before the body
+# does. A high `label_high` leaves out what is in doubt: the strict mIoU falls, and the mIoU of what is labelled hardly notices.
+# ```
+# ````
 
 # %% tags=["hide-input", "nbval-ignore-output"]
 one, refined_of = slice(image, image + 1), config.method.over_scales(network, config.method.cam(network, output), images)
@@ -161,9 +194,7 @@ if (steps, seed, image) == (100, 0, 27):  # what the text says of the run as shi
     assert object_iou(0.8) < 0.5
 
 # %% [markdown]
-# The object's IoU rises a little, since its rim comes to it, and falls below 0.1, where the background comes to it before the body does:
-# where a map has seen nothing, no threshold finds anything. And a high `label_high` leaves out what is in doubt, which the mIoU of
-# what is labelled hardly notices.
+# Where a map has seen nothing, no threshold finds anything.
 #
 # The values $x_1,\dots,x_N$ are the confidences of *all* places of one image: the paper's $N$ is the total number of
 # pixels. Which places? The correction will compare each with its four neighbours by the features of the network, and
@@ -207,10 +238,19 @@ print(f"image {image}: {x.shape[1]} of {pixels[image].numel()} pixels of the lab
 # EM starts with two equal bells one standard deviation to either side of the mean. Each iteration first asks of
 # every value how much each bell accounts for it (the *E-step*), then moves the bells to the values they account for (the *M-step*).
 #
-# Predict before you press: these values crowd at both ends, with some in between. Which bell will become the narrow one? Then go step by
-# step; the colours say how much of each bar either bell accounts for. Next, a single hump: will one of the bells vanish? And a spike beside
-# a hump: how narrow can a bell become? Other real maps are in the list too, their values brought together in fifty bins, and you
-# can draw a histogram of your own.
+# Go step by step; the colours say how much of each bar either bell accounts for. Then take a single hump, and a spike beside a hump. Other
+# real maps are in the list too, their values brought together in fifty bins, and you can draw a histogram of your own.
+#
+# ````{admonition} Predict 2
+# :class: predict
+#
+# Fitted to a *single* hump, will one of the two bells vanish? Fitted to a spike beside a hump, how narrow does a bell become?
+#
+# ```{dropdown} Answer
+# None vanishes: the hump is split into two bells that share it, for nothing tells EM that there is one. The spike has a bell of its
+# own, which narrows until it meets the floor under its variance, and would narrow for ever without one.
+# ```
+# ````
 
 # %% tags=["hide-input", "nbval-ignore-output"]
 mean = x.mean() + x.std(correction=0) * torch.tensor([[-1.0, 1]])
@@ -262,9 +302,8 @@ Explorer(
 )  # fmt: skip
 
 # %% [markdown]
-# The mean log-likelihood is the quantity that EM raises. It has never gone down; the reason follows. A single hump is split
-# as well, into two bells that share it: nothing tells EM that there is one. A spike has a bell of its own, which
-# ends only at the floor under its variance; more on that [below](#collapse). The iterations in the picture
+# The mean log-likelihood is the quantity that EM raises. It has never gone down; the reason follows. What becomes of a spike is
+# told [below](#collapse). The iterations in the picture
 # were made of the package's single steps; the package's own fit ends at the same place:
 
 # %%
@@ -478,7 +517,7 @@ figure
 # %% [markdown]
 # A likelihood that never falls and has a bound settles. Where? Under mild conditions at a *stationary point*
 # {cite:p}`wu1983em`: the gradient is zero, so that to first order no direction goes up. As a rule that is a local
-# maximum, which need not be the highest of all; it can be a saddle (exercise 3 starts on one). And it is the
+# maximum, which need not be the highest of all; it can be a saddle ({ref}`ex-gmm-equal` starts on one). And it is the
 # likelihood that converges: the parameters need not, where it is flat. So it matters where EM starts. The package starts every
 # row in the same symmetric way, without random numbers, so that the same map gives the same mixture. The likelihood
 # of the run above:
@@ -692,6 +731,19 @@ figure
 # mixture over positive pixels calls noise the rim of what the map marks, and knows nothing of the rest.
 #
 # So what a high $\hat G$ says of a label depends on the label:
+#
+# ````{admonition} Predict 3
+# :class: predict
+#
+# Take the pixels that are labelled background, and the mixture over all patches. Which of their labels are wrong more often: those
+# with a noise probability above $\theta_h$, or those below $\theta_l$?
+#
+# ```{dropdown} Answer
+# Those *below*: {glue:text}`background_low:.0f` % of them are wrong, and {glue:text}`background_high:.0f` % of those above. The low
+# component is the background, so where it claims a pixel, the label 0 is right. Of the object labels, {glue:text}`object_high:.0f`
+# % of those called noise are wrong and {glue:text}`object_low:.0f` % of the others.
+# ```
+# ````
 
 # %% tags=["nbval-ignore-output"]
 theta_high, theta_low = config.method.theta_high, config.method.theta_low
@@ -775,7 +827,7 @@ display(found.style.format("{:.1f}"))
 # ## Bells of two widths
 #
 # One thing in Eq. 17 deserves a second look. Nothing in it says that the noise probability falls as the confidence
-# rises. The wider of the two bells overtakes the other far out on *both* sides (exercise 1 derives where). If the low
+# rises. The wider of the two bells overtakes the other far out on *both* sides ({ref}`ex-gmm-one-half` derives where). If the low
 # component is the wider one, the **most** confident pixels are called noise again. If the high one is, as with most
 # of these images, the **least** confident ones are called clean. Here are the mixtures over positive pixels:
 
@@ -910,9 +962,13 @@ assert all(config.source_of(name) == mark for mark, names in marks.items() for n
 #
 # ## Exercises
 #
-# **1. By hand.** For which confidence is the noise probability exactly one half? How many such places are there?
+# ```{exercise} By hand: where the noise probability is one half
+# :label: ex-gmm-one-half
 #
-# ```{dropdown} Solution
+# For which confidence is the noise probability exactly one half? How many such places are there?
+# ```
+#
+# ```{solution} ex-gmm-one-half
 # $\hat G=\tfrac12$ means $\lambda_1\mathcal N(x\mid\mu_1,\sigma_1^2)=\lambda_2\mathcal N(x\mid\mu_2,\sigma_2^2)$. Taking
 # logarithms,
 #
@@ -927,10 +983,17 @@ assert all(config.source_of(name) == mark for mark, names in marks.items() for n
 # the narrower one, noise lies **between** them, and what is below the lower one is called clean.
 # ```
 #
-# **2. In code.** Write EM for two components in plain NumPy, without logarithms, in at most ten lines; start as the
-# package does and compare after five iterations.
+# ```{exercise} In code: EM in ten lines
+# :label: ex-gmm-ten-lines
+#
+# Write EM for two components in plain NumPy, without logarithms, in at most ten lines; start as the package does and compare after
+# five iterations.
+# ```
+#
+# ```{solution-start} ex-gmm-ten-lines
+# ```
 
-# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Solution in code", "code_prompt_hide": "Hide the solution"}
+# %%
 v = x[0].double().numpy()
 m, s2, lam = v.mean() + v.std() * np.array([-1.0, 1]), np.full(2, v.var()), np.full(2, 0.5)
 for _ in range(5):
@@ -943,9 +1006,19 @@ five = gmm.fit(x.double(), max_iter=5, tolerance=0.0)
 assert np.allclose(five.mean, m) and np.allclose(five.variance, s2) and np.allclose(five.weight, lam)
 
 # %% [markdown]
-# **3. What breaks.** What happens if EM starts with two equal components? Is that place a maximum?
+# ```{solution-end}
+# ```
+#
+# ```{exercise} What breaks: two equal components
+# :label: ex-gmm-equal
+#
+# What happens if EM starts with two equal components? Is that place a maximum?
+# ```
+#
+# ```{solution-start} ex-gmm-equal
+# ```
 
-# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Solution in code", "code_prompt_hide": "Hide the solution"}
+# %%
 twins = x.mean().expand(1, 2), x.var(correction=0).expand(1, 2), torch.tensor([[0.3, 0.7]])
 for _ in range(3):
     posterior, evidence = gmm.e_step(x, *twins)
@@ -970,15 +1043,22 @@ assert min(gains.values()) > 0 and 14 < gains[0.1] / gains[0.05] < 18
 # It goes up, but twice as far gains 16 times as much: at fourth order. A gradient, or EM, sees nothing. A start must break the tie.
 
 # %% [markdown]
-# **4. Open-ended.** A Gaussian reaches beyond 0 and 1, a confidence does not, and that the wider bell claims both ends is an
-# artefact of its tails. What would you fit instead, and how would you find out whether it is better?
+# ```{solution-end}
+# ```
 #
-# ```{dropdown} Some directions
-# A mixture of two Beta distributions lives on $[0,1]$; its M-step has no closed form (one matches moments, or takes Newton
-# steps). Or keep the Gaussians and force one variance for both: the posterior then falls with confidence, always. Or work with
+# ```{exercise} Open-ended: another mixture
+# :label: ex-gmm-elsewhere
+#
+# A Gaussian reaches beyond 0 and 1, a confidence does not, and that the wider bell claims both ends is an artefact of its tails.
+# What would you fit instead, and how would you find out whether it is better?
+# ```
+#
+# ```{solution} ex-gmm-elsewhere
+# A mixture of two Beta distributions lives on $[0,1]$; its M-step has no closed form (one matches moments, or takes Newton steps).
+# Or keep the Gaussians and force one variance for both: the posterior then falls with confidence, always. Or work with
 # $\log\frac{x}{1-x}$, which has no ends. A higher likelihood is no proof that errors are found. With true masks one can ask the
-# right question: of the pixels called noise, how many are wrong, and how many of the wrong ones are called noise? Compare
-# precision at equal recall, on images that took no part in the choice.
+# right question: of the pixels called noise, how many are wrong, and how many of the wrong ones are called noise? Compare precision
+# at equal recall, on images that took no part in the choice.
 # ```
 #
 # ## What was seen

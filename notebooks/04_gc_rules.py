@@ -23,6 +23,27 @@
 # In this chapter: a real pseudo label and what happens to each of its places, the rules with every case on a grid
 # of three by three, where the similarity threshold lies, how a label can grow, a count of what each rule repairs and what it
 # breaks, and when that can help.
+#
+# ```{admonition} Before you begin
+# :class: frame
+#
+# **You should know**
+#
+# - Eq. 17, the noise probability, and what it says of which label ({doc}`03_gmm_em`)
+# - cosine similarity of neighbouring tokens, and what keeps them apart ({doc}`01_ptc`)
+# - precision, recall and intersection over union of a label ({doc}`../book/glossary`)
+#
+# **Afterwards you can**
+#
+# - apply Eq. 18 to 21 to any small grid by hand, at its border and at its ties too;
+# - say of a place with a given noise probability and four similarities what it becomes, and why;
+# - place $\tau$ on a histogram of similarities, and say why a grid of pixels has no good place for it;
+# - say how far a label can grow in one round, and between which parts of a thing it cannot;
+# - tell before a run, from the area that a decoder predicts, whether the correction will help it.
+#
+# **It takes** about {reading}`04_gc_rules` minutes to read ([how that is
+# counted](../book/exercises.md#how-the-minutes-are-counted)); the run that made this page took {glue:text}`seconds:.0f` seconds.
+# ```
 
 # %% tags=["parameters"]
 steps = 100  # training steps of the network, 20 to 2000
@@ -298,13 +319,26 @@ assert torch.allclose(correction.neighbour_similarity(row_features)[0, 3, 0, :3]
 #
 # A grid of five by five with all that the rules ask for. Each place has a confidence, a label and a feature, which is a direction
 # in the plane here, so that the cosine of two is that of the angle between them. The noise probability is that of the mixture of
-# the 25 confidences. Three grids to begin with; predict, then look:
+# the 25 confidences. Three grids to begin with.
+#
+# ````{admonition} Predict 1
+# :class: predict
 #
 # - *A label that spilled over.* The fourth column looks like the background, but the label covers it. What becomes of it? And of
 #   the background beyond, whose label 0 is right?
-# - *Two doubtful places* without a label lie inside an object. Do both come to it? Then raise the confidence of the one by a little.
+# - *Two doubtful places* without a label lie inside an object. Do both come to it? Then raise the confidence of the one by a
+#   little.
 # - *A head and its body.* The label has the head. Can it be made to grow over the body by the three sliders? By a change of the
 #   body's features?
+#
+# ```{dropdown} Answer
+# - The spilled column becomes background, and the true background beyond it, which was right, is left out.
+# - The one in $R_u$ comes to the object; the other is in $R_h$ and left out.
+# - By no slider: the neighbour most like a place of the body is another place of the body, whose label is 0. Only a place whose
+#   features are more like the head's than like the body's, and that is in $R_u$ and no boundary, takes the label over: turn the
+#   feature of the grid's middle to 30°, and set $\theta_h$ to 1 and $\tau$ to 0.6.
+# ```
+# ````
 
 # %% tags=["hide-input"]
 GRIDS = {  # confidence, label and direction of the feature in degrees, row by row
@@ -370,12 +404,6 @@ nearer[12] = 30  # a place of the body beside the head, in the middle of the gri
 assert tried(confidence, labels, nearer, high=1.0, tau=0.6)[2][body].tolist().count(1) == 1
 
 # %% [markdown]
-# The spilled column becomes background, and the true background beyond it, which was right, is left out. Of the two doubtful
-# places the one in $R_u$ comes to the object; the other is in $R_h$ and left out. And no slider makes the label grow from
-# the head: the neighbour most like a place of the body is another place of the body, whose label is 0. Only a place whose features are
-# more like the head's than like the body's, and that is in $R_u$ and no boundary, takes the label over: turn the feature of the grid's middle to 30°, and
-# set $\theta_h$ to 1 and $\tau$ to 0.6.
-#
 # In the package the similarities are computed once for all places, each edge of the grid once for both its ends,
 # and the rules are a few comparisons on whole maps:
 
@@ -537,6 +565,18 @@ chapter.Table(pd.DataFrame(seams).T, "neighbouring patches")
 # Over all validation images, by rule: how many labels were wrong before and right after (repaired), right before
 # and wrong after (broken), and how many were taken out of training, wrong ones (well done) and right ones (a pity).
 # In per cent of the pixels that the rule applied to; *other* are pixels that had no label before.
+#
+# ````{admonition} Predict 2
+# :class: predict
+#
+# It is called a correction. Of the pixels that a rule applies to, how many are repaired: most of them, a quarter, or less than one
+# in a hundred? And of those that are left out, were more wrong or more right?
+#
+# ```{dropdown} Answer
+# {glue:text}`repaired:.2f` % are repaired and {glue:text}`broken:.2f` % broken. Nearly all that the rules do is to leave out:
+# {glue:text}`left_right:.0f` % are right labels left out, and {glue:text}`left_wrong:.0f` % wrong ones.
+# ```
+# ````
 
 # %% tags=["nbval-ignore-output"]
 effects = {
@@ -634,6 +674,19 @@ figure
 # is changed: the same maps at the end of a warm-up are labelled, and a fresh decoder learns each of the labels from the same
 # frozen tokens, from the same first weights, on the same batches. Drawn is what the correction gains on `val`, and what it does
 # to the area that the decoder predicts:
+#
+# ````{admonition} Predict 3
+# :class: predict
+#
+# On the first rung nearly every object label is right; on the last, {glue:text}`precision_last:.0f` % of them are. On which of the
+# two does the correction help the decoder that learns from them, and does it make the decoder draw more or less there?
+#
+# ```{dropdown} Answer
+# It makes the decoder draw less on every rung. So it helps on the last, where the decoder draws {glue:text}`area_last:.0f` % of the
+# true foreground ({glue:text}`gain_last:+.1f` points), and harms on the first, where it draws {glue:text}`area_first:.0f` %
+# ({glue:text}`gain_first:+.1f` points).
+# ```
+# ````
 
 # %% mystnb={"image": {"alt": "Left: gain of the correction on each of four rungs over the area that a decoder predicts without it; it grows from below 0, where the decoder predicts too little, to above 0, where it predicts too much. Right: the area predicted with the correction lies below that without it on every rung."}} tags=["hide-input"]
 bench = ladder.read()
@@ -746,20 +799,29 @@ assert all(config.source_of(name) == mark for mark, names in marks.items() for n
 #
 # ## Exercises
 #
-# **1. By hand.** Three pixels in a row, all alike (similarity 1), labels $1,2,3$, all with noise probability $0.5$.
-# What are the labels after the correction? What would they be if pixels were visited from left to right, each
-# seeing the new label of the one before?
+# ```{exercise} By hand: three places, two orders
+# :label: ex-rules-order
 #
-# ```{dropdown} Solution
-# All at once: pixel 1 has one neighbour, pixel 2, and takes 2. Pixel 2 has two equally similar ones; left comes before right,
-# so it takes 1. Pixel 3 takes 2. Result $2,1,2$. From left to right: pixel 1 takes 2; pixel 2 takes pixel 1's new label 2;
-# pixel 3 takes 2: $2,2,2$. The order would decide, and one label would spread over the whole row (`correction_order`, checked
-# below).
+# Three pixels in a row, all alike (similarity 1), labels $1,2,3$, all with noise probability $0.5$. What are the labels after the
+# correction? What would they be if pixels were visited from left to right, each seeing the new label of the one before?
 # ```
 #
-# **2. In code.** Write the rules as a loop over pixels for one image, and compare with the package on random input.
+# ```{solution} ex-rules-order
+# All at once: pixel 1 has one neighbour, pixel 2, and takes 2. Pixel 2 has two equally similar ones; left comes before right, so it
+# takes 1. Pixel 3 takes 2. Result $2,1,2$. From left to right: pixel 1 takes 2; pixel 2 takes pixel 1's new label 2; pixel 3 takes
+# 2: $2,2,2$. The order would decide, and one label would spread over the whole row (`correction_order`, checked below).
+# ```
+#
+# ```{exercise} In code: the rules as a loop
+# :label: ex-rules-loop
+#
+# Write the rules as a loop over pixels for one image, and compare with the package on random input.
+# ```
+#
+# ```{solution-start} ex-rules-loop
+# ```
 
-# %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Solution in code"} tags=["hide-cell"]
+# %%
 def by_loop(labels, noise, maps, high, low, tau):
     """The rules, one pixel after the other, reading old labels only."""
     height, width = labels.shape
@@ -783,16 +845,25 @@ random_noise, random_maps = torch.rand(6, 7, generator=generator), torch.rand(5,
 fast = correction.correct(random_labels[None], random_noise[None], random_maps[None], high=0.85, low=0.25, tau=0.8)[0]
 assert torch.equal(fast, by_loop(random_labels, random_noise, random_maps, 0.85, 0.25, 0.8))
 
-three = torch.tensor([[[1, 2, 3]]]), torch.full((1, 1, 3), 4), correction.neighbour_similarity(torch.ones(1, 1, 1, 3))  # exercise 1
+three = torch.tensor([[[1, 2, 3]]]), torch.full((1, 1, 3), 4), correction.neighbour_similarity(torch.ones(1, 1, 1, 3))  # of the first exercise
 assert correction.rewritten(*three).flatten().tolist() == [2, 1, 2]
 assert correction.rewritten_in_turn(*three).flatten().tolist() == [2, 2, 2]
 
 # %% [markdown]
-# **3. What breaks.** Fit the mixture to the pixels that have an object's label only, on the grid of the pixels
-# (`mixture_pixels="foreground"`, `mixture_grid="pixel"`). Which labels can the correction change then, and in which way? Which
-# score praises it?
+# ```{solution-end}
+# ```
+#
+# ```{exercise} What breaks: a mixture over object labels
+# :label: ex-rules-foreground
+#
+# Fit the mixture to the pixels that have an object's label only, on the grid of the pixels (`mixture_pixels="foreground"`,
+# `mixture_grid="pixel"`). Which labels can the correction change then, and in which way? Which score praises it?
+# ```
+#
+# ```{solution-start} ex-rules-foreground
+# ```
 
-# %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Solution in code"} tags=["hide-cell", "nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"]
 narrow = config.changed(mixture_pixels="foreground", mixture_grid="pixel")
 other = diagnosis.whole_split(network, data.val, narrow).made
 labelled = (made.initial > 0) & (made.initial != 255)
@@ -814,14 +885,21 @@ if (steps, seed, theta_high, theta_low) == (100, 0, 0.85, 0.25) and tau == prese
     assert (made.initial == truth)[deleted].float().mean() > 0.9
 
 # %% [markdown]
-# **4. Open-ended.** The similarity threshold has no value in the paper, and a good one depends on the network and on the grid. How
-# would you choose one without masks, or do without it?
+# ```{solution-end}
+# ```
 #
-# ```{dropdown} Some directions
+# ```{exercise} Open-ended: a threshold without masks
+# :label: ex-rules-tau
+#
+# The similarity threshold has no value in the paper, and a good one depends on the network and on the grid. How would you choose
+# one without masks, or do without it?
+# ```
+#
+# ```{solution} ex-rules-tau
 # Edges are rare, so a quantile (say, the lowest 5 % of an image's similarities) adapts to the grid and to the network:
-# `tau_of="quantile"`. Colours know edges that tokens have lost; the refinement of the pseudo label uses them already. And the
-# rule could ask whether the *labels* of unlike neighbours differ, not only the features. Without masks, one can at least check
-# that the rule does not fire inside large areas of one label.
+# `tau_of="quantile"`. Colours know edges that tokens have lost; the refinement of the pseudo label uses them already. And the rule
+# could ask whether the *labels* of unlike neighbours differ, not only the features. Without masks, one can at least check that the
+# rule does not fire inside large areas of one label.
 # ```
 #
 # ## What was seen

@@ -35,6 +35,28 @@
 # | masks | every pixel's true label | the upper bound: can this network learn this data at all? |
 # | baseline | tags | patch token contrast and the raw pseudo label: the paper's baseline |
 # | method | tags | the paper's method: distillation between teacher and student, and Gaussian correction |
+#
+# ```{admonition} Before you begin
+# :class: frame
+#
+# **You should know**
+#
+# - what the method's parts do: {doc}`../book/framework` in one figure, or {doc}`01_ptc` to {doc}`04_gc_rules` in full
+# - mean intersection over union, Eq. 24 ({doc}`../book/framework`)
+# - how to start a notebook, and `papermill` for other parameters ({doc}`../book/reproduce`)
+#
+# **Afterwards you can**
+#
+# - train teacher and student from tags on the drawn data, on PASCAL VOC or on pictures of your own, with one command;
+# - name the bound, the baseline and the method, and say what the distance between any two of them tells;
+# - read the curves of the losses, and say at which step a stage begins and which network a loss belongs to;
+# - tell a label that has become better from one that has left out what was hard;
+# - see from an entropy whether Eq. 10 has collapsed.
+#
+# **It takes** about {reading}`05_train_voc` minutes to read ([how that is
+# counted](../book/exercises.md#how-the-minutes-are-counted)); the run that made this page took {glue:text}`minutes_all:.1f`
+# minutes.
+# ```
 
 # %% tags=["parameters"]
 preset = "shapes"  # shapes: the embedded data set on two CPU cores; voc: the paper's setting
@@ -138,6 +160,20 @@ for name, method in variants.items():
 # one pseudo label only. A method's networks go by their names: `network` where there is but one.
 #
 # It is one run of each with one seed. {doc}`07_ablations` has several seeds, says how far they spread, and what can be told apart.
+#
+# ````{admonition} Predict 1
+# :class: predict
+#
+# The baseline's decoder has nothing to learn from but a label made of the CAM. Can it end above that CAM? And how much of the way
+# from the CAM to the bound does it go?
+#
+# ```{dropdown} Answer
+# In the run of this page the CAM has {glue:text}`miou_baseline_cam:.1f` %, the decoder that learnt from it
+# {glue:text}`miou_baseline:.1f` %, and the bound is {glue:text}`miou_masks:.1f` %. A decoder can pass the map that it learns from:
+# it sees the labels of many pictures, whose errors are not the same in each, and fits what they have in common. It cannot pass what
+# they all have in common: a part that no label has.
+# ```
+# ````
 
 # %% tags=["nbval-ignore-output"]
 table = figures.score_table(runs) if scored else figures.told_table(runs)
@@ -185,8 +221,18 @@ print(f"the {'three' if len(runs) == 3 else 'two'} runs took {sum(minutes.values
 # ## The losses, stage by stage
 #
 # In the warm-up (shaded) both networks learn the tags and are tied by the similarity of their middle tokens. After it the
-# student follows by EMA, the uncertain region gets its own loss, and the decoder starts to learn. The tag loss is the sum
-# over the networks that are trained, so it halves at the end of the warm-up, where the student's part ends.
+# student follows by EMA, the uncertain region gets its own loss, and the decoder starts to learn.
+#
+# ````{admonition} Predict 2
+# :class: predict
+#
+# At the end of the warm-up the tag loss drops to about a half from one step to the next. Has something been learnt there?
+#
+# ```{dropdown} Answer
+# No. The tag loss is the sum over the networks that are trained, and from this step on the student is not: it follows. A curve that
+# jumps at the border of a stage tells of the stage.
+# ```
+# ````
 
 # %% mystnb={"image": {"alt": "Five panels, one a loss, over the training steps, the warm-up stage shaded."}} tags=["hide-input"]
 figures.losses_by_stage(runs["method"], config.method.warmup_steps)
@@ -226,6 +272,18 @@ panels.view_grid(pixels, truth.numpy() if scored else None, seen, classes)
 # The share of the pseudo label's pixels that the rules rewrote, and the mIoU over the labelled pixels before and after,
 # on this split. Whether the mixture really finds the errors is counted in {doc}`03_gmm_em`, what each rule does in
 # {doc}`04_gc_rules`.
+#
+# ````{admonition} Predict 3
+# :class: predict
+#
+# The correction leaves out what looks wrong. Which way do the label's three numbers go: its mIoU over the labelled pixels, the
+# share of pixels that are labelled, and its strict score, in which a pixel left out counts as missed?
+#
+# ```{dropdown} Answer
+# Much less is labelled, so the strict score falls. What stays may score higher than before, since what was hard is gone and no
+# longer counted. The two lines below have all three; only all three together say what became of the label.
+# ```
+# ````
 
 # %% tags=["hide-input", "nbval-ignore-output"]
 scores = metrics["method"]["teacher"] if scored else {}
@@ -238,6 +296,22 @@ for name, key in (("before", "pseudo_initial"), ("after", "pseudo")) if scored e
 # %% [markdown]
 # These figures are measured on the data set named at the top, by the run you are looking at. On the embedded data set
 # they say that the code works and which part does what; they are not comparable with the paper's, which are on PASCAL VOC.
+#
+# ## Exercises
+#
+# ```{exercise} By hand: what a lost class costs
+# :label: ex-train-lost-class
+#
+# Six classes and the background: IoU 0.5 for each of the six, 0.9 for the background. In another run one of the six is lost: all of
+# its pixels, 2 % of all, are called background. By about how much does the mIoU fall, and by how much at most does the share of
+# pixels that are right?
+# ```
+#
+# ```{solution} ex-train-lost-class
+# The mIoU was $(0.9+6\cdot0.5)/7=0.557$. Without the class it is $(0.9+5\cdot0.5+0)/7=0.486$, 7 points less, and a little lower
+# still, since the pixels of the class now belong to the background's union. The share of right pixels falls by 2 points at most. A
+# run that loses a class differs by a class, whatever else was changed: {doc}`07_ablations` counts such runs.
+# ```
 
 # %% tags=["hide-input"]
 assert not scored or all(np.isfinite(value) for value in (baseline_cam, *heads.values()))

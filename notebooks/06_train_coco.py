@@ -19,6 +19,25 @@
 #
 # where `DIR` holds `annotations/instances_train2014.json` and `instances_val2014.json`, and the images in `train2014/` and
 # `val2014/`.
+#
+# ```{admonition} Before you begin
+# :class: frame
+#
+# **You should know**
+#
+# - what is trained and what is scored: {doc}`05_train_voc`
+# - COCO's file of instances, in outline ({cite:t}`lin2014coco`): images, categories, annotations with outline and crowd flag
+#
+# **Afterwards you can**
+#
+# - train on any data set in COCO's layout, the real one too, with one command;
+# - turn a list of instances into tags and into a mask, by hand, with overlaps, crowd regions and gaps in the category ids;
+# - say what is averaged at test time, what it costs, and what of a published number may come from it.
+#
+# **It takes** about {reading}`06_train_coco` minutes to read ([how that is
+# counted](../book/exercises.md#how-the-minutes-are-counted)); the run that made this page took {glue:text}`minutes_coco_layout:.1f`
+# minutes.
+# ```
 
 # %% tags=["parameters"]
 preset = "shapes"  # shapes: small network, drawn data, two CPU cores; coco: the paper's setting
@@ -62,7 +81,22 @@ figures.style()
 #
 # The *tags* of an image are the classes of its instances. COCO's category ids have gaps (its 80 classes are numbered up
 # to 90), so they are counted anew from 1. Images without any instance are left out, which leaves 82,081 and 40,137 of the
-# real ones. The *mask*, which only evaluation looks at, is painted from the instances: first the regions that are marked as
+# real ones.
+#
+# ````{admonition} Predict 1
+# :class: predict
+#
+# The file does not say what lies in front. Two instances overlap, and a crowd region, marked 255, lies over a third: in which order
+# should the three be painted into one mask, and what would be lost otherwise?
+#
+# ```{dropdown} Answer
+# The crowd region first, then the large instance, then the small one. A small thing painted first would vanish under a large one, a
+# cup under its table. A crowd region painted last would take whatever stands in it out of the evaluation. In the picture below with
+# a crowd region, the thing in front of it has kept its colour.
+# ```
+# ````
+#
+# The *mask*, which only evaluation looks at, is painted from the instances: first the regions that are marked as
 # a crowd, as 255, which is ignored; then the others, large ones first, since what lies in front is mostly smaller.
 #
 # A file as large as that of the real training split is read one instance at a time. The tags, and where each instance stands in
@@ -121,6 +155,22 @@ figures.learning_curve(run, config.method.warmup_steps, paper.TOCO_CURVE)
 #
 # Published numbers mostly look at each image at several sizes and in the mirror, and average. The same network, with and
 # without; the data set is streamed, so memory does not grow with it.
+#
+# ````{admonition} Predict 2
+# :class: predict
+#
+# The network has been trained on crops of one size, half of them mirrored. What brings more at test time, the mirror image or
+# larger copies of the image? And by how much does either multiply the time?
+#
+# ```{dropdown} Answer
+# One would expect more of the larger copies: a token stands for 8 pixels, so in a larger copy it sees a finer piece of the thing,
+# while the mirror image is a view that training has made the network agree on. The mirror doubles the time; copies of 1, 1.25 and
+# 1.5 times the side multiply it by $1+1.25^2+1.5^2=4.8$, and by twice that with their mirror images. The table says how much of the
+# expectation is so here. In the published runs of {doc}`08_comparison` scales, mirror and CRF together bring
+# {glue:text}`../notebooks/08_comparison.ipynb::brings_least:.1f` to {glue:text}`../notebooks/08_comparison.ipynb::brings_most:.1f`
+# points.
+# ```
+# ````
 
 # %% tags=["nbval-ignore-output"]
 looks = {"one scale": TestTime(), "mirror": TestTime(mirror=True), "scales 1, 1.25, 1.5 and mirror": TestTime((1.0, 1.25, 1.5), True)}

@@ -25,6 +25,26 @@
 # All runs are made by one command, `make ablations`, and kept in the repository under `results/`, one file a run, with
 # configuration, code, commit, machine, versions and time. This notebook reads them. Those named `live` below it makes anew while
 # it runs, to see whether they still come out the same.
+#
+# ```{admonition} Before you begin
+# :class: frame
+#
+# **You should know**
+#
+# - what the parts are that are taken away: {doc}`01_ptc` to {doc}`04_gc_rules`, or {doc}`../book/framework` in short
+# - mean and standard deviation, and what a p-value is ({cite:t}`colas2018seeds` begin with it); nothing of tests beyond that
+#
+# **Afterwards you can**
+#
+# - do a sign-flip test by hand, and say how many seeds a question needs before a run is begun;
+# - correct the p-values of a table for their number (Holm), and say what "told apart" then promises;
+# - tell *no difference* from *nobody could have seen one*;
+# - say from its score, its strict score and its coverage what a pseudo label has become;
+# - read a reliability curve, and say whether a number may be called a probability.
+#
+# **It takes** about {reading}`07_ablations` minutes to read ([how that is
+# counted](../book/exercises.md#how-the-minutes-are-counted)); the run that made this page took {glue:text}`seconds:.0f` seconds.
+# ```
 
 # %% tags=["parameters"]
 scale = "shapes"  # a preset of which results are there
@@ -117,6 +137,19 @@ def beside(grid, reference):
 #
 # Runs under one seed start from the same weights and see the same crops in the same order, so settings are compared *seed by
 # seed*: what counts is their difference under each. Three questions decide what such differences can tell.
+#
+# ````{admonition} Predict 1
+# :class: predict
+#
+# A change gains 2, 3 and 4 points under three seeds, never less than nothing. What is the smallest p that three seeds can ever
+# give, if all that is asked of chance is to give each difference either sign?
+#
+# ```{dropdown} Answer
+# There are $2^3=8$ ways to set three signs, and two of them, all up and all down, have a mean as far from 0 as this one:
+# $p=2/8=.25$, whatever the points. That is no verdict. The table below has, for each table of this page, the smallest p that its
+# seeds can give after the correction.
+# ```
+# ````
 #
 # *Is it chance?* If two settings were the same but for chance, each difference could as well have the other sign. The sign-flip test goes
 # through all $2^n$ ways to set the signs of $n$ differences and counts how often their mean is as far from 0 as the one found. This
@@ -223,9 +256,20 @@ Markdown("\n".join(f"- {'met' if met else '**not met**'}: {text}." for text, met
 # here it is the fourth row. The paper's last row is also the middle row of its Table 2, where it is called segmentation,
 # so that is what stands beside it. Values are mIoU in per cent, measured ones as mean ± standard deviation over seeds;
 # *segmentation* and everything after it, but for the second column, is of the network that gradients train: the teacher, or the
-# baseline's only one. The pseudo label is scored after the correction, where there is one, over the pixels that it labels. A
-# label that leaves out what is hard scores high so; hence its *strict score*, where a pixel left out counts as missed, and its
-# *coverage*, the share of pixels that it labels.
+# baseline's only one. The pseudo label is scored after the correction, where there is one, over the pixels that it labels; beside that
+# stand its *strict score*, where a pixel left out counts as missed, and its *coverage*, the share of pixels that it labels.
+#
+# ````{admonition} Predict 2
+# :class: predict
+#
+# Look at the rows with and without GC. Which way will the pseudo label's score go, which way its strict score and its coverage, and
+# which of them will the segmentation follow?
+#
+# ```{dropdown} Answer
+# A label that leaves out what is hard scores high over the rest, so the score alone goes up as coverage and strict score go down.
+# The decoder has to learn from what is left; which of the two it goes with, the column of the segmentation shows.
+# ```
+# ````
 
 # %%
 side_by_side("modules", {"segmentation": modules}, list(SCORES), "table1", "modules")
@@ -457,6 +501,20 @@ Markdown(
 # would be wrong. Counted over all foreground pixels of the initial pseudo labels of the validation split, after training
 # with the full method, beside the plainest detector there is: one minus the confidence itself. Each of the first three seeds has lines of its own,
 # since the more labels are wrong, the higher every curve lies; a curve's right end is what chance would give.
+#
+# ````{admonition} Predict 3
+# :class: predict
+#
+# Of the object labels with a noise probability near .95, how many will be wrong: nineteen in twenty, half, or one in twenty? And
+# will the mixture's curve lie above that of the plain confidence?
+#
+# ```{dropdown} Answer
+# In the network of {doc}`03_gmm_em` {glue:text}`../notebooks/03_gmm_em.ipynb::object_high:.0f` % of the object labels above
+# $\theta_h$ are wrong; the left panel shows what it is here, beside the diagonal on which a probability of being wrong would lie. A
+# posterior is the probability of a *component*, and that the component is the noise is an assumption. The right panel shows which
+# detector finds more of the errors; {doc}`03_gmm_em` says why the mixture has no order of its own to add.
+# ```
+# ````
 
 # %% mystnb={"image": {"alt": "Left: share of wrong labels against what the noise probability and one minus the confidence say, with the diagonal. Right: precision over recall of both detectors."}} tags=["hide-input"]
 few = seeds_of["modules"][:3]
@@ -507,6 +565,21 @@ Markdown(verdicts.balance(families))
 # Any one family may be wrong, with a probability of at most 5 %. What cannot be told apart is a property of this design, of its
 # seeds and its scale, and says nothing for or against the paper but within *could tell*: a true difference larger than that would
 # most likely have been seen.
+#
+# ## Exercises
+#
+# ```{exercise} By hand: a sign-flip test
+# :label: ex-ablations-sign-flip
+#
+# Under three seeds a change gains 0.4, 0.9 and −0.1 points. What is p? With how many seeds could one of three comparisons be told
+# apart at 5 % after Holm's correction at the earliest?
+# ```
+#
+# ```{solution} ex-ablations-sign-flip
+# The sum is 1.2. Of the eight ways to set the signs of 0.4, 0.9 and 0.1, four have a sum as far from 0: 1.4 and 1.2, and both with
+# the other sign. So $p=4/8=.5$. With $n$ seeds the smallest p is $2/2^n$, and Holm multiplies the smallest of three by 3:
+# $6/2^n\le.05$ asks for $2^n\ge120$, that is $n=7$. With six seeds nothing can be told apart, whatever they show.
+# ```
 #
 # ## What was seen
 #

@@ -20,6 +20,26 @@
 # The paper's values are on PASCAL VOC 2012 and COCO 2014. On the scale `shapes` a small network is trained on a small drawn
 # data set: its values stand in a column of their own and say nothing about the others. Nor do those on `voc6`, a few hundred photographs.
 # ```
+#
+# ```{admonition} Before you begin
+# :class: frame
+#
+# **You should know**
+#
+# - mean intersection over union, Eq. 24 ({doc}`../book/framework`)
+# - what a single-stage and a multi-stage method are, and what a CRF does after them ({doc}`../book/background`)
+# - how differences by seed are tested ({doc}`07_ablations`)
+#
+# **Afterwards you can**
+#
+# - audit a table of a paper: add up what can be added up, and say what rounding can explain;
+# - say under which protocol a printed score was made before you compare it with another;
+# - name the number that a reproduction of this paper should aim at first, and say why it is not the one in the abstract;
+# - say what the comparison on the drawn scale can tell, and what not.
+#
+# **It takes** about {reading}`08_comparison` minutes to read ([how that is
+# counted](../book/exercises.md#how-the-minutes-are-counted)); the run that made this page took {glue:text}`seconds:.0f` seconds.
+# ```
 
 # %% tags=["parameters"]
 scale = "shapes"  # a preset of which results are there
@@ -53,6 +73,18 @@ begun = time.monotonic()
 #
 # **The mean over classes.** A row of Table 6 gives an mIoU and the IoU of each of the 21 classes, background among them.
 # The first should be the mean of the others (Eq. 24).
+#
+# ````{admonition} Predict 1
+# :class: predict
+#
+# All of these numbers are rounded to one digit. How far may the mean of the 21 classes lie from the printed mIoU by rounding alone?
+# For how many of the four methods will it lie within that?
+#
+# ```{dropdown} Answer
+# Each class is off by 0.05 at most, so their mean is too, and the mIoU is off by 0.05 itself: 0.1 together
+# ({ref}`ex-comparison-rounding` asks what is likely). One of the four lies within, the paper's own method.
+# ```
+# ````
 
 # %%
 average = {row: paper.class_average(row) for row in paper.PER_CLASS.rows}
@@ -68,7 +100,7 @@ tables.Exported(audit, out, "audit-averages")
 
 # %% [markdown]
 # For the paper's own method the two agree. For the three others they do not, by more than rounding can explain (which is
-# 0.05 at most): their classes average lower than what is printed beside them. The paper does not say why. For one row it can be
+# 0.1 at most): their classes average lower than what is printed beside them. The paper does not say why. For one row it can be
 # found out. ToCo publishes two runs, one with a ViT-B, the backbone that Table 4 names, and one with a DeiT-B, and the training log of
 # each ends with the IoU of every class. How far is a row of Table 6 from a log?
 
@@ -154,6 +186,18 @@ glue("gain_of_method", ablation_end - ablation_start, display=False)
 # training logs that of an image squeezed to 448 x 448 and seen once, and in their READMEs that with three scales, mirror images and
 # a conditional random field (CRF). The paper's two pairs of numbers fit these two sorts: {glue:text}`ablation_end` with a CAM of
 # {glue:text}`ablation_cam:.2f` (Table 2) the first, {glue:text}`headline` the second. It does not say so.
+#
+# ````{admonition} Predict 2
+# :class: predict
+#
+# If so, how many of the {glue:text}`gap:.2f` points do three scales, mirror images and a CRF account for, going by the runs of ToCo
+# and DuPL: all of them, half, or a tenth?
+#
+# ```{dropdown} Answer
+# They bring {glue:text}`brings_least:.1f` to {glue:text}`brings_most:.1f` points there, {glue:text}`brings_mean:.1f` in the mean:
+# less than half. About {glue:text}`left_mean:.0f` points are left without an explanation.
+# ```
+# ````
 
 # %%
 once = {f"{name} (public log)": (run.single, run.cam, run.scored) for name, run in paper.PUBLISHED.items()}
@@ -283,6 +327,17 @@ comparison(paper.COCO, "table5")
 # %% [markdown]
 # Two single-stage methods that Table 4 compares with are not in Table 5, though their authors report COCO val as well, with several scales
 # and CRF. With them the table reads otherwise:
+#
+# ````{admonition} Predict 3
+# :class: predict
+#
+# The paper says that its method is the best of all compared. Where does it stand once ToCo and DuPL are in the table?
+#
+# ```{dropdown} Answer
+# Behind DuPL, with either of its sets of weights, and level with ToCo's ViT-B within a tenth of a point. The sentence is true of
+# the rows that were printed.
+# ```
+# ````
 
 # %%
 coco = {row: paper.COCO.cell(row, "val").value for row in paper.COCO.rows if row in paper.SINGLE_STAGE}
@@ -338,6 +393,21 @@ kinds = {row: "image" if row == "image" else "labels" for row in rows}
 figures.save(panels.image_grid(rows, kinds, classes), out, "figure4")
 
 # %% [markdown]
+# ## Exercises
+#
+# ```{exercise} By hand: what rounding can do
+# :label: ex-comparison-rounding
+#
+# A mean is taken of 21 values, each rounded to one digit. How far from the mean of the exact values is it at most, and how far is
+# likely? Could a difference of one point come from rounding?
+# ```
+#
+# ```{solution} ex-comparison-rounding
+# At most 0.05, if all were rounded the same way. If each error is uniform between −0.05 and 0.05, its standard deviation is
+# $0.05/\sqrt3=0.029$, and that of the mean of 21 of them $0.029/\sqrt{21}=0.006$. A difference of one point cannot come from
+# rounding: it is twenty times the largest that can.
+# ```
+#
 # ## Made anew
 #
 # The run named in the first cell, trained while this notebook runs (or by {doc}`07_ablations` before it), beside the

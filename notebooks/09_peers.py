@@ -18,6 +18,26 @@
 # on the baseline. Each is one file, `dsgc/methods/peers/NAME.py`, and one word: `python -m dsgc train shapes --method toco`.
 #
 # First come the four, with one picture each; then the small parts; then, in one table, what a step of each costs and what it brings.
+#
+# ```{admonition} Before you begin
+# :class: frame
+#
+# **You should know**
+#
+# - the baseline's parts: CAM, patch token contrast, the label of two thresholds ({doc}`01_ptc`), the mixture ({doc}`03_gmm_em`)
+# - queries, keys and attention of a transformer ({cite:t}`dosovitskiy2021vit`, or {doc}`../book/background`)
+# - how differences by seed are tested ({doc}`07_ablations`)
+#
+# **Afterwards you can**
+#
+# - say of each of twelve methods in one sentence which signal it adds that the tags do not have, and where it fails;
+# - say what of a published number belongs to its idea, and what to its encoder, schedule or evaluation;
+# - count the passes of a step, and say before a run what a method will cost;
+# - train any of them with one word, and add a method of your own ({doc}`../book/contribute`).
+#
+# **It takes** about {reading}`09_peers` minutes to read ([how that is counted](../book/exercises.md#how-the-minutes-are-counted));
+# the run that made this page took {glue:text}`seconds:.0f` seconds.
+# ```
 
 # %% tags=["parameters"]
 steps = 120  # training steps of the baseline that the pictures are made with, 40 to 2000
@@ -175,6 +195,19 @@ chapter.source(affinity.pair_labels, affinity.pair_means, affinity.transitions, 
 
 # %% [markdown]
 # On the frozen baseline the few numbers of this head are learnt in a moment, from its own label:
+#
+# ````{admonition} Predict 1
+# :class: predict
+#
+# The head is to be high where two tokens belong together. Three kinds of pairs: two tokens of background, two of one thing, and one
+# of a thing with one of background. Which kind will have the highest affinity, and which the lowest?
+#
+# ```{dropdown} Answer
+# Two tokens of background the highest, and two of *one thing* the lowest, where the walk needs it most. Most pairs are of
+# background, so the head has learnt to know background; a thing and its background it joins more than two tokens of a thing. What
+# the walk then does to the map stands below the picture.
+# ```
+# ````
 
 # %% tags=["hide-input"]
 af = methods_of["afa"]
@@ -287,6 +320,19 @@ figure
 # say the same of a recoloured, smaller view.
 #
 # This filter is the nearest relative of the paper's Gaussian correction: the same two Gaussians, of $\ell$ instead of the CAM; and it only ever deletes.
+#
+# ````{admonition} Predict 2
+# :class: predict
+#
+# In the picture, a patch of the label was overwritten with a wrong class, and the filter finds it. On the network's own labels, of
+# those that it takes out, how many will be wrong: most, half, or few?
+#
+# ```{dropdown} Answer
+# Few; the line below the picture has the share among all labels and that among those taken out. Where one label in a hundred is
+# wrong, a filter that takes wrong ones twice as readily as right ones still takes out fifty right ones for each wrong one. How much
+# a detector of errors deletes in vain depends first on how rare errors are.
+# ```
+# ````
 
 # %% tags=["hide-input"]
 chapter.source(dupl.noisy, dupl.discrepancy)
@@ -396,6 +442,19 @@ figure
 #
 # Passes are counted in images of the size of a crop: with a graph, for the gradient, and without. The memory is what is kept for the
 # gradient. Time is that of a step of the last stage, as a multiple of the baseline's, on one core (`make costs`).
+#
+# ````{admonition} Predict 3
+# :class: predict
+#
+# ToCo sees each picture in ten views, DuPL trains two networks, the paper's method has a teacher and a student. Which step is the
+# dearest, and which of the three the cheapest?
+#
+# ```{dropdown} Answer
+# DuPL's: two networks, both with a graph, and in the last part a recoloured view of each picture besides. Eight of ToCo's ten views
+# are small, and together no larger than half a picture. The paper's method is the cheapest: after the warm-up its student needs no
+# graph. The time of each stands in the last column.
+# ```
+# ````
 
 # %% tags=["hide-input"]
 values = tables.scores(found_runs).dropna(how="all").dropna(axis=1)  # under the seeds that all rows have
@@ -496,18 +555,30 @@ Table(left.set_index("method"))
 #
 # ## Exercises
 #
-# **1. By hand.** A row of three tokens has the affinities 1 with itself and with its neighbours, 0 otherwise, and the map $(1, 0, 0)$. What is it after
-# one step of AFA's walk, with the power 2? Why does it not add up to 1?
+# ```{exercise} By hand: a step of the walk
+# :label: ex-peers-walk
 #
-# ```{dropdown} Solution
-# The columns sum to 2, 3 and 2, and are divided by that plus 0.1. Token 1 takes $1/2.1$ of what token 1 has, token 2 takes
-# $1/3.1$, token 3 nothing: $(0.476, 0.323, 0)$. Columns are scaled, not rows: what a token *takes* sums to one, what it gives away does not. The cell below checks it.
+# A row of three tokens has the affinities 1 with itself and with its neighbours, 0 otherwise, and the map $(1, 0, 0)$. What is it
+# after one step of AFA's walk, with the power 2? Why does it not add up to 1?
 # ```
 #
-# **2. In code.** Show that DuPL's posterior alone would take out the smallest losses where the upper Gaussian is wide, and that
-# `one_sided` does not.
+# ```{solution} ex-peers-walk
+# The columns sum to 2, 3 and 2, and are divided by that plus 0.1. Token 1 takes $1/2.1$ of what token 1 has, token 2 takes $1/3.1$,
+# token 3 nothing: $(0.476, 0.323, 0)$. Columns are scaled, not rows: what a token *takes* sums to one, what it gives away does not.
+# The code of the next solution checks it.
+# ```
+#
+# ```{exercise} In code: a posterior is no threshold
+# :label: ex-peers-posterior
+#
+# Show that DuPL's posterior alone would take out the smallest losses where the upper Gaussian is wide, and that `one_sided` does
+# not.
+# ```
+#
+# ```{solution-start} ex-peers-posterior
+# ```
 
-# %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Solution in code"} tags=["hide-cell"]
+# %%
 generator = torch.Generator().manual_seed(0)
 low = 0.5 + 0.02 * torch.randn(1500, generator=generator)  # a narrow heap of small losses
 high_losses = 2.0 + 0.9 * torch.randn(700, generator=generator)  # a wide one of large losses
@@ -519,18 +590,25 @@ both = {
 }
 assert both[False][0, 0, -50:].all() and not both[True][0, 0, -50:].any()
 
-near_three = affinity.window((1, 3), 1, torch.device("cpu"))  # exercise 1
+near_three = affinity.window((1, 3), 1, torch.device("cpu"))  # of the first exercise
 step_of = affinity.transitions(near_three[None].float(), near_three, 2.0)
 assert torch.allclose(affinity.walk(torch.tensor([[[[1.0, 0, 0]]]]), step_of, 1).flatten(), torch.tensor([1 / 2.1, 1 / 3.1, 0]))
 
 # %% [markdown]
-# **3. Open-ended.** All these methods repair a label that a CAM has made. On the drawn pictures a CAM finds heads and not bodies ({doc}`01_ptc`).
-# Which of the methods above could, in principle, find a body whose look two classes share, and from what signal?
+# ```{solution-end}
+# ```
 #
-# ```{dropdown} Some directions
-# A body touches its head and never stands alone: what joins them is continuity in the picture. The walk and the refinements use it, at short
-# range. ToCo's local crops punish a token that knows only the head, if the crop shows body alone; but the flag that calls such a crop positive is
-# read off a CAM that does not see the body. A tag says nothing of it.
+# ```{exercise} Open-ended: who could find a body?
+# :label: ex-peers-body
+#
+# All these methods repair a label that a CAM has made. On the drawn pictures a CAM finds heads and not bodies ({doc}`01_ptc`).
+# Which of the methods above could, in principle, find a body whose look two classes share, and from what signal?
+# ```
+#
+# ```{solution} ex-peers-body
+# A body touches its head and never stands alone: what joins them is continuity in the picture. The walk and the refinements use it,
+# at short range. ToCo's local crops punish a token that knows only the head, if the crop shows body alone; but the flag that calls
+# such a crop positive is read off a CAM that does not see the body. A tag says nothing of it.
 # ```
 
 # %% tags=["hide-input"]

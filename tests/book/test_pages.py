@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import pages
 import pytest
+import sources
 from pages import CONFIG, PAGES, ROOT, SOURCES
 
 # What others' code does against axe's rules: the rule, a piece of the HTML that does it, and why it stays.
@@ -170,3 +171,9 @@ def test_an_equation_named_in_the_reference_leads_to_it(html):
     links = pages.read(html / "book/reference.html").links
     named = {link.partition("#eq-")[2] for link in links if "#eq-" in link}
     assert named == {str(number) for number in range(1, 25)}
+
+
+def test_the_page_of_exercises_leads_to_every_one(html):
+    labels = {label for text in sources.SOURCES.values() for label in re.findall(r"^:label: (ex-\S+)$", text, flags=re.MULTILINE)}
+    links = pages.read(html / "book/exercises.html").links
+    assert {link.partition("#")[2] for link in links if "#ex-" in link} == labels

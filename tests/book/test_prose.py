@@ -1,6 +1,5 @@
 """What the prose pages say can be checked: names in the notation, terms of the glossary, commands, the citation."""
 
-import ast
 import dataclasses
 import importlib
 import inspect
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 from pybtex.database import parse_file, parse_string
+from sources import glued
 from test_readme import README, bash_lines, targets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -171,7 +171,4 @@ def test_the_paper_is_cited_as_bibliography_and_citation_file_say():
 def test_every_number_that_a_page_takes_from_a_notebook_is_glued_there():
     for name, text in PAGES.items():
         for path, key in re.findall(r"\{glue:text\}`\.\./(notebooks/\w+)\.ipynb::(\w+)", text):
-            source = (ROOT / path).with_suffix(".py").read_text(encoding="utf-8")
-            calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
-            glued = {c.args[0].value for c in calls if getattr(c.func, "id", "") == "glue" and isinstance(c.args[0], ast.Constant)}
-            assert key in glued, f"{name}: {path} glues no {key}"
+            assert key in glued(Path(path).name), f"{name}: {path} glues no {key}"
