@@ -9,73 +9,67 @@ import html
 import re
 
 from docutils import nodes
-from sheet import ROW, formula
+from sheet import ROW
 from sphinx.application import Sphinx
 
-LINK = re.compile(r'<a [^>]*href="[^"]*#(eq-(\d+)|term-[^"]+)"')
+LINK = re.compile(r'<a (?![^>]*headerlink)[^>]*href="[^"]*#(eq-\d+|term-[^"]+)"')
 TAG = re.compile(r"\\tag\{\d+\}")
 SHEET, GLOSSARY = "book/equations", "book/glossary"
-BEFORE_MATHJAX = 400  # its own handler has 500, and asks then whether the page has formulas
 
 
-def plain(node: nodes.Element) -> nodes.Element:
-    """A copy without links and ids."""
-    copy = node.deepcopy()
-    for link in list(copy.findall(nodes.reference)):
+def card(title: str, *content: nodes.Node) -> nodes.container:
+    """A title and what stands below it, without links and ids."""
+    whole = nodes.container("", nodes.paragraph("", "", nodes.strong("", title)), *(part.deepcopy() for part in content))
+    for link in list(whole.findall(nodes.reference)):
         link.parent.replace(link, link.children)
-    for part in copy.findall(nodes.Element):
+    for part in whole.findall(nodes.Element):
         part["ids"] = []
-    return copy
+    return whole
 
 
-def equation(app: Sphinx, number: int) -> nodes.Element:
-    """The card of an equation: its number, the formula and what it says."""
-    block = formula(app.env, number)
-    block[:] = [nodes.Text(TAG.sub("", block.astext()))]
-    rows = [row for row in app.env.get_doctree(SHEET).findall(nodes.container) if ROW in row["classes"] and row["number"] == number]
-    title = nodes.paragraph("", "", nodes.strong("", f"Eq. {number}"))
-    return nodes.container("", title, block, *(plain(row[0][0]) for row in rows))
+def equations(app: Sphinx) -> dict[str, nodes.Element]:
+    """The cards of all equations: number, formula, and what the page of all equations says of it."""
+    cards = {}
+    for row in app.env.get_and_resolve_doctree(SHEET, app.builder).findall(nodes.container):
+        if ROW in row["classes"]:
+            formula, text = row.children
+            formula[:] = [nodes.Text(TAG.sub("", formula.astext()))]  # the card's first line has the number
+            cards[f"eq-{row['number']}"] = card(f"Eq. {row['number']}", formula, *text[:-1])
+    return cards
 
 
 def terms(app: Sphinx) -> dict[str, nodes.Element]:
-    """The cards of all terms, by the ids that links have: the term and its first paragraph."""
-    glossary = app.env.get_and_resolve_doctree(GLOSSARY, app.builder)
+    """The cards of all terms, by the ids that links have: the term, its other names and its entry in the glossary."""
     cards = {}
-    for item in glossary.findall(nodes.definition_list_item):
-        names, definition = [part for part in item if isinstance(part, nodes.term)], item[-1]
-        title = nodes.paragraph("", "", nodes.strong("", ", ".join(name.astext() for name in names)))
-        for name in names:
-            cards |= {label: nodes.container("", title.deepcopy(), plain(definition[0])) for label in name["ids"]}
+    for item in app.env.get_and_resolve_doctree(GLOSSARY, app.builder).findall(nodes.definition_list_item):
+        names = [part for part in item if isinstance(part, nodes.term)]
+        entry = card(", ".join(name.astext() for name in names), *item[-1])
+        cards |= {label: entry for name in names for label in name["ids"]}
     return cards
 
 
 class Cards:
-    """The cards of a build, each rendered once."""
+    """The cards of a build, made when the first page needs one."""
 
     def __init__(self):
-        self.rendered: dict[str, str] = {}
-        self.terms: dict[str, nodes.Element] = {}
+        self.cards: dict[str, nodes.Element] = {}
 
-    def card(self, app: Sphinx, target: str, number: str) -> str:
-        if target not in self.rendered:
-            if not number and not self.terms:
-                self.terms = terms(app)
-            node = equation(app, int(number)) if number else self.terms[target]
-            fragment = app.builder.render_partial(node)["fragment"]
-            self.rendered[target] = f'<template data-preview="{html.escape(target)}">{fragment}</template>\n'
-        return self.rendered[target]
+    def template(self, app: Sphinx, target: str) -> str:
+        content = app.builder.render_partial(self.cards[target])["fragment"]
+        return f'<template data-preview="{html.escape(target)}">{content}</template>\n'
 
     def add(self, app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
-        body = context.get("body", "")
-        wanted = {} if page == SHEET else dict(LINK.findall(body))  # that page shows them all
-        if wanted:
-            context["body"] = body + "".join(self.card(app, *target) for target in sorted(wanted.items()))
-            app.add_css_file("previews.css")
-            app.add_js_file("previews.js", loading_method="defer")
-            if 'class="math' in context["body"]:
-                app.env.get_domain("math").data["has_equations"][page] = True
+        wanted = sorted(set(LINK.findall(context.get("body", ""))))
+        if page == SHEET:  # its links to equations stand beside them
+            wanted = [target for target in wanted if not target.startswith("eq-")]
+        if not wanted:
+            return
+        self.cards = self.cards or equations(app) | terms(app)
+        context["body"] += "".join(self.template(app, target) for target in wanted)
+        app.add_css_file("previews.css")
+        app.add_js_file("previews.js", loading_method="defer")
 
 
 def setup(app: Sphinx) -> dict:
-    app.connect("html-page-context", Cards().add, priority=BEFORE_MATHJAX)
+    app.connect("html-page-context", Cards().add)
     return {"parallel_read_safe": True}

@@ -3,6 +3,7 @@
 (() => {
   const WAIT = 250; // milliseconds: a pointer that crosses a link opens nothing, and has time to reach the card
   const GAP = 6;
+  const MATHJAX = new URL("mathjax/tex-chtml.js", document.currentScript.src).href;
   const cards = new Map([...document.querySelectorAll("template[data-preview]")].map((one) => [one.dataset.preview, one]));
   if (!cards.size || !("showPopover" in HTMLElement.prototype)) return;
 
@@ -15,17 +16,25 @@
   let link = null;
   let timer = 0;
 
+  const target = (found) => decodeURIComponent(found.getAttribute("href").split("#")[1]); // in a figure links have no `hash`
   const linkAt = (element) => {
-    const found = element.closest?.("a[href*='#']");
-    return found && cards.has(decodeURIComponent(found.hash.slice(1))) ? found : null;
+    const found = element.closest?.("a[href*='#']:not(.headerlink)");
+    return found && cards.has(target(found)) ? found : null;
   };
 
+  const load = () => new Promise((loaded) => {
+    window.MathJax = { startup: { typeset: false }, options: { processHtmlClass: "math" } };
+    document.head.append(Object.assign(document.createElement("script"), { src: MATHJAX, onload: loaded }));
+  });
+  let loading = null; // a page without formulas of its own gets MathJax with the first card that has one
   const typeset = async () => {
-    if (!box.querySelector(".math") || !window.MathJax?.startup) return;
-    await MathJax.startup.promise;
-    await MathJax.typesetPromise([box]);
+    if (!box.querySelector(".math")) return;
+    if (!window.MathJax) loading = load();
+    await loading;
+    await MathJax.startup?.promise;
+    await MathJax.typesetPromise?.([box]);
     for (const formula of box.querySelectorAll("div.math")) {
-      const ratio = formula.clientWidth / formula.scrollWidth;
+      const ratio = formula.clientWidth / Math.max(...[formula, ...formula.children].map((part) => part.scrollWidth));
       if (ratio < 1) formula.style.fontSize = `${Math.max(50, Math.floor(98 * ratio))}%`; // a card does not scroll
     }
   };
@@ -42,14 +51,14 @@
     clearTimeout(timer);
     link?.removeAttribute("aria-describedby");
     link = null;
-    if (window.MathJax?.typesetClear) MathJax.typesetClear([box]);
+    window.MathJax?.typesetClear?.([box]);
     box.hidePopover();
   };
 
   const show = async (next) => {
     hide();
     link = next;
-    box.replaceChildren(cards.get(decodeURIComponent(link.hash.slice(1))).content.cloneNode(true));
+    box.replaceChildren(cards.get(target(link)).content.cloneNode(true));
     box.style.visibility = "hidden"; // until its formulas are typeset
     box.showPopover();
     link.setAttribute("aria-describedby", box.id);
