@@ -29,18 +29,59 @@ A cat map is drawn from [Eq. 2](#eq-2).
 | {ref}`Eq. 1 <eq-1>` | {py:func}`room.first` | {py:func}`first equals the loop <test_room.test_first>` |
 | {ref}`Eq. 2 <eq-2>` | {py:func}`room.second` | {py:func}`second is the formula <test_room.test_second>` |
 """
+EQUATIONS = """# All
+
+```{equation} 1
+The sum, see {doc}`prose`.
+
+*Departs*: a mean.
+```
+
+```{equation} 2
+The cases.
+```
+"""
+GLOSSARY = """# Terms
+
+:::{glossary}
+cat map
+CM
+  A map of cats, $c_n$ ({ref}`Eq. 1 <eq-1>`).
+
+method
+  A way.
+
+purr
+  A sound, unlike a {term}`tags`.
+
+tags
+  What is in it.
+:::
+"""
+PROSE = """# A cat map
+
+Many `cat maps` and a [cat map](prose); *Cat
+maps* have no tag, a CM and a cat map neither, and no method. A sub-tag.
+
+> A purr, he said.
+
+| cat |
+|---|
+| purr |
+
+Purrs, purr, {term}`method`: {ref}`Eq. 1 <eq-1>`.
+"""
+NAMES = ("room.first", "room.second", "test_room.test_first", "test_room.test_second")
+CONTENTS = ("notebooks/one", "book/equations", "book/glossary", "book/reference", "book/prose", "book/plain")
 PAGES = {
-    "index": "# Start\n\nHere.\n\n```{toctree}\nnotebooks/one\nbook/equations\nbook/glossary\nbook/reference\nbook/prose\nbook/plain\n```",
+    "index": "# Start\n\nHere.\n\n```{toctree}\n" + "\n".join(CONTENTS) + "\n```\n",
     "notebooks/one": CHAPTER,
-    "book/equations": "# All\n\n```{equation} 1\nThe sum, see {doc}`prose`.\n\n*Departs*: a mean.\n```\n\n```{equation} 2\nThe cases.\n```\n",
-    "book/reference": "# Code\n\n" + "\n".join(f"```{{py:function}} {name}()\n```\n" for name in (
-        "room.first", "room.second", "test_room.test_first", "test_room.test_second")),
-    "book/glossary": "# Terms\n\n:::{glossary}\ncat map\nCM\n  A map of cats, $c_n$ ({ref}`Eq. 1 <eq-1>`).\n\ntags\n  What is in it.\n\n"
-    "method\n  A way.\n\npurr\n  A sound, unlike a {term}`tags`.\n:::\n",
-    "book/prose": "# A cat map\n\nMany `cat maps` and a [cat map](prose); *Cat\nmaps* have no tag, a CM and a cat map neither, and no method. A sub-tag.\n\n"
-    "| cat |\n|---|\n| purr |\n\nPurrs, purr, {term}`method`: {ref}`Eq. 1 <eq-1>`.\n",
+    "book/equations": EQUATIONS,
+    "book/reference": "# Code\n\n" + "\n".join(f"```{{py:function}} {name}()\n```\n" for name in NAMES),
+    "book/glossary": GLOSSARY,
+    "book/prose": PROSE,
     "book/plain": "# Nothing\n\nIt leads nowhere.\n",
-}  # fmt: skip
+}
 CONFIG = {
     "extensions": ["myst_parser", "sphinx.ext.mathjax", "formulas", "sheet", "mentions", "previews"],
     "html_theme": "basic",
