@@ -81,7 +81,7 @@
     if (next?.matches(":focus-visible")) show(next);
   });
   document.addEventListener("focusout", hide);
-  document.addEventListener("click", hide);
+  document.addEventListener("click", (event) => box.contains(event.target) || hide()); // its text may be selected
   document.addEventListener("keydown", (event) => event.key === "Escape" && hide());
   document.addEventListener("scroll", place, { capture: true, passive: true });
 })();

@@ -192,6 +192,18 @@ def test_the_page_of_all_equations_has_the_formulas_of_the_chapters_and_leads_to
         assert formulas(html, derived)[number] == shown[number]
 
 
+@pytest.mark.parametrize("mode", pages.MODES)
+def test_the_page_of_all_equations_prints_on_two_sheets(browser, html, mode):
+    page = browser.chromium.new_page(color_scheme=mode)
+    page.goto((html / "book/equations.html").as_uri())
+    page.wait_for_function(pages.TYPESET)
+    sheets = re.findall(rb"/Type /Page\b", page.pdf(prefer_css_page_size=True))
+    page.emulate_media(media="print")
+    colours = page.evaluate("[...document.querySelectorAll('.equation-row :is(div.math, p)')].map((e) => getComputedStyle(e).color)")
+    page.close()
+    assert len(sheets) == 2 and set(colours) == {"rgb(0, 0, 0)"}
+
+
 def test_a_page_holds_cards_of_the_equations_and_terms_that_it_links_to(html):
     text = (html / "book/framework.html").read_text(encoding="utf-8")
     cards = set(re.findall(r'<template data-preview="([^"]+)">', text))
