@@ -177,3 +177,43 @@ def test_the_page_of_exercises_leads_to_every_one(html):
     labels = {label for text in sources.SOURCES.values() for label in re.findall(r"^:label: (ex-\S+)$", text, flags=re.MULTILINE)}
     links = pages.read(html / "book/exercises.html").links
     assert {link.partition("#")[2] for link in links if "#ex-" in link} == labels
+
+
+def formulas(html, page):
+    """The formulas of a page by their numbers."""
+    text = (html / f"{page}.html").read_text(encoding="utf-8")
+    return {tag: formula for formula, tag in re.findall(r'<div class="math[^>]*>([^<]*\\tag\{(\d+)\}[^<]*)</div>', text)}
+
+
+def test_the_page_of_all_equations_has_the_formulas_of_the_chapters_and_leads_to_function_test_and_chapter(html):
+    page = html / "book/equations.html"
+    rows = page.read_text(encoding="utf-8").split('<div class="equation-row ')[1:]
+    shown = formulas(html, "book/equations")
+    assert list(shown) == [str(number) for number in range(1, 25)] and len(rows) == 24
+    for number, row in zip(shown, rows, strict=True):
+        links = re.findall(r'href="([^"]+)"', row.split('"equation-links"')[1])
+        assert len(links) >= 3 and links[0].startswith("reference.html#dsgc.") and links[1].startswith("tests.html#test_")
+        chapter, _, label = links[2].partition("#")
+        assert label == f"eq-{number}"
+        derived = (page.parent / chapter).resolve().relative_to(html.resolve()).with_suffix("").as_posix()
+        assert formulas(html, derived)[number] == shown[number]
+
+
+@pytest.mark.parametrize("mode", pages.MODES)
+def test_the_page_of_all_equations_prints_on_two_sheets(browser, html, mode):
+    page = browser.chromium.new_page(color_scheme=mode)
+    page.goto((html / "book/equations.html").as_uri())
+    page.wait_for_function(pages.TYPESET)
+    sheets = re.findall(rb"/Type /Page\b", page.pdf(prefer_css_page_size=True))
+    page.emulate_media(media="print")
+    colours = page.evaluate("[...document.querySelectorAll('.equation-row :is(div.math, p)')].map((e) => getComputedStyle(e).color)")
+    page.close()
+    assert len(sheets) == 2 and set(colours) == {"rgb(0, 0, 0)"}
+
+
+def test_a_page_holds_cards_of_the_equations_and_terms_that_it_links_to(html):
+    text = (html / "book/framework.html").read_text(encoding="utf-8")
+    cards = set(re.findall(r'<template data-preview="([^"]+)">', text))
+    linked = {fragment for _, _, fragment in targets(html, html / "book/framework.html") if fragment.startswith(("eq-", "term-"))}
+    assert cards == linked and {"eq-22", "term-tags"} <= cards
+    assert sum(map(len, re.findall(r"<template data-preview.*?</template>", text, re.DOTALL))) < 20_000
