@@ -39,7 +39,7 @@ def sized(tag: str, read) -> str:
     added = "" if {"width", "height"} <= given.keys() else f' width="{width}" height="{height}"'
     if letter:
         added += f' style="--legible: {math.ceil(width * LEAST / letter)}px"'
-        if letter * min(1, COLUMN / width) < LEAST:
+        if letter * COLUMN / width < LEAST:
             added += ' class="full-width"'
     return tag.replace("<img", f"<img{added}", 1)
 

@@ -1,0 +1,34 @@
+"""Which pages speak of a word the most: how often, for their length, and rare words more."""
+
+from collections import Counter
+
+import ranks
+
+
+def page(length=100, **words):
+    return Counter(words | {"filler": length - sum(words.values())})
+
+
+def test_the_page_that_says_a_word_most_often_comes_first():
+    found = ranks.weights({"a": page(crf=2), "b": page(crf=9), "c": page(crf=5), "d": page()})
+    assert list(found["crf"]) == ["b", "c", "a"]
+
+
+def test_of_two_pages_that_say_it_as_often_the_shorter_comes_first():
+    found = ranks.weights({"long": page(900, crf=5), "short": page(100, crf=5)})
+    assert found["crf"]["short"] > found["crf"]["long"]
+
+
+def test_a_rare_word_weighs_more_than_one_of_all_pages():
+    found = ranks.weights({"a": page(crf=5, label=5), "b": page(label=5), "c": page(label=5)})
+    assert found["crf"]["a"] > 2 * found["label"]["a"]
+
+
+def test_a_page_that_says_it_once_is_left_out():
+    found = ranks.weights({"a": page(crf=1, em=1), "b": page(crf=2)})
+    assert list(found["crf"]) == ["b"] and "em" not in found
+
+
+def test_only_the_first_pages_are_kept():
+    found = ranks.weights({str(n): page(crf=2 + n) for n in range(20)})
+    assert list(found["crf"]) == [str(n) for n in range(19, 19 - ranks.KEPT, -1)]
