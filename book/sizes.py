@@ -20,6 +20,14 @@ PICTURE = re.compile(r"<img\b[^>]*>")
 ATTRIBUTE = re.compile(r'([\w-]+)="([^"]*)"')
 COLUMN = 688  # pixels of the text's column, in a window 1280 wide
 LEAST = 9  # pixels of a letter as shown
+POINTS = 9  # of the smallest letters that the book's code asks for
+
+
+def smallest_letter(about: dict) -> float | None:
+    """What a figure's file says of its letters; if nothing, the least there is. None for pictures that are no figures."""
+    if KEY in about:
+        return float(about[KEY])
+    return POINTS / 72 * round(about["dpi"][0]) if "Matplotlib" in about.get("Software", "") else None
 
 
 def measured(content: bytes) -> tuple[int, int, float | None]:
@@ -29,7 +37,7 @@ def measured(content: bytes) -> tuple[int, int, float | None]:
         sides = svg.get("viewBox", "").split()[2:] or [svg.get("width", ""), svg.get("height", "")]
         return *(round(float(re.sub(r"[a-z]+$", "", side))) for side in sides), None
     picture = Image.open(io.BytesIO(content))
-    return *picture.size, float(picture.info[KEY]) if KEY in picture.info else None
+    return *picture.size, smallest_letter(picture.info)
 
 
 def sized(tag: str, read) -> str:

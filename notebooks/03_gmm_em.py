@@ -471,7 +471,7 @@ for number, colour in enumerate(("C0", "C1", "C2")):
     assert all(low <= high + 1e-4 for low, high in zip(hill, curve, strict=True)), "the bound is above the likelihood"
     here = float(gmm.update_mean(drawn, gamma_here, gamma_here.sum(-1))[0, 0])
 axis.set(xlabel=r"mean of the low component $\mu_1$", ylabel="nats per value", ylim=(min(curve) - 0.15, max(curve) + 0.1))
-axis.legend(fontsize=9)
+axis.legend(fontsize=8)
 plt.close(figure)
 figure
 
@@ -532,7 +532,7 @@ axis.plot([], [], "s", color="0.3", label="from here")
 axis.plot([], [], "x", color="0.3", label="plain Newton's method")
 axis.plot([], [], "o", color="0.3", label="the package's step")
 axis.set(xlabel=r"mean of the low component $\mu_1$", ylabel="nats per value", ylim=(min(curve) - 0.5, max(curve) + 0.6))
-axis.legend(fontsize=9, loc="upper left")
+axis.legend(fontsize=8, loc="upper left")
 plt.close(figure)
 figure
 
@@ -572,7 +572,7 @@ for (name, part), colour in zip(confidences.items(), ("C0", "C2"), strict=True):
     print(f"{name}: the noise probabilities of both differ in an image by {float(off[name].median()):.0e} at most in the median,")
     print(f"  by {float(off[name].max()):.0e} in the worst; cut off after 30 iterations, EM is off by more than 0.1 in {int((short > 0.1).sum())} of 40 images")
 axis.set(xlabel="image, in the order of the iterations", ylabel="iterations or looks")
-axis.legend(fontsize=9)
+axis.legend(fontsize=8)
 plt.close(figure)
 figure
 
@@ -795,7 +795,7 @@ for kind, (which, colour, line) in styles.items():
         axis.plot(unit[0], curves[index], color=colour, ls=line, lw=1.4)
     axis.plot([], [], color=colour, ls=line, label=f"{kind}: {int(which.sum())} images")
 axis.set(xlabel="confidence $x$", ylabel=r"noise probability $\hat G(x)$", ylim=(-0.02, 1.02))
-figure.legend(loc="outside lower center", ncols=3, fontsize=9, columnspacing=1, handlelength=1.5, frameon=False)
+figure.legend(loc="outside lower center", ncols=3, fontsize=8, columnspacing=1, handlelength=1.5, frameon=False)
 plt.close(figure)
 low_mean, high_mean = (mixtures.mean[:, k, None, None] for k in (0, 1))
 noise = noises["positive pixels"]
@@ -930,7 +930,7 @@ assert all(config.source_of(name) == mark for mark, names in marks.items() for n
 # **2. In code.** Write EM for two components in plain NumPy, without logarithms, in at most ten lines; start as the
 # package does and compare after five iterations.
 
-# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Solution in code", "code_prompt_hide": "Hide the solution"}
+# %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Solution in code"} tags=["hide-cell"]
 v = x[0].double().numpy()
 m, s2, lam = v.mean() + v.std() * np.array([-1.0, 1]), np.full(2, v.var()), np.full(2, 0.5)
 for _ in range(5):
@@ -945,7 +945,7 @@ assert np.allclose(five.mean, m) and np.allclose(five.variance, s2) and np.allcl
 # %% [markdown]
 # **3. What breaks.** What happens if EM starts with two equal components? Is that place a maximum?
 
-# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Solution in code", "code_prompt_hide": "Hide the solution"}
+# %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Solution in code"} tags=["hide-cell"]
 twins = x.mean().expand(1, 2), x.var(correction=0).expand(1, 2), torch.tensor([[0.3, 0.7]])
 for _ in range(3):
     posterior, evidence = gmm.e_step(x, *twins)

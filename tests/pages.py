@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
+import sizes
 import yaml
 from PIL import Image
-
-from dsgc.teaching.legible import KEY
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
@@ -133,15 +132,8 @@ def read(path: Path) -> Html:
 
 @cache
 def smallest_letter(address: str) -> float | None:
-    """What a figure of matplotlib says of its letters, in its own pixels; None for any other picture.
-
-    Raises:
-        KeyError: it says nothing.
-    """
-    if not address.endswith(".png"):
-        return None
-    about = Image.open(unquote(urlsplit(address).path)).info
-    return float(about[KEY]) if "Matplotlib" in about.get("Software", "") else None
+    """In the pixels of a figure's file; None for a picture that is no figure."""
+    return sizes.smallest_letter(Image.open(unquote(urlsplit(address).path)).info) if address.endswith(".png") else None
 
 
 def browser_path() -> str | None:

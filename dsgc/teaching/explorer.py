@@ -5,6 +5,7 @@ opened elsewhere, a reader without JavaScript and a printer show the picture.
 """
 
 import base64
+import io
 import json
 import struct
 from collections.abc import Mapping
@@ -36,11 +37,12 @@ class Explorer:
     """
 
     def __init__(self, name: str, picture: Any, alt: str, data: Mapping[str, Any] | None = None):
-        content = legible.png(picture)
-        width, height = struct.unpack(">II", content[16:24])  # of the first chunk of every PNG
+        buffer = io.BytesIO()
+        picture.savefig(buffer, format="png", metadata=legible.about(picture))
+        width, height = struct.unpack(">II", buffer.getvalue()[16:24])  # of the first chunk of every PNG
         given = json.dumps(dict(data or {}), default=_as_bytes, allow_nan=False, separators=(",", ":"))
         self.html = TEMPLATE.format(
-            name=escape(name), code=base64.b64encode(content).decode(), width=width, height=height, alt=escape(alt),
+            name=escape(name), code=base64.b64encode(buffer.getvalue()).decode(), width=width, height=height, alt=escape(alt),
             data=given.replace("<", "\\u003c"),  # nothing in it can end the script
         )  # fmt: skip
 

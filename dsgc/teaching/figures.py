@@ -45,7 +45,7 @@ def style() -> None:
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
     plt.rcParams.update({"figure.facecolor": "white", "savefig.facecolor": "white", "figure.dpi": 110, "axes.titlesize": 11})
     plt.switch_backend(plt.get_backend())  # loads it
-    legible.in_notebooks()
+    legible.in_notebooks(Figure)
 
 
 def read_log(run: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

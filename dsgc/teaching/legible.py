@@ -18,16 +18,21 @@ def smallest(figure: Any) -> float:
     return min((text.get_fontsize() for text in texts), default=72) * figure.dpi / 72
 
 
+def about(figure: Any) -> dict[str, str]:
+    """What a PNG of a figure is given as metadata."""
+    return {KEY: f"{smallest(figure):.2f}"}
+
+
 def png(figure: Any) -> bytes:
     """The PNG of a figure as IPython makes it, with `KEY`."""
-    return print_figure(figure, metadata={KEY: f"{smallest(figure):.2f}"})
+    return print_figure(figure, metadata=about(figure))
 
 
-def in_notebooks() -> None:
-    """Have figures that are values of cells shown as `png` does; outside of a notebook this does nothing.
+def in_notebooks(kind: type) -> None:
+    """Have figures of this type that are values of cells shown as `png` does; outside of a notebook this does nothing.
 
     The backend must be loaded already, since that sets how figures are shown.
     """
     shell: Any = get_ipython()
     if shell:
-        shell.display_formatter.formatters["image/png"].for_type("matplotlib.figure.Figure", png)
+        shell.display_formatter.formatters["image/png"].for_type(kind, png)

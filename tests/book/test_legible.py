@@ -1,14 +1,20 @@
 """Letters that can be read, pictures that say their size, lines that are not cut; what a browser makes of them: test_pages."""
 
+import base64
 import html
 import io
+import re
+from pathlib import Path
 
+import kernels
 import lines
 import matplotlib
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 import sizes
+from nbclient import NotebookClient
 from PIL import Image
 
 matplotlib.use("agg")
@@ -16,6 +22,8 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 from dsgc.teaching import figures, legible, panels  # noqa: E402
 
+ROOT = Path(__file__).resolve().parents[2]
+SIZE = re.compile(r"(?:font|label)_?size\"?[=:] ?([\d.]+)")
 WIDEST = 936  # pixels of the wide column in a window 1280 wide
 
 
@@ -42,6 +50,18 @@ def test_letters_of_ticks_count_and_those_that_nobody_sees_do_not():
     assert legible.smallest(figure) == pytest.approx(9 * 110 / 72)
 
 
+def test_a_figure_that_a_notebook_shows_says_it():
+    """In the cell that loads matplotlib and in the next one: the backend of notebooks sets how figures are shown, and must not do it last."""
+    drawing = "import matplotlib.pyplot as plt\nfigure, axis = plt.subplots()\nplt.close(figure)\nfigure"
+    cells = [nbformat.v4.new_code_cell("from dsgc.teaching import figures\nfigures.style()\n" + drawing), nbformat.v4.new_code_cell(drawing)]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    kernels.prepare()
+    NotebookClient(notebook, kernel_name="python3", config=kernels.CONFIG, resources={"metadata": {"path": str(ROOT)}}).execute()
+    for cell in notebook.cells:
+        picture = Image.open(io.BytesIO(base64.b64decode(cell.outputs[-1].data["image/png"])))
+        assert legible.KEY in picture.info
+
+
 TABLE = pd.DataFrame(np.full((4, 22), 50.0), index=list("abcd"), columns=[f"class {n}" for n in range(22)])
 PICTURE, LABELS = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), int)
 CLASSES = ("melon", "brick", "star", "ring", "cross", "moon")
@@ -60,6 +80,12 @@ def test_large_figures_can_be_read_in_the_wide_column(name):
     assert float(picture.info[legible.KEY]) * min(1, WIDEST / picture.width) >= 9
 
 
+def test_no_code_asks_for_smaller_letters_than_the_least():
+    files = [*ROOT.glob("notebooks/*.py"), *ROOT.glob("book/*.md"), *ROOT.glob("dsgc/teaching/*.py")]
+    asked = {(path.name, float(size)) for path in files for size in SIZE.findall(path.read_text(encoding="utf-8"))}
+    assert len(asked) > 10 and {name for name, size in asked if size < sizes.POINTS} == set()
+
+
 # on a page
 
 
@@ -76,6 +102,18 @@ def test_a_figure_whose_letters_would_be_too_small_is_wide(width, points, wide):
     assert ("full-width" in found) == wide
     least = int(found.partition("--legible: ")[2].partition("px")[0])
     assert least - 1 < 9 * size[0] / (points * 110 / 72) <= least
+
+
+def test_a_figure_that_says_nothing_has_the_least():
+    content = io.BytesIO()
+    drawn(12, 20).savefig(content, format="png")
+    assert "full-width" in tag(content.getvalue())
+
+
+def test_a_picture_that_is_no_figure_has_no_letters():
+    content = io.BytesIO()
+    Image.new("RGB", (2000, 3)).save(content, "png")
+    assert tag(content.getvalue()) == '<img width="2000" height="3" alt="a &gt; b" src="../_images/a.png" />'
 
 
 @pytest.mark.parametrize("size", ['viewBox="0 0 300 120"', 'width="300pt" height="120pt"', 'width="9" height="9" viewBox="0 0 300 120"'])
