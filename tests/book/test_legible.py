@@ -51,10 +51,10 @@ def test_letters_of_ticks_count_and_those_that_nobody_sees_do_not():
 
 
 def test_a_figure_that_a_notebook_shows_says_it():
-    """In the cell that loads matplotlib and in the next one: the backend of notebooks sets how figures are shown, and must not do it last."""
+    """In the cell that loads matplotlib and in the next: the backend sets how figures are shown, and must not do so last."""
     drawing = "import matplotlib.pyplot as plt\nfigure, axis = plt.subplots()\nplt.close(figure)\nfigure"
-    cells = [nbformat.v4.new_code_cell("from dsgc.teaching import figures\nfigures.style()\n" + drawing), nbformat.v4.new_code_cell(drawing)]
-    notebook = nbformat.v4.new_notebook(cells=cells)
+    begun = "from dsgc.teaching import figures\nfigures.style()\n"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in (begun + drawing, drawing)])
     kernels.prepare()
     NotebookClient(notebook, kernel_name="python3", config=kernels.CONFIG, resources={"metadata": {"path": str(ROOT)}}).execute()
     for cell in notebook.cells:
