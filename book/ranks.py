@@ -1,7 +1,8 @@
 """Sphinx extension of the book: which pages speak of a word the most, for the order of what the search finds (`static/scorer.js`).
 
-Sphinx's index knows whether a word stands on a page, but not how often, so that a chapter and a page that mentions it once look alike.
-The weight is that of BM25, the usual one of search engines: how often, for the page's length, and how rare the word is among the pages.
+Sphinx's index knows whether a word stands on a page, but not how often, so that a chapter and a page that mentions it once
+look alike. The weight is that of BM25, the usual one of search engines: how often, for the page's length, and how rare the
+word is among the pages.
 """
 
 import json
@@ -12,8 +13,7 @@ from pathlib import Path
 from sphinx.application import Sphinx
 
 LISTS = ("book/reference", "book/tests")  # every word of the book stands there; the scorer puts them behind
-KEPT = 8  # pages of a word
-OFTEN, LENGTH = 1.5, 0.75  # the constants of BM25: how soon a further mention counts less, how much a page's length counts
+OFTEN, LENGTH = 20, 0.75  # BM25's constants: a chapter is long, so that many mentions still count; how much a page's length does
 
 
 def weights(counts: dict[str, Counter]) -> dict[str, dict[str, float]]:
@@ -23,14 +23,19 @@ def weights(counts: dict[str, Counter]) -> dict[str, dict[str, float]]:
     for word in sorted(set().union(*counts.values())):
         pages = {page: count[word] for page, count in counts.items() if count[word]}
         rare = math.log(1 + (len(counts) - len(pages) + 0.5) / (len(pages) + 0.5))
-        weight = {}
         for page, times in pages.items():
-            long = 1 - LENGTH + LENGTH * counts[page].total() / mean
-            weight[page] = float(f"{rare * times * (OFTEN + 1) / (times + OFTEN * long):.3g}")
-        best = sorted((page for page in pages if pages[page] > 1), key=lambda page: -weight[page])[:KEPT]
-        if best:
-            found[word] = {page: weight[page] for page in best}
+            if times > 1:
+                long = 1 - LENGTH + LENGTH * counts[page].total() / mean
+                found.setdefault(word, {})[page] = rare * times * (OFTEN + 1) / (times + OFTEN * long)
     return found
+
+
+def script(found: dict[str, dict[str, float]]) -> str:
+    """The weights as the scorer reads them: pages by their place in a list, three digits."""
+    pages = sorted(set().union(*found.values()))
+    place = {page: number for number, page in enumerate(pages)}
+    words = {word: {place[page]: float(f"{weight:.3g}") for page, weight in weight_of.items()} for word, weight_of in found.items()}
+    return f"const RANKS = {json.dumps({'pages': pages, 'words': words}, ensure_ascii=False, separators=(',', ':'))};\n"
 
 
 def setup(app: Sphinx) -> dict:
@@ -46,8 +51,7 @@ def setup(app: Sphinx) -> dict:
 
     def write(app: Sphinx, error: Exception | None) -> None:
         if not error:
-            text = json.dumps(weights(counts), ensure_ascii=False, separators=(",", ":"))
-            Path(app.outdir, "_static/ranks.js").write_text(f"const RANKS = {text};\n", encoding="utf-8")
+            Path(app.outdir, "_static/ranks.js").write_text(script(weights(counts)), encoding="utf-8")
 
     app.connect("html-page-context", count)
     app.connect("build-finished", write)
