@@ -38,11 +38,7 @@ SIZES = {"wide": {"width": 1280, "height": 900}, "narrow": {"width": 390, "heigh
 FACTS = """() => {
     const SCROLLS = 'pre, .output, .framework, .pst-scrollable-table-container';
     const all = (selector) => [...document.querySelectorAll(selector)];
-    const inside = (cell) => {
-        const range = document.createRange();
-        range.selectNodeContents(cell);
-        return range.getBoundingClientRect();
-    };
+    const padding = (cell, side) => parseFloat(getComputedStyle(cell)[`padding${side}`]);
     const text = all('article :is(p, li, dt, dd, td, th)').filter((e) => e.innerText?.trim() && e.offsetParent);
     return {
         theme: document.documentElement.dataset.theme,
@@ -66,8 +62,8 @@ FACTS = """() => {
             .map((e) => [parseFloat(getComputedStyle(e).fontSize) * e.getScreenCTM().a, e.textContent]),
         cutoff: all('article pre, article :is(.output, .pst-scrollable-table-container):has(> table)')
             .filter((e) => e.scrollWidth > e.clientWidth + 1).map((e) => [e.scrollWidth, e.clientWidth, e.innerText.slice(0, 60)]),
-        touching: all('article td + td, article th + th').filter((e) => inside(e).width && inside(e.previousElementSibling).width
-            && inside(e).left - inside(e.previousElementSibling).right < 8).map((e) => e.parentElement.innerText),
+        touching: all('article :is(td, th) + :is(td, th)')
+            .filter((e) => padding(e, 'Left') + padding(e.previousElementSibling, 'Right') < 8).map((e) => e.parentElement.innerText),
     };
 }"""
 # `pictures`: one that is not shown, since a script took its place, counts as it would be without it.
