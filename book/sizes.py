@@ -20,11 +20,11 @@ PICTURE = re.compile(r"<img\b[^>]*>")
 ATTRIBUTE = re.compile(r'([\w-]+)="([^"]*)"')
 COLUMN = 688  # pixels of the text's column, in a window 1280 wide
 LEAST = 9  # pixels of a letter as shown
-POINTS = 9  # of the smallest letters that the book's code asks for
+POINTS = 9  # of the smallest letters in most figures
 
 
 def smallest_letter(about: dict) -> float | None:
-    """What a figure's file says of its letters; if nothing, the least there is. None for pictures that are no figures."""
+    """What a figure's file says of its letters; of one stored before it did, what most have. None for pictures that are no figures."""
     if KEY in about:
         return float(about[KEY])
     return POINTS / 72 * round(about["dpi"][0]) if "Matplotlib" in about.get("Software", "") else None

@@ -80,10 +80,10 @@ def test_large_figures_can_be_read_in_the_wide_column(name):
     assert float(picture.info[legible.KEY]) * min(1, WIDEST / picture.width) >= 9
 
 
-def test_no_code_asks_for_smaller_letters_than_the_least():
+def test_no_code_asks_for_letters_of_less_than_eight_points():
     files = [*ROOT.glob("notebooks/*.py"), *ROOT.glob("book/*.md"), *ROOT.glob("dsgc/teaching/*.py")]
     asked = {(path.name, float(size)) for path in files for size in SIZE.findall(path.read_text(encoding="utf-8"))}
-    assert len(asked) > 10 and {name for name, size in asked if size < sizes.POINTS} == set()
+    assert len(asked) > 10 and {name for name, size in asked if size < 8} == set()
 
 
 # on a page
@@ -104,7 +104,7 @@ def test_a_figure_whose_letters_would_be_too_small_is_wide(width, points, wide):
     assert least - 1 < 9 * size[0] / (points * 110 / 72) <= least
 
 
-def test_a_figure_that_says_nothing_has_the_least():
+def test_a_figure_that_says_nothing_has_what_most_have():
     content = io.BytesIO()
     drawn(12, 20).savefig(content, format="png")
     assert "full-width" in tag(content.getvalue())
