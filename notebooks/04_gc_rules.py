@@ -263,7 +263,7 @@ def draw(axis, labels, similarities):
     axis.add_patch(plt.Rectangle((1, 1), 1, 1, fill=False, ec="black", lw=1.2))
     for (x, y), s in zip(((1.5, 1), (1.5, 2), (1, 1.5), (2, 1.5)), similarities, strict=True):
         box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": "C3" if s < 0.5 else "0.5"}
-        axis.text(x, y, f"{s:g}", ha="center", va="center", fontsize=7, color="C3" if s < 0.5 else "black", bbox=box)
+        axis.text(x, y, f"{s:g}", ha="center", va="center", fontsize=9, color="C3" if s < 0.5 else "black", bbox=box)
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
 

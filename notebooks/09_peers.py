@@ -502,7 +502,7 @@ for axis, (title, gain) in zip(axes[0], panels_of.items(), strict=True):
     for row, spot in spots.iterrows():
         axis.plot(*spot, "o", color="#d55e00" if row == grids.METHOD else "#0072b2" if row in WHOLE else "0.45")
         side = -side if (apart.loc[row] < [0.12, 0.05]).all() else 1  # a name beside another one goes to the left
-        axis.annotate(row, spot, xytext=(6 * side, -3), ha="left" if side > 0 else "right", textcoords="offset points", fontsize=8)
+        axis.annotate(row, spot, xytext=(6 * side, -3), ha="left" if side > 0 else "right", textcoords="offset points", fontsize=9)
     axis.axhline(0, color="0.6", linewidth=1)
     axis.set(xlabel="time of a step, baseline = 1", ylabel="gain of the head, points of mIoU", title=title)
     axis.set_xlim(0.4, counted["time of a step"].max() * 1.15)

@@ -9,8 +9,11 @@ from html.parser import HTMLParser
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote, unquote, urlsplit
 
+import sizes
 import yaml
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
@@ -31,10 +34,11 @@ QUIET = [  # no window, and nothing sent anywhere that no page asked for
     "--disable-sync",
 ]
 MODES = ("light", "dark")
-SIZES = {"wide": {"width": 1200, "height": 900}, "narrow": {"width": 390, "height": 900}}
+SIZES = {"wide": {"width": 1280, "height": 900}, "narrow": {"width": 390, "height": 900}}
 FACTS = """() => {
     const SCROLLS = 'pre, .output, .framework, .pst-scrollable-table-container';
     const all = (selector) => [...document.querySelectorAll(selector)];
+    const padding = (cell, side) => parseFloat(getComputedStyle(cell)[`padding${side}`]);
     const text = all('article :is(p, li, dt, dd, td, th)').filter((e) => e.innerText?.trim() && e.offsetParent);
     return {
         theme: document.documentElement.dataset.theme,
@@ -51,9 +55,29 @@ FACTS = """() => {
             .slice(0, 3).map((e) => e.outerHTML.slice(0, 100)),
         small: text.map((e) => [parseFloat(getComputedStyle(e).fontSize), e.innerText.slice(0, 40)]).filter((e) => e[0] < 14),
         found: all('ul.search li > a').map((e) => e.getAttribute('href')),
+        pictures: all('article img').map((e) => ({ src: e.src, real: [e.naturalWidth, e.naturalHeight],
+            said: ['width', 'height'].map((name) => Number(e.getAttribute(name))),
+            shown: e.getBoundingClientRect().width || Math.min(e.naturalWidth, document.querySelector('article p').clientWidth) })),
+        drawn: all('article svg text').filter((e) => e.getBoundingClientRect().width)
+            .map((e) => [parseFloat(getComputedStyle(e).fontSize) * e.getScreenCTM().a, e.textContent]),
+        cutoff: all('article pre, article :is(.output, .pst-scrollable-table-container):has(> table)')
+            .filter((e) => e.scrollWidth > e.clientWidth + 1).map((e) => [e.scrollWidth, e.clientWidth, e.innerText.slice(0, 60)]),
+        touching: all('article :is(td, th) + :is(td, th)')
+            .filter((e) => padding(e, 'Left') + padding(e.previousElementSibling, 'Right') < 8).map((e) => e.parentElement.innerText),
     };
 }"""
+# `pictures`: one that is not shown, since a script took its place, counts as it would be without it.
 TYPESET = "() => !window.MathJax || MathJax.startup?.promise?.then(() => true)"
+# Formulas that are typeset only after the page has come, in a browser that does not hold the reader's place while a page grows.
+LATE = """(() => {
+    let given;
+    const come = new Promise((go) => addEventListener('load', () => setTimeout(go, 50)));
+    const late = () => come.then(() => MathJax.startup.defaultPageReady());
+    const set = (value) => { given = value; if (!value.version) value.startup = { pageReady: late }; };
+    Object.defineProperty(window, 'MathJax', { get: () => given, set });
+    const style = Object.assign(document.createElement('style'), { textContent: '* { overflow-anchor: none; }' });
+    addEventListener('DOMContentLoaded', () => document.head.append(style));
+})()"""
 # Structure is checked once, contrast in each mode. Contrast is slow where there are many elements, and the entries of the
 # reference look alike, so the first of each section stands for the others.
 AXE = """(mode) => {
@@ -102,6 +126,12 @@ def read(path: Path) -> Html:
     return Html(path)
 
 
+@cache
+def smallest_letter(address: str) -> float | None:
+    """In the pixels of a figure's file; None for a picture that is no figure."""
+    return sizes.smallest_letter(Image.open(unquote(urlsplit(address).path)).info) if address.endswith(".png") else None
+
+
 def browser_path() -> str | None:
     """The browser that DSGC_BROWSER names, else the first that is installed."""
     named = os.environ.get("DSGC_BROWSER", "")
@@ -145,6 +175,20 @@ class Browser:
             self.seen[key] = self._visit(page, mode, query)
         return self.seen[key]
 
+    def address(self, page: str) -> str:
+        return (self.html / f"{page}.html").as_uri()
+
+    def found(self, query: str) -> list[str]:
+        """The pages that the search shows, from the first on, each once, whatever place on it is meant."""
+        if "search" not in self.windows:
+            self.windows["search"] = self.chromium.new_page()
+        window = self.windows["search"]
+        window.goto(f"{self.address('search')}?q={quote(query)}")
+        window.wait_for_function("() => document.querySelectorAll('ul.search li > a').length && !document.querySelector('.search-dots')")
+        links = window.evaluate("() => [...document.querySelectorAll('ul.search li > a')].map((e) => e.pathname)")
+        root = urlsplit(self.html.as_uri()).path + "/"
+        return list(dict.fromkeys(link.removeprefix(root).removesuffix(".html") for link in links))
+
     def _visit(self, page: str, mode: str, query: str) -> Visit:
         if mode not in self.windows:
             self.windows[mode] = self.chromium.new_context(viewport=SIZES["wide"], color_scheme=mode)
@@ -153,7 +197,7 @@ class Browser:
         window.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         window.on("pageerror", lambda error: errors.append(str(error)))
         window.on("request", lambda request: requests.append(request.url))
-        window.goto((self.html / f"{page}.html").as_uri() + query)
+        window.goto(self.address(page) + query)
         window.wait_for_function(TYPESET)
         if query:
             window.wait_for_selector("ul.search li > a")

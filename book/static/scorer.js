@@ -1,9 +1,25 @@
-// The order of what the search finds, which Sphinx asks for each result: pages that explain come before the entries of the code, and these
-// before the tests, whose names have every word of the book in them.
+// The order of what the search finds, which Sphinx asks for each result. Pages that explain come before the entries of the code, and
+// these before the tests, whose names have every word of the book in them. Of the pages those come first that speak of the words the
+// most (RANKS, see book/ranks.py): the first of them gains what a word in a heading does.
 const BEHIND = { "book/tests": 200, "book/reference": 100, genindex: 100 };
 
+const spoken = {}; // by page, as a share of the most that a page has
+const weigh = () => {
+  const stemmer = new Stemmer();
+  for (const word of splitQuery(new URLSearchParams(location.search).get("q").toLowerCase())) {
+    for (const [place, weight] of Object.entries(RANKS.words[stemmer.stemWord(word)] ?? {})) {
+      spoken[RANKS.pages[place]] = (spoken[RANKS.pages[place]] ?? 0) + weight;
+    }
+  }
+  const most = Math.max(...Object.values(spoken));
+  for (const page in spoken) spoken[page] /= most;
+};
+
 var Scorer = {
-  score: ([page, _title, _anchor, _description, score]) => score - (BEHIND[page] ?? 0),
+  score: ([page, _title, _anchor, _description, score]) => {
+    if (!Object.keys(spoken).length) weigh();
+    return score + 15 * (spoken[page] ?? 0) - (BEHIND[page] ?? 0);
+  },
   objNameMatch: 11,
   objPartialMatch: 6,
   objPrio: { 0: 15, 1: 5, 2: -5 },

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from dsgc.teaching import legible
+
 TEMPLATE = """<div class="explorer" data-explorer="{name}">
 <div class="picture">
 <img src="data:image/png;base64,{code}" width="{width}" height="{height}" alt="{alt}">
@@ -36,7 +38,7 @@ class Explorer:
 
     def __init__(self, name: str, picture: Any, alt: str, data: Mapping[str, Any] | None = None):
         buffer = io.BytesIO()
-        picture.savefig(buffer, format="png")
+        picture.savefig(buffer, format="png", metadata=legible.about(picture))
         width, height = struct.unpack(">II", buffer.getvalue()[16:24])  # of the first chunk of every PNG
         given = json.dumps(dict(data or {}), default=_as_bytes, allow_nan=False, separators=(",", ":"))
         self.html = TEMPLATE.format(

@@ -6,6 +6,7 @@ apart; masks use VOC's palette.
 
 import itertools
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from matplotlib.patches import Patch
 from dsgc.experiments import significance
 from dsgc.runs.record import read_config
 from dsgc.scoring import diagnosis
+from dsgc.teaching import legible
 
 LOSSES = {
     "cls": "$L_{cls}$, tags",
@@ -42,6 +44,8 @@ def style() -> None:
     """Set the look of all figures; call once a notebook."""
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
     plt.rcParams.update({"figure.facecolor": "white", "savefig.facecolor": "white", "figure.dpi": 110, "axes.titlesize": 11})
+    plt.switch_backend(plt.get_backend())  # loads it
+    legible.in_notebooks(Figure)
 
 
 def read_log(run: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -106,14 +110,18 @@ def losses_by_stage(run: Path, warmup_steps: int) -> Figure:
     """Each loss over the steps, in a panel of its own; the warm-up stage is shaded."""
     losses, _ = read_log(run)
     names = [name for name in LOSSES if name in set(losses.loss)]
-    figure, axes = plt.subplots(1, len(names), figsize=(2.7 * len(names), 2.6), layout="constrained", squeeze=False)
-    for axis, name, colour in zip(axes[0], names, sns.color_palette("colorblind"), strict=False):
+    columns, rows = min(3, len(names)), math.ceil(len(names) / 3)
+    figure, axes = plt.subplots(rows, columns, figsize=(3 * columns, 2.5 * rows), layout="constrained", squeeze=False)
+    for axis in axes.flat[len(names) :]:
+        axis.remove()
+    for axis, name, colour in zip(axes.flat, names, sns.color_palette("colorblind"), strict=False):
         part = losses[losses.loss == name]
         axis.plot(part.step, part.value, color=colour)
         axis.axvspan(0, warmup_steps, color="0.5", alpha=0.15, lw=0)
         axis.set(title=LOSSES[name], xlabel="step", xlim=(0, losses.step.max()))
-    axes[0, 0].set_ylabel("loss")
-    axes[0, 0].text(0.97, 0.95, "warm-up shaded", transform=axes[0, 0].transAxes, ha="right", va="top", fontsize=8, color="0.35")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("loss")
+    axes[0, 0].text(0.97, 0.95, "warm-up shaded", transform=axes[0, 0].transAxes, ha="right", va="top", fontsize=9, color="0.35")
     return closed(figure)
 
 
@@ -125,7 +133,7 @@ def projection_entropy(run: Path, outputs: int) -> Figure:
     axis.plot(*zip(*points, strict=True))
     for level, label in ((0, "one output takes all"), (np.log(outputs), f"uniform over {outputs} outputs")):
         axis.axhline(level, color="0.4", ls="--", lw=1)
-        axis.text(points[0][0], level, label, va="bottom", fontsize=8, color="0.35")
+        axis.text(points[0][0], level, label, va="bottom", fontsize=9, color="0.35")
     axis.set(xlabel="step", ylabel="entropy, nats", ylim=(-0.4, np.log(outputs) + 0.9))
     return closed(figure)
 
@@ -144,7 +152,7 @@ def learning_curve(run: Path, warmup_steps: int, reference: Mapping[int, float] 
         axis.plot(curve.step, curve.miou, marker=marker, label=label)
     axis.axvspan(0, warmup_steps, color="0.5", alpha=0.15, lw=0, label="warm-up")
     axis.set(xlabel="step", ylabel="mIoU, %", xlim=(0, None), ylim=(0, 100))
-    axis.legend(loc="lower right", fontsize=8)
+    axis.legend(loc="lower right", fontsize=9)
     if reference is not None:
         axis.set_title("this run")
         axes[0, 1].plot(list(reference), list(reference.values()), marker="o")
@@ -226,7 +234,7 @@ def detectors(counts: Mapping[str, Mapping[int, np.ndarray]]) -> Figure:
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 4.4), layout="constrained")
     left.plot([0, 1], [0, 1], color="0.4", lw=1)
-    left.text(0.72, 0.74, "says what is so", rotation=38, fontsize=8, color="0.35", ha="center", va="bottom")
+    left.text(0.72, 0.74, "says what is so", rotation=38, fontsize=9, color="0.35", ha="center", va="bottom")
     seeds = list(next(iter(counts.values())))
     styles = dict(zip(seeds, itertools.cycle(("-", "--", ":", "-.")), strict=False))
     handles = [Line2D([], [], color="0.3", ls=styles[seed], label=f"seed {seed}") for seed in seeds]
@@ -249,7 +257,7 @@ def detectors(counts: Mapping[str, Mapping[int, np.ndarray]]) -> Figure:
 
 def class_heat(table: pd.DataFrame, title: str, unit: str = "IoU, %") -> Figure:
     """A score in % as a heat map: a row for each method, a column for each class."""
-    size = (max(6.0, 1.9 + 0.5 * table.shape[1]), 1.3 + 0.45 * len(table))
+    size = (max(6.0, 1.9 + 0.42 * table.shape[1]), 1.3 + 0.45 * len(table))
     figure, axis = plt.subplots(figsize=size, layout="constrained")
     sns.heatmap(
         table,

@@ -116,12 +116,12 @@ def part_grid(shown: Mapping[str, tuple], parts: Mapping[str, int], classes: Seq
     for axis, name in zip(axes[:, 0], ("picture", "truth", "parts", "CAM"), strict=True):
         axis.set_ylabel(name, fontsize=10)
     _bare(axes)
-    figure.colorbar(heat, cax=axes[3, -1].inset_axes([1.06, 0, 0.07, 1])).ax.tick_params(labelsize=8)
+    figure.colorbar(heat, cax=axes[3, -1].inset_axes([1.06, 0, 0.07, 1])).ax.tick_params(labelsize=9)
     handles = [Patch(facecolor=colour, edgecolor="0.4", label=name) for name, colour in PART_COLOURS.items()]
-    axes[2, -1].legend(handles=handles, loc="center left", bbox_to_anchor=(1.03, 0.5), fontsize=8, frameon=False)
+    axes[2, -1].legend(handles=handles, loc="center left", bbox_to_anchor=(1.03, 0.5), fontsize=9, frameon=False)
     palette = voc_palette() / 255
     handles = [Patch(facecolor=palette[k], edgecolor="0.4", label=name) for k, name in enumerate(["background", *classes])]
-    axes[1, -1].legend(handles=handles, loc="center left", bbox_to_anchor=(1.03, 0.5), fontsize=8, frameon=False)
+    axes[1, -1].legend(handles=handles, loc="center left", bbox_to_anchor=(1.03, 0.5), fontsize=9, frameon=False)
     return closed(figure)
 
 
@@ -136,4 +136,4 @@ def _class_legend(figure: Figure, classes: Sequence[str]) -> None:
     names = ["background", *classes, "ignored (255)"]
     values = [*range(len(classes) + 1), 255]
     handles = [Patch(facecolor=palette[v], edgecolor="0.4", label=n) for n, v in zip(names, values, strict=True)]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(8, len(handles)), fontsize=8, frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(8, len(handles)), fontsize=9, frameon=False)

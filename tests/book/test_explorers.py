@@ -12,14 +12,14 @@ import numpy as np
 import pages
 import pytest
 import torch
-from PIL import Image
+from matplotlib.figure import Figure
 
 from dsgc import cam, correction, gmm
 from dsgc.ptc import patch_token_contrast
 from dsgc.scoring import diagnosis
 from dsgc.teaching.explorer import Explorer
 
-PICTURE = SimpleNamespace(savefig=lambda buffer, format: Image.new("RGB", (900, 300), "gray").save(buffer, format))
+PICTURE = Figure((9, 3), dpi=100)
 GENERATOR = torch.Generator().manual_seed(0)
 BARS = [round(60 * np.exp(-(((n - 12) / 5) ** 2)) + 30 * np.exp(-(((n - 38) / 4) ** 2))) for n in range(50)]
 MAP = torch.randint(0, 256, (16, 16), generator=GENERATOR, dtype=torch.uint8)

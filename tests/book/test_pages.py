@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import nbformat
@@ -16,6 +17,7 @@ KNOWN = {
     "empty-table-header": ('class="blank', "pandas writes the empty corner of a table as header cells"),
 }
 FILE_NAME = re.compile(r"\.(png|svg|jpe?g|gif|webp)\b|/")
+LEAST = 9  # pixels of a letter as shown
 NOTEBOOKS = [page for page in SOURCES if page.startswith("notebooks/")]
 PROSE = [page for page in SOURCES if not page.startswith("notebooks/")]
 REPOSITORY, BRANCH = CONFIG["repository"]["url"], CONFIG["repository"]["branch"]
@@ -99,6 +101,78 @@ def test_a_narrow_page_does_not_scroll_sideways(browser, page):
 @every_page
 def test_text_is_large_enough_on_a_narrow_page(browser, page):
     assert browser.visit(page, "light").narrow["small"] == []
+
+
+@every_page
+def test_letters_in_figures_can_be_read(browser, page):
+    """As shown, wide and narrow; a PNG of matplotlib says how small its letters are, a drawing in the page has them."""
+    visit = browser.visit(page, "light")
+    for facts in (visit.facts, visit.narrow):
+        assert [(size, text) for size, text in facts["drawn"] if size < LEAST] == []
+        for picture in facts["pictures"]:
+            letter = pages.smallest_letter(picture["src"])
+            assert letter is None or letter * picture["shown"] / picture["real"][0] >= LEAST - 0.01, picture
+
+
+@every_page
+def test_every_picture_has_its_size_before_it_comes(browser, page):
+    assert [picture for picture in browser.visit(page, "light").facts["pictures"] if picture["said"] != picture["real"]] == []
+
+
+@every_page
+def test_nothing_is_cut_at_the_column_s_edge_and_cells_do_not_touch(browser, page):
+    visit = browser.visit(page, "light")
+    assert visit.facts["cutoff"] == [] and visit.facts["touching"] == [] == visit.narrow["touching"]
+
+
+@pytest.mark.parametrize(("start", "link"), [("notebooks/03_gmm_em", ""), ("book/notation", "a[href$='03_gmm_em.html#eq-16']")])
+def test_a_link_lands_on_its_equation_when_the_formulas_have_grown(browser, start, link):
+    """From outside and from another page."""
+    window = browser.chromium.new_page()
+    window.add_init_script(pages.LATE)
+    window.goto(browser.address(start) + "#eq-16" * (not link))
+    if link:
+        window.locator(link).first.evaluate("link => link.click()")
+        window.wait_for_url("**/03_gmm_em.html#eq-16")
+    window.wait_for_function("() => document.querySelector('mjx-container')")
+    window.wait_for_function("() => document.fonts.ready.then(() => true)")
+    window.wait_for_function("() => new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(() => go(true))))")
+    assert 0 <= window.evaluate("document.getElementById('eq-16').getBoundingClientRect().top") <= 120
+    window.close()
+
+
+@pytest.mark.parametrize("page", ["notebooks/03_gmm_em", "book/glossary"])
+def test_the_download_buttons_save_the_page_s_files(browser, html, page):
+    window = browser.chromium.new_page()
+    window.goto(browser.address(page))
+    for link in window.locator(".dropdown-download-buttons a").all():
+        with window.expect_download() as saved:
+            link.evaluate("link => link.click()")
+        name = saved.value.suggested_filename
+        assert Path(saved.value.path()).read_bytes() == (html / "_sources" / page).with_name(name).read_bytes()
+        assert window.url == browser.address(page)
+    window.close()
+
+
+# What a reader types, the page that tells, and how far down it may stand: below a glossary's entry, say.
+SEARCHES = {
+    "resume": ("book/reproduce", 3),
+    "threshold": ("notebooks/03_gmm_em", 3),
+    "teacher": ("notebooks/02_dskd", 3),
+    "own pictures": ("book/own_pictures", 1),
+    "CRF": ("book/reproduce", 3),
+    "memory": ("book/performance", 3),
+    "learning rate": ("book/choices", 3),
+    "label noise": ("notebooks/03_gmm_em", 3),
+    "EM": ("notebooks/03_gmm_em", 3),
+    "background": ("notebooks/01_ptc", 3),
+}
+
+
+@pytest.mark.parametrize("query", SEARCHES)
+def test_the_search_shows_first_what_a_reader_looks_for(browser, query):
+    page, place = SEARCHES[query]
+    assert page in browser.found(query)[:place]
 
 
 def test_the_search_finds_the_page_that_a_word_stands_on(browser):
