@@ -8,7 +8,7 @@ PORT ?= 8000
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup lock test book serve notebooks ablations ladder departures weights costs confirm claims bench sync lint clean
+.PHONY: help setup lock test older book serve notebooks ablations ladder departures weights costs confirm claims bench sync lint clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -26,10 +26,18 @@ lock:  ## write requirements.lock anew after a change of requirements.txt: every
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" \
 	  --output-file requirements.lock requirements.txt
 
+ALONE := OMP_NUM_THREADS=1 TQDM_DISABLE=1
+NBVAL := $(BIN)/python -m pytest notebooks -n $(JOBS) --dist loadfile --no-loadscope-reorder \
+  --nbval --nbval-current-env --nbval-cell-timeout=2400 --nbval-sanitize-with=tests/nbval_sanitize.cfg
+# What torch, oneDNN, MKL and NumPy may use of an x86 processor: SSE4, as of 2008
+OLDER := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 NPY_DISABLE_CPU_FEATURES="X86_V3 X86_V4"
+
 test: setup  ## run every test, then every notebook against its stored outputs
-	OMP_NUM_THREADS=1 TQDM_DISABLE=1 $(BIN)/python -m pytest tests -n $(JOBS) --dist loadfile
-	OMP_NUM_THREADS=1 TQDM_DISABLE=1 $(BIN)/python -m pytest notebooks -n $(JOBS) --dist loadfile --no-loadscope-reorder \
-	  --nbval --nbval-current-env --nbval-cell-timeout=2400 --nbval-sanitize-with=tests/nbval_sanitize.cfg
+	$(ALONE) $(BIN)/python -m pytest tests -n $(JOBS) --dist loadfile
+	$(ALONE) $(NBVAL)
+
+older: setup  ## run every notebook against its stored outputs with an older instruction set, which rounds in another way
+	$(ALONE) $(OLDER) $(NBVAL)
 
 book: setup  ## run every notebook and build the book into _build/html
 	$(BIN)/python book/build.py

@@ -1,8 +1,12 @@
 """What continuous integration does: the tests with a browser, the book as `make book` builds it, published from main."""
 
 import os
+import platform
 import re
+import shlex
 import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -53,6 +57,43 @@ def test_the_python_is_the_oldest_that_the_package_supports(job):
     given = step(job, "actions/setup-python")["with"]
     assert f'requires-python = ">={given["python-version"]}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert given["cache"] == "pip" and (ROOT / given["cache-dependency-path"]).is_file()
+
+
+# once a week
+
+WEEKLY = yaml.safe_load((ROOT / ".github/workflows/weekly.yml").read_text(encoding="utf-8"))
+
+
+def weekly(job):
+    return [step["run"] for step in WEEKLY["jobs"][job]["steps"] if "run" in step]
+
+
+def test_the_calendar_starts_it_and_it_may_write_nothing():
+    assert re.fullmatch(r"\d+ \d+ \* \* \d", WEEKLY[True]["schedule"][0]["cron"]) and "push" not in WEEKLY[True]
+    assert WEEKLY["permissions"] == {"contents": "read"} and not any("permissions" in job for job in WEEKLY["jobs"].values())
+
+
+def test_the_newest_versions_are_tested_without_the_lock():
+    install, run = weekly("newest")
+    extras = re.search(r'-e "\.\[(.*)\]"', install)[1].split(",")
+    assert set(extras) >= {"book", "test"} and "requirements" not in install
+    assert install.endswith("touch .venv/.installed") and run == "make test"  # so that `make` does not install the lock over it
+
+
+def test_another_processor_and_an_older_instruction_set_are_tried():
+    assert WEEKLY["jobs"]["arm"]["runs-on"].endswith("-arm") and weekly("arm") == [".ci/run"]
+    assert weekly("older") == ["make older"]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the instruction sets of x86")
+def test_older_takes_the_newer_instructions_away():
+    """Of what `make older` would run, the settings before the command, given to another command."""
+    recipe = subprocess.run(["make", "-n", "older", f"VENV={tempfile.gettempdir()}/none"], cwd=ROOT, capture_output=True, text=True).stdout
+    line = next(line for line in recipe.splitlines() if "ATEN_CPU_CAPABILITY" in line)
+    settings = dict(word.split("=", 1) for word in shlex.split(line) if re.match(r"[A-Z_]+=", word))
+    say = "import numpy._core._multiarray_umath as n, torch; print(torch.backends.cpu.get_cpu_capability(), n.__cpu_features__['X86_V3'])"
+    done = subprocess.run([sys.executable, "-c", say], env=os.environ | settings, capture_output=True, text=True)
+    assert done.stdout.split() == ["DEFAULT", "False"], done.stderr
 
 
 # .ci/run, in a folder whose programs only say that they were called
