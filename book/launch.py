@@ -16,9 +16,9 @@ from pathlib import Path
 
 import nbformat
 from docutils import nodes
+from launch_text import Writer, cells_in, folded, hidden, is_cell, shown
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-from launch_text import Writer, cells_in, folded, hidden, is_cell, shown
 from sphinx.application import Sphinx
 
 BRANCH = "launch"

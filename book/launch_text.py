@@ -61,7 +61,7 @@ class Writer:
         if folded(node):
             return details(self.words(node[0]), self.blocks(node[1:]))
         for kind in type(node).__mro__:
-            if write := getattr(self, f"block_{kind.__name__}", None):
+            if write := getattr(self, f"block_{kind.__name__.lower()}", None):
                 return write(node)
         return self.blocks(node.children)
 
@@ -91,7 +91,7 @@ class Writer:
     def block_block_quote(self, node: nodes.Node) -> str:
         return indented(self.blocks(node.children), "> ")
 
-    def block_Admonition(self, node: nodes.Node) -> str:
+    def block_admonition(self, node: nodes.Node) -> str:
         titled = bool(node.children) and isinstance(node[0], nodes.title)
         title = self.block(node[0]) if titled else f"**{admonitionlabels.get(node.tagname, node.tagname.capitalize())}**"
         return indented("\n\n".join(filter(None, [title, self.blocks(node[titled:])])), "> ")
@@ -177,7 +177,7 @@ class Writer:
         if isinstance(node, nodes.Text):
             return SPECIAL.sub(r"\\\1", " ".join(re.split(r"\s+", node.astext()))).replace("](", r"]\(")
         for kind in type(node).__mro__:
-            if write := getattr(self, f"inline_{kind.__name__}", None):
+            if write := getattr(self, f"inline_{kind.__name__.lower()}", None):
                 return write(node)
         return "".join(map(self.inline, node.children))
 

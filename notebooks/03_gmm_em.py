@@ -45,7 +45,6 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from IPython.display import display
-from myst_nb import glue
 from PIL import Image
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
@@ -59,6 +58,7 @@ from dsgc.runs.restore import load_networks
 from dsgc.scoring import diagnosis
 from dsgc.teaching import chapter, figures
 from dsgc.teaching.explorer import Explorer
+from dsgc.teaching.glue import glue
 from dsgc.training.loop import train
 from dsgc.training.splits import open_data
 
@@ -930,7 +930,7 @@ assert all(config.source_of(name) == mark for mark, names in marks.items() for n
 # **2. In code.** Write EM for two components in plain NumPy, without logarithms, in at most ten lines; start as the
 # package does and compare after five iterations.
 
-# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Solution in code", "code_prompt_hide": "Hide the solution"}
+# %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Solution in code"} tags=["hide-cell"]
 v = x[0].double().numpy()
 m, s2, lam = v.mean() + v.std() * np.array([-1.0, 1]), np.full(2, v.var()), np.full(2, 0.5)
 for _ in range(5):
@@ -945,7 +945,7 @@ assert np.allclose(five.mean, m) and np.allclose(five.variance, s2) and np.allcl
 # %% [markdown]
 # **3. What breaks.** What happens if EM starts with two equal components? Is that place a maximum?
 
-# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Solution in code", "code_prompt_hide": "Hide the solution"}
+# %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Solution in code"} tags=["hide-cell"]
 twins = x.mean().expand(1, 2), x.var(correction=0).expand(1, 2), torch.tensor([[0.3, 0.7]])
 for _ in range(3):
     posterior, evidence = gmm.e_step(x, *twins)
