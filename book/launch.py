@@ -46,11 +46,14 @@ def commit(branch: str) -> str:
 
 
 def number(app: Sphinx, page: str, node: nodes.Element) -> str:
-    """What stands before the title of a numbered element: `Exercise 3 `."""
-    kind = app.env.get_domain("std").get_enumerable_node_type(node)
+    """The number of an element that has one: `Exercise 3 ` before a title, `3` of a formula."""
+    if isinstance(node, nodes.math_block) and not node.get("number"):  # those of the paper have a number of their own
+        return ""
+    kind = next(filter(None, (domain.get_enumerable_node_type(node) for domain in app.env.domains.values())), None)
     numbers = app.env.toc_fignumbers.get(page, {}).get(kind, {})
-    found = next((numbers[name] for name in node.get("ids", []) if name in numbers), None)
-    return app.config.numfig_format[kind] % ".".join(map(str, found)) + " " if found else ""
+    found = next((numbers[name] for name in node.get("ids", []) if name in numbers), ())
+    digits = ".".join(map(str, found)) or str(node.get("number", ""))
+    return app.config.numfig_format[kind] % digits + " " if digits and kind in app.config.numfig_format else digits
 
 
 def flat(node: nodes.Element, level: int = 0) -> list[tuple[int, nodes.Node]]:

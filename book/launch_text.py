@@ -18,7 +18,7 @@ from sphinx_design.dropdown import dropdown_main
 
 SILENT = (nodes.Invisible, nodes.target, nodes.system_message, nodes.colspec, addnodes.toctree)
 SPECIAL = re.compile(r"([\\`*<$]|(?<!\w)_|_(?!\w))")  # means something in Markdown; an underscore only at the edge of a word
-BEGINS = re.compile(r"^([#>+-]|\d+(?=[.)]\s))")  # would make a heading, a quotation or a list of a paragraph
+BEGINS = re.compile(r"^(\d+(?=[.)]\s)|(?=[#>+-]))")  # would make a heading, a quotation or a list of a paragraph
 GLUED = "application/papermill.record/"
 MIME = ("text/html", "image/png", "text/markdown", "text/plain")  # the first that an output has is shown
 
@@ -31,7 +31,7 @@ class Writer:
         page: the page's name, such as notebooks/01_ptc.
         cells: the cells of the page as a notebook.
         pictures: the file that Sphinx has made of each picture of a text.
-        number: what stands before the title of a figure, a table or an exercise: its kind and its number, or nothing.
+        number: what stands before the title of a figure, a table or an exercise, its kind and its number; of a formula its number.
     """
 
     def __init__(
@@ -67,18 +67,19 @@ class Writer:
 
     def block_paragraph(self, node: nodes.Node) -> str:
         text = self.line(node)
-        return BEGINS.sub(r"\\\1", text) if node.children and isinstance(node[0], nodes.Text) else text
+        return BEGINS.sub(r"\1\\", text) if node.children and isinstance(node[0], nodes.Text) else text
 
     def block_title(self, node: nodes.Node) -> str:
-        return f"**{self.number(node.parent)}{self.line(node)}**"
+        return f"**{(self.number(node.parent) + self.line(node)).strip()}**"
 
     block_rubric = block_title
 
     def block_math_block(self, node: nodes.Node) -> str:
         formula = re.sub(r"\\(begin|end)\{equation\*?\}", "", node.astext())  # dollars stand in its place
         split = (r"\\" in formula or "&" in formula) and r"\tag" not in formula  # as Sphinx does
-        lines = [line.strip() for line in formula.splitlines() if line.strip()]
-        return " ".join(["$$", *[r"\begin{split}"] * split, *lines, *[r"\end{split}"] * split, "$$"])  # on one line: it may be quoted
+        lines = [line.strip() for line in formula.splitlines() if line.strip()]  # written as one: what is quoted has a sign before each
+        tags = [rf"\tag{{{digits}}}" for digits in [self.number(node)] if digits]
+        return " ".join(["$$", *[r"\begin{split}"] * split, *lines, *[r"\end{split}"] * split, *tags, "$$"])
 
     def block_literal_block(self, node: nodes.Node) -> str:
         return fenced(node.astext(), node.get("language", ""))
@@ -235,8 +236,9 @@ def hidden(node: nodes.Element) -> bool:
 
 
 def folded(node: nodes.Node) -> bool:
-    """Whether the book folds a node under its first child: a dropdown, or a box of the class `dropdown`."""
-    return isinstance(node, dropdown_main) or (isinstance(node, nodes.Admonition) and "dropdown" in node.get("classes", []))
+    """Whether a node folds under its first child: a dropdown, a box of the class `dropdown`, a solution."""
+    box = isinstance(node, nodes.Admonition) and ("dropdown" in node.get("classes", []) or node.tagname == "solution_node")
+    return box or isinstance(node, dropdown_main)
 
 
 def above(node: nodes.Element) -> Iterable[nodes.Element]:
