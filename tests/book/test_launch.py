@@ -120,7 +120,8 @@ def site(tmp_path_factory):
         new_code_cell("last = 1", metadata={"tags": ["remove-cell"]}),
     ]
     cells[1].outputs, cells[3].outputs = [glued], [shows("text/html", "<b>1</b>"), stream("a\n"), stream("b\n")]
-    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "x"}}), source / "notebooks/page.ipynb")
+    notebook = new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "x"}})
+    nbformat.write(notebook, source / "notebooks/page.ipynb")
     (source / "notebooks/dot.png").write_bytes(b"")
     (source / "notebooks/data.csv").write_text("1\n")
     head = "---\nfile_format: mystnb\nkernelspec:\n  name: python3\n  display_name: x\n---\n"
@@ -130,7 +131,8 @@ def site(tmp_path_factory):
     options["launch_buttons"] = {"binderhub_url": "https://mybinder.org", "colab_url": "https://colab.research.google.com"}
     settings = {
         "extensions": ["myst_nb", "sphinx_design", "launch"], "html_theme": "sphinx_book_theme", "html_theme_options": options,
-        "nb_execution_mode": "off", "nb_merge_streams": True, "numfig": True, "myst_enable_extensions": ["dollarmath", "colon_fence", "deflist"],
+        "nb_execution_mode": "off", "nb_merge_streams": True, "numfig": True,
+        "myst_enable_extensions": ["dollarmath", "colon_fence", "deflist"],
     }  # fmt: skip
     with patch_docutils(), docutils_namespace():
         app = Sphinx(source, None, to, folder / "trees", "html", settings, status=None, warning=None)
