@@ -11,7 +11,9 @@ and has no such button.
 
 import re
 import subprocess
+from collections.abc import Iterator
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 import nbformat
@@ -78,35 +80,33 @@ def code(cell: NotebookNode) -> NotebookNode:
     return new_code_cell(cell.source, metadata=metadata, execution_count=cell.execution_count, outputs=shown(cell))
 
 
-def arranged(blocks: list[tuple[int, nodes.Node]], writer: Writer) -> list[NotebookNode]:
-    """The cells of a plain notebook: text up to the next code, then that code; code that the page does not show runs all the same."""
-    made, text, done = [], [], 0
-
-    def end_text() -> None:
-        if text:
-            made.append(new_markdown_cell("\n\n".join(filter(None, text))))
-            text.clear()
-
-    def catch_up(index: int) -> None:
-        skipped = [cell for cell in writer.cells[done:index] if cell.cell_type == "code"]
-        if skipped:
-            end_text()
-            made.extend(map(code, skipped))
-
+def pieces(blocks: list[tuple[int, nodes.Node]], writer: Writer) -> Iterator[NotebookNode | str]:
+    """Code cells and parts of text in their order. Code that the page does not show is there all the same: other code may need it."""
+    done = 0
     for level, node in blocks:
         inside = cells_in(node)
         if inside:
-            catch_up(inside[0])
+            yield from unseen(writer.cells[done : inside[0]])
             done = inside[-1] + 1
-            end_text()
         if is_cell(node) and not hidden(node):
-            made.append(code(writer.cells[node["cell_index"]]))
+            yield code(writer.cells[node["cell_index"]])
             continue
         if inside:
-            made.append(new_code_cell(TRY))
-        text.append(f"{'#' * level} {writer.line(node)}" if level else writer.block(node))
-    catch_up(len(writer.cells))
-    end_text()
+            yield new_code_cell(TRY)
+        yield f"{'#' * level} {writer.line(node)}" if level else writer.block(node)
+    yield from unseen(writer.cells[done:])
+
+
+def unseen(cells: list[NotebookNode]) -> list[NotebookNode]:
+    return [code(cell) for cell in cells if cell.cell_type == "code"]
+
+
+def arranged(parts: Iterator[NotebookNode | str]) -> list[NotebookNode]:
+    """The cells of a plain notebook: text up to the next code is one."""
+    made = []
+    for is_text, group in groupby((part for part in parts if part), lambda part: isinstance(part, str)):
+        run = list(group)
+        made += [new_markdown_cell("\n\n".join(run))] if is_text else run
     return made
 
 
@@ -120,7 +120,7 @@ def convert(app: Sphinx, doctree: nodes.document, page: str, *, notebooks: dict[
     options = app.config.html_theme_options
     install = INSTALL.format(address=options["repository_url"], commit=commit(options["repository_branch"]))
     note = MADE.format(title=app.env.titles[page].astext(), page=writer.address)
-    made = [new_code_cell(install), new_markdown_cell(note), *arranged(flat(doctree), writer)]
+    made = [new_code_cell(install), new_markdown_cell(note), *arranged(pieces(flat(doctree), writer))]
     for index, cell in enumerate(made):
         cell.id = f"cell-{index}"  # the same from build to build
     notebooks[page] = new_notebook(cells=made, metadata=METADATA)
