@@ -22,9 +22,9 @@ from functools import partial
 from pathlib import Path
 from dsgc.data import shapes, shapes_coco
 from dsgc.experiments import grids
-grids.SEEDS |= {name: seeds[:1] for name, seeds in grids.SEEDS.items()}  # one result of each kind, and few pictures
-shapes.write = partial(shapes.write, sizes={"train": 4, "dev": 2, "val": 2})
-shapes_coco.write = partial(shapes_coco.write, sizes={"train2014": 4, "val2014": 2})
+grids.SEEDS |= {name: seeds[:1] for name, seeds in grids.SEEDS.items()}  # one result of each kind, and pictures for a batch
+shapes.write = partial(shapes.write, sizes={"train": 16, "dev": 2, "val": 2})
+shapes_coco.write = partial(shapes_coco.write, sizes={"train2014": 16, "val2014": 2})
 found = {"sphinx": importlib.util.find_spec("sphinx") is not None}
 for path in map(Path, sys.argv[1:]):
     space = {"__name__": path.stem}
