@@ -66,7 +66,6 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from myst_nb import glue
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
 from dsgc.cam import class_activation_map, patch_labels
@@ -78,6 +77,7 @@ from dsgc.runs.restore import load_networks
 from dsgc.scoring.evaluate import views
 from dsgc.teaching import chapter, difficulties, figures, panels
 from dsgc.teaching.explorer import Explorer
+from dsgc.teaching.glue import glue
 from dsgc.training.loop import train
 from dsgc.training.splits import open_data
 

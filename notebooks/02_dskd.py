@@ -73,7 +73,6 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from myst_nb import glue
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
 from dsgc import cam, dskd
@@ -88,6 +87,7 @@ from dsgc.network.vit import Projector
 from dsgc.runs.restore import load_networks
 from dsgc.scoring.evaluate import collate
 from dsgc.teaching import chapter, difficulties, figures
+from dsgc.teaching.glue import glue
 from dsgc.training.loop import train
 from dsgc.training.splits import open_data
 

@@ -68,7 +68,6 @@ import torch.nn.functional as F
 from IPython.display import Markdown, display
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
-from myst_nb import glue
 from PIL import Image
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
@@ -82,6 +81,7 @@ from dsgc.runs.restore import load_networks
 from dsgc.scoring import diagnosis
 from dsgc.teaching import chapter, figures
 from dsgc.teaching.explorer import Explorer
+from dsgc.teaching.glue import glue
 from dsgc.training.loop import train
 from dsgc.training.splits import open_data
 

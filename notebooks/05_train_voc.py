@@ -78,7 +78,6 @@ from pathlib import Path
 
 import numpy as np
 from IPython.display import display
-from myst_nb import glue
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
 from dsgc.config import PRESETS
@@ -88,6 +87,7 @@ from dsgc.methods import preset as find_preset
 from dsgc.runs.restore import load_networks
 from dsgc.scoring.evaluate import collate, views
 from dsgc.teaching import chapter, figures, panels
+from dsgc.teaching.glue import glue
 from dsgc.training.loop import train
 from dsgc.training.splits import open_data
 

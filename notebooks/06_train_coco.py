@@ -57,7 +57,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
-from myst_nb import glue
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
 from dsgc.data import shapes_coco
@@ -65,6 +64,7 @@ from dsgc.experiments import paper
 from dsgc.methods import preset as find_preset
 from dsgc.scoring.predict import TestTime, score
 from dsgc.teaching import chapter, figures, panels
+from dsgc.teaching.glue import glue
 from dsgc.training.loop import train
 from dsgc.training.splits import open_data
 

@@ -62,12 +62,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
-from myst_nb import glue
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
 from dsgc.experiments import departures, grids, ladder, paper, provenance, runner, significance, stored, tables, verdicts
 from dsgc.scoring import diagnosis, pictures
 from dsgc.teaching import chapter, figures, panels
+from dsgc.teaching.glue import glue
 
 folder = chapter.results_of(scale, seeds, live, results)
 seeds_of = {name: tuple(seeds) or grids.SEEDS[name] for name in grids.GRIDS}

@@ -56,12 +56,12 @@ from pathlib import Path
 
 import pandas as pd
 from IPython.display import Markdown, display
-from myst_nb import glue
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
 from dsgc.experiments import grids, paper, provenance, runner, stored, tables, verdicts
 from dsgc.scoring import pictures
 from dsgc.teaching import chapter, figures, panels
+from dsgc.teaching.glue import glue
 
 folder = chapter.results_of(scale, seeds, live, results)
 seeds = tuple(seeds) or grids.SEEDS["modules"]

@@ -61,7 +61,6 @@ import torch
 import torch.nn.functional as F
 from IPython.display import Markdown
 from matplotlib.patches import Rectangle
-from myst_nb import glue
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
 from dsgc import cam, methods, refine
@@ -76,6 +75,7 @@ from dsgc.scoring import pictures
 from dsgc.scoring.evaluate import collate
 from dsgc.teaching import chapter, figures
 from dsgc.teaching.chapter import Table
+from dsgc.teaching.glue import glue
 from dsgc.training.loop import train
 from dsgc.training.splits import open_data
 

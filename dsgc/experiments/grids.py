@@ -7,7 +7,8 @@ from dsgc import methods
 from dsgc.config import PRESETS, Config
 from dsgc.experiments import paper
 
-RESULTS = Path(__file__).parents[2] / "results"  # those that the repository holds
+INSTALLED = Path(__file__).parents[1] / "results"  # a copy, which only an installation has
+RESULTS = INSTALLED if INSTALLED.is_dir() else Path(__file__).parents[2] / "results"  # those that the repository holds
 FIRST = 0  # the seed whose runs of Table 1, and of some peers, keep pictures
 PICTURES = 6  # validation images kept from these, for Fig. 2 to 4
 METHOD = "+ DSKD + GC"

@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import launch
 import nbformat
 import pages
 import pytest
@@ -18,6 +19,7 @@ KNOWN = {
 }
 FILE_NAME = re.compile(r"\.(png|svg|jpe?g|gif|webp)\b|/")
 LEAST = 9  # pixels of a letter as shown
+RAW = re.compile(r"\{[A-Za-z][\w:+.-]*\}`|^\s*[`:]{3,}\{|^\([\w-]+\)=\s*$|^:::", re.MULTILINE)  # roles, directives, targets
 NOTEBOOKS = [page for page in SOURCES if page.startswith("notebooks/")]
 PROSE = [page for page in SOURCES if not page.startswith("notebooks/")]
 REPOSITORY, BRANCH = CONFIG["repository"]["url"], CONFIG["repository"]["branch"]
@@ -225,20 +227,45 @@ def test_the_edit_link_leads_to_the_page_s_source(html, page):
     assert f"{REPOSITORY}/edit/{BRANCH}/{source}" in pages.read(html / f"{page}.html").links
 
 
-@pytest.mark.parametrize("page", NOTEBOOKS)
-def test_the_launch_links_lead_to_the_notebook_in_the_repository(html, page):
+@pytest.mark.parametrize("page", SOURCES)
+def test_a_launch_link_leads_to_a_plain_notebook_and_other_pages_have_none(html, page):
     owner = REPOSITORY.removeprefix("https://github.com/")
-    links = pages.read(html / f"{page}.html").links
-    assert f"https://colab.research.google.com/github/{owner}/blob/{BRANCH}/{page}.ipynb" in links
-    assert f"https://mybinder.org/v2/gh/{owner}/{BRANCH}?urlpath=lab/tree/{page}.ipynb" in links
+    links = [link for link in pages.read(html / f"{page}.html").links if "colab" in link or "mybinder" in link]
+    colab = f"https://colab.research.google.com/github/{owner}/blob/{launch.BRANCH}/{page}.ipynb"
+    binder = f"https://mybinder.org/v2/gh/{owner}/{launch.BRANCH}?urlpath=lab/tree/{page}.ipynb"
+    assert sorted(links) == ([colab, binder] if page in NOTEBOOKS else [])
+
+
+def plain(html, page):
+    """The notebook that a page offers for download."""
+    (file,) = {file for _, file, _ in targets(html, html / f"{page}.html") if file.suffix == ".ipynb"}
+    notebook = nbformat.read(file, as_version=4)
+    nbformat.validate(notebook)
+    return notebook.cells
+
+
+def source_of(page):
+    return nbformat.read(ROOT / f"{page}.ipynb", as_version=4).cells
 
 
 @pytest.mark.parametrize("page", NOTEBOOKS)
-def test_the_download_is_the_notebook_with_its_outputs(html, page):
-    path = html / f"{page}.html"
-    (file,) = {file for _, file, _ in targets(html, path) if file.suffix == ".ipynb"}
-    notebook = nbformat.read(file, as_version=4)
-    assert any(cell.get("outputs") for cell in notebook.cells)
+def test_the_download_is_the_notebook_with_its_outputs_and_installs_first(html, page):
+    cells = plain(html, page)
+    assert any(cell.get("outputs") for cell in cells) and "%pip install" in cells[0].source
+    kept = [cell.source for cell in cells if cell.cell_type == "code"]
+    text = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")  # has the code of solutions
+    code = [cell.source for cell in source_of(page) if cell.cell_type == "code"]
+    assert [source for source in code if source not in kept and f"```python\n{source}\n```" not in text] == []
+
+
+@pytest.mark.parametrize("page", NOTEBOOKS)
+def test_a_download_has_no_markup_that_jupyter_shows_raw_and_its_solutions_are_folded(html, page):
+    text = "\n\n".join(cell.source for cell in plain(html, page) if cell.cell_type == "markdown")
+    assert RAW.findall(text) == []
+    source = "\n\n".join(cell.source for cell in source_of(page) if cell.cell_type == "markdown")
+    solutions = len(re.findall(r"\{(?:dropdown|solution|solution-start)\}", source, re.MULTILINE))
+    assert text.count("<details>") == text.count("</details>") >= solutions
+    assert RAW.search(source) and set(re.findall(r"\\tag\{\d+\}", text)) == set(re.findall(r"\\tag\{\d+\}", source))
 
 
 def test_an_equation_named_in_the_reference_leads_to_it(html):

@@ -60,11 +60,13 @@ def requirements() -> dict[str, Requirement]:
 
 
 def dependencies() -> list[Requirement]:
-    """Every dependency of pyproject.toml, extras included but for that of the CRF, which is compiled: who wants it installs it."""
+    """Every dependency of pyproject.toml, extras included but for that of the CRF, which is compiled: who wants it installs it, and
+    for the package's own name, by which an extra takes in another."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     lists = [project["dependencies"], *(extras[name] for name in extras if name != "crf")]
-    return [Requirement(text) for texts in lists for text in texts]
+    found = [Requirement(text) for texts in lists for text in texts]
+    return [item for item in found if item.name != project["name"]]
 
 
 def test_every_python_command_is_one_that_exists():
@@ -158,7 +160,9 @@ def test_the_lines_of_python_run_from_a_fresh_install(tmp_path, monkeypatch):
 def test_every_package_and_every_file_of_data_is_part_of_an_installation():
     setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     packages = {".".join(path.parent.relative_to(ROOT).parts) for path in ROOT.glob("dsgc/**/__init__.py")}
-    assert set(setup["packages"]) == packages
+    assert set(setup["packages"]) == packages | {"dsgc.results"} and setup["package-dir"] == {"dsgc.results": "results"}
+    results = {path for path in ROOT.glob("results/**/*") if path.is_file()}
+    assert results == {path for pattern in setup["package-data"]["dsgc.results"] for path in (ROOT / "results").glob(pattern)}
     patterns = setup["package-data"]["dsgc"]
     files = [path for path in ROOT.glob("dsgc/**/*") if path.is_file() and path.suffix not in (".py", ".pyc")]
     assert {path.name for path in files} >= {"shapes.safetensors", "shapes_encoder.safetensors", "voc6_val.txt"}

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import launch
 import pytest
 import yaml
 
@@ -39,17 +40,55 @@ def test_the_book_is_what_make_book_builds():
     assert step("book", "actions/upload-pages-artifact")["with"]["path"] == "_build/html"
 
 
-def test_only_main_is_published_and_only_after_the_tests():
-    assert JOBS["publish"]["needs"] == ["test", "book"] and JOBS["publish"]["if"] == FROM_MAIN
+def test_only_main_is_published_and_only_after_the_tests_and_the_notebooks_that_it_leads_to():
+    assert JOBS["publish"]["needs"] == ["test", "book", "launch"] and JOBS["launch"]["needs"] == ["test", "book"]
+    assert JOBS["publish"]["if"] == JOBS["launch"]["if"] == FROM_MAIN
     assert step("publish", "actions/deploy-pages")
-    for action in ("actions/configure-pages", "actions/upload-pages-artifact"):
+    for action in ("actions/configure-pages", "actions/upload-pages-artifact", "actions/upload-artifact"):
         assert step("book", action)["if"] == FROM_MAIN
 
 
-def test_only_the_publishing_job_may_write():
+def test_only_the_publishing_jobs_may_write():
     assert WORKFLOW["permissions"] == {"contents": "read"}
-    assert {name for name, job in JOBS.items() if "permissions" in job} == {"publish"}
+    assert {name for name, job in JOBS.items() if "permissions" in job} == {"publish", "launch"}
     assert JOBS["publish"]["permissions"] == {"pages": "write", "id-token": "write"}
+    assert JOBS["launch"]["permissions"] == {"contents": "write"}
+
+
+def git(*words, cwd):
+    identity = ["-c", "user.name=x", "-c", "user.email=x@y"]
+    return subprocess.run(["git", *identity, *words], cwd=cwd, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_plain_notebooks_go_to_the_branch_that_the_buttons_lead_to_upon_the_commit_that_they_are_of(tmp_path):
+    """The job's own lines, in a repository with a remote; twice, since the branch is made anew."""
+    given, taken = step("book", "actions/upload-artifact")["with"], step("launch", "actions/download-artifact")["with"]
+    assert given["path"] == "_build/html/_sources/notebooks" and taken == {"name": given["name"], "path": "notebooks"}
+    (line,) = commands("launch")
+    there, here = tmp_path / "there.git", tmp_path / "here"
+    git("init", "--bare", there, cwd=tmp_path)
+    git("clone", there, here, cwd=tmp_path)
+    for text in ("first", "second"):
+        (here / "notebooks").mkdir(exist_ok=True)
+        (here / "notebooks/a.ipynb").write_text(f"{{ref}} {text}")
+        git("add", "--all", cwd=here)
+        git("commit", "--message", text, cwd=here)
+        main = git("rev-parse", "HEAD", cwd=here)
+        (here / "notebooks/a.ipynb").write_text(f"plain {text}")
+        subprocess.run(["bash", "-e", "-c", line], cwd=here, check=True, capture_output=True)
+        assert git("show", f"{launch.BRANCH}:notebooks/a.ipynb", cwd=there) == f"plain {text}"
+        assert git("rev-parse", f"{launch.BRANCH}~1", cwd=there) == main
+        git("reset", "--hard", main, cwd=here)
+
+
+def test_binder_has_the_python_of_the_package_and_the_versions_of_the_book():
+    """What `repo2docker` reads where there is a folder `binder`: that folder alone."""
+    oldest = re.search(r'requires-python = ">=([\d.]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))[1]
+    assert (ROOT / "binder/runtime.txt").read_text() == f"python-{oldest}\n"
+    lines = (ROOT / "binder/requirements.txt").read_text(encoding="utf-8").splitlines()
+    words = dict(line.split() for line in lines if not line.startswith("#"))
+    assert (ROOT / "binder" / words["-c"]).resolve() == ROOT / "requirements.txt" and words["-e"] == ".[notebooks]"
+    assert {path.name for path in (ROOT / "binder").iterdir()} == {"runtime.txt", "requirements.txt"}
 
 
 @pytest.mark.parametrize("job", ["test", "book"])
