@@ -84,6 +84,7 @@ PAGES = {
 }
 CONFIG = {
     "extensions": ["myst_parser", "sphinx.ext.mathjax", "formulas", "sheet", "mentions", "previews"],
+    "source_suffix": {".md": "markdown"},  # Sphinx's default is one dictionary for all books of a process, to which extensions add
     "html_theme": "basic",
     "html_static_path": [str(Path(sheet.__file__).parent / "static")],
     "html_css_files": ["book.css"],
