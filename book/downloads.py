@@ -32,5 +32,5 @@ def hand_over(app: Sphinx, error: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict:
     app.connect("html-page-context", say, priority=900)  # after the theme, which makes the buttons
-    app.connect("build-finished", hand_over)
+    app.connect("build-finished", hand_over, priority=900)  # after the plain notebooks have taken the place of their sources
     return {"parallel_read_safe": True}

@@ -159,7 +159,7 @@ def test_the_download_buttons_save_the_page_s_files(browser, html, page):
 # What a reader types, the page that tells, and how far down it may stand: below a glossary's entry, say.
 SEARCHES = {
     "resume": ("book/reproduce", 3),
-    "threshold": ("notebooks/03_gmm_em", 3),
+    "threshold": ("notebooks/04_gc_rules", 3),
     "teacher": ("notebooks/02_dskd", 3),
     "own pictures": ("book/own_pictures", 1),
     "CRF": ("book/reproduce", 3),
