@@ -2,26 +2,32 @@
 
     python book/pdf.py [--to FOLDER]
 
-1. Sphinx joins all pages into one, with the doctrees of the build, so that nothing is executed again and a link leads to its
-   place in the document.
-2. The browser of the tests opens it, waits until every formula is typeset, and prints it: what is folded on a screen is open,
-   explorers are pictures. Headings become bookmarks.
+The browser of the tests opens the pages in the order of the contents, waits until every formula is typeset, and prints them: answers and
+solutions are open, explorers are pictures. pypdf joins the parts: each page is a bookmark with its headings below it, and a
+link to another page of the book leads to its first sheet.
 
 A book that is not built, or a browser that is not there, ends it in one line; exit code 1.
 """
 
 import argparse
+import io
 import os
 import shutil
-import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-READY = "() => MathJax.startup.promise.then(() => document.fonts.ready).then(() => true)"
-OPEN = "() => document.querySelectorAll('details').forEach((part) => { part.open = true; })"
-NUMBER = "<div style='font-size:8px;width:100%;text-align:center'><span class='pageNumber'></span> / <span class='totalPages'></span></div>"
+READY = "() => Promise.resolve(window.MathJax?.startup?.promise).then(() => document.fonts.ready).then(() => true)"
+# The code of set-up and figures stays folded, since it would be most of the paper; answers and solutions do not.
+OPEN = "() => document.querySelectorAll('details').forEach((part) => { part.open = !part.classList.contains('hide'); })"
+# The page's bookmark is its title; as a heading it would be one more below itself, and broken where the line is.
+TITLE = "(e) => { e.setAttribute('role', 'presentation'); return e.firstChild.textContent.trim(); }"
+MARGIN = dict.fromkeys(("left", "right", "top", "bottom"), "18mm")
 
 
 def browser() -> str:
@@ -31,49 +37,74 @@ def browser() -> str:
     return path or sys.exit("pdf: no browser found: apt-get install chromium, or give the path of one in DSGC_BROWSER")
 
 
-def joined(to: Path) -> Path:
-    """All pages of the book that stands below a folder as one."""
-    stage = to / "_build/stage"
-    if not (to / "_build/html/index.html").is_file() or not stage.is_dir():
-        sys.exit(f"pdf: no book in {to / '_build'}: run make book first")
-    command = Path(sys.executable).with_name("jupyter-book")
-    options = ["--config", ROOT / "_config.yml", "--toc", ROOT / "_toc.yml", "--path-output", to, "--builder", "singlehtml"]
-    words = [command, "build", stage, *options, "-n", "-q"]
-    done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    page = to / "_build/singlehtml/book/intro.html"
-    if done.returncode or not page.is_file():
-        sys.exit(f"pdf: the pages could not be joined:\n{done.stdout[-2000:]}")
-    return page
+def contents(html: Path) -> list[Path]:
+    """The pages of the book in the order of its contents; the end where it is not built."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    names = [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
+    pages = [html / f"{name}.html" for name in names]
+    missing = [page for page in pages if not page.is_file()]
+    return pages if not missing else sys.exit(f"pdf: no book in {html.parent}: run make book first")
 
 
-def write(page: Path, target: Path, executable: str) -> None:
-    """Print a page of HTML as PDF, with bookmarks."""
+def printed(pages: Sequence[Path], executable: str) -> Iterator[tuple[str, bytes]]:
+    """The title of each page and the page as PDF."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu"])
-        opened = chromium.new_page(color_scheme="light")
-        opened.set_default_timeout(900_000)
-        opened.goto(page.as_uri())
-        opened.evaluate(READY)
-        opened.evaluate(OPEN)
-        partial = target.with_suffix(".partial")
-        opened.pdf(
-            path=partial, format="A4", outline=True, tagged=True, print_background=True, display_header_footer=True,
-            header_template="<span></span>", footer_template=NUMBER, margin=dict.fromkeys(("left", "right", "top", "bottom"), "18mm"),
-        )  # fmt: skip
+        for page in pages:
+            opened = chromium.new_page(color_scheme="light")
+            opened.set_default_timeout(300_000)
+            opened.goto(page.as_uri())
+            opened.evaluate(READY)
+            opened.evaluate(OPEN)
+            title = opened.locator("h1").first.evaluate(TITLE)
+            yield title, opened.pdf(format="A4", outline=True, tagged=True, print_background=True, margin=MARGIN, scale=0.8)
+            opened.close()
         chromium.close()
+
+
+def write(pages: Sequence[Path], target: Path, executable: str) -> None:
+    """Print pages into one PDF, with bookmarks, and links between them."""
+    from pypdf import PdfReader, PdfWriter
+
+    book, first = PdfWriter(), {}
+    for page, (title, part) in zip(pages, printed(pages, executable), strict=True):
+        first[page.resolve()] = len(book.pages)
+        book.append(PdfReader(io.BytesIO(part)), outline_item=title, import_outline=True)
+    link(book, first)
+    partial = target.with_suffix(".partial")
+    book.write(partial)
     partial.replace(target)
+
+
+def link(book, first: dict[Path, int]) -> None:
+    """Let links to pages on disk lead to the sheet where the page begins; one to a file that is not in the book leads nowhere."""
+    from pypdf.generic import ArrayObject, NameObject
+
+    for sheet in book.pages:
+        kept = ArrayObject()
+        for reference in sheet.get("/Annots") or ():
+            annotation = reference.get_object()
+            address = urlsplit(str(annotation.get("/A", {}).get("/URI", "")))
+            if address.scheme == "file":
+                place = first.get(Path(unquote(address.path)).resolve())
+                if place is None:
+                    continue
+                del annotation["/A"]
+                annotation[NameObject("/Dest")] = ArrayObject([book.pages[place].indirect_reference, NameObject("/Fit")])
+            kept.append(reference)
+        if "/Annots" in sheet:
+            sheet[NameObject("/Annots")] = kept
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the built book as one PDF, _build/dsgc.pdf.")
     parser.add_argument("--to", type=Path, default=ROOT, metavar="FOLDER", help="where _build stands; else in the repository")
-    to = parser.parse_args().to.resolve()
+    build = parser.parse_args().to.resolve() / "_build"
     executable = browser()
-    target = to / "_build/dsgc.pdf"
-    write(joined(to), target, executable)
-    print(f"pdf: {target}")
+    write(contents(build / "html"), build / "dsgc.pdf", executable)
+    print(f"pdf: {build / 'dsgc.pdf'}")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""The book as a PDF: what is folded is open in it, headings are bookmarks, formulas are waited for; what lacks is said in one line."""
+"""The book as a PDF: answers are open, titles and headings are bookmarks, links lead to its sheets; what lacks is said in one line."""
 
-import re
 import subprocess
 import sys
 
 import pages
 import pdf
 import pytest
+from pypdf import PdfReader
 
 FOLDED = "".join(f"<p>Line {number}</p>" for number in range(120))
 PAGE = """<!doctype html><title>Book</title>
@@ -15,32 +15,50 @@ window.MathJax = {startup: {promise: new Promise((done) => setTimeout(() => {
   document.body.insertAdjacentHTML('beforeend', '<div style="break-before: page">typeset</div>'); done();
 }, 300))}};
 </script>
-<body><h1>First chapter</h1><h2>A section</h2>%s</body>"""
+<body><h1>%s<a href="#">#</a></h1><h2>A section</h2>%s</body>"""
 
 
-def printed(tmp_path, body):
+def printed(tmp_path, **bodies):
+    """A PDF of pages by their titles."""
     executable = pages.browser_path()
     if executable is None:
         (pytest.fail if pages.browser_required() else pytest.skip)(pages.REMEDY)
-    source, target = tmp_path / "page.html", tmp_path / "book.pdf"
-    source.write_text(PAGE % body, encoding="utf-8")
-    pdf.write(source, target, executable)
-    assert [path.name for path in tmp_path.glob("*.p*")] == ["book.pdf"]  # and nothing half-written beside it
-    return target.read_bytes()
+    sources = [tmp_path / f"{title}.html" for title in bodies]
+    for source, (title, body) in zip(sources, bodies.items(), strict=True):
+        source.write_text(PAGE % (title, body), encoding="utf-8")
+    pdf.write(sources, tmp_path / "book.pdf", executable)
+    assert not list(tmp_path.glob("*.partial"))
+    return PdfReader(tmp_path / "book.pdf")
 
 
-def sheets(document):
-    return len(re.findall(rb"/Type /Page\b", document))
+@pytest.fixture(scope="module")
+def book(tmp_path_factory):
+    links = '<a href="second.html#there">on</a> <a href="https://example.org/a">out</a> <a href="file.ipynb">a file</a>'
+    second = f"<details><summary>Solution</summary>{FOLDED}</details><details class='hide'><summary>Code</summary>{FOLDED}</details>"
+    return printed(tmp_path_factory.mktemp("pdf"), first=links, second=second)
 
 
-def test_what_is_folded_is_printed_and_formulas_are_waited_for(tmp_path):
-    short = printed(tmp_path, "<p>Words</p>")
-    folded = printed(tmp_path, f"<details><summary>Solution</summary>{FOLDED}</details>")
-    assert sheets(short) == 2 and sheets(folded) > sheets(short) + 1
+def test_formulas_are_waited_for(book):
+    assert "typeset" in book.pages[1].extract_text()
 
 
-def test_headings_are_bookmarks(tmp_path):
-    assert re.search(rb"/Outlines|/Type /Outlines", printed(tmp_path, "<p>Words</p>"))
+def test_answers_are_open_and_the_code_of_figures_is_not(book):
+    text = "".join(sheet.extract_text() for sheet in book.pages)
+    assert text.count("Line 77") == 1 and "Solution" in text and "Code" in text
+
+
+def test_each_page_is_a_bookmark_with_its_headings_below(book):
+    first, below, second, _ = book.outline
+    assert (first.title, second.title) == ("first", "second") and [entry.title for entry in below] == ["A section"]
+    assert book.get_destination_page_number(second) == 2
+
+
+def test_a_link_leads_to_the_sheet_of_its_page_out_of_the_book_or_nowhere(book):
+    links = [reference.get_object() for reference in book.pages[0]["/Annots"]]
+    addresses = [link["/A"]["/URI"] for link in links if "/URI" in link.get("/A", {})]
+    sheets = [link["/Dest"][0].get_object() for link in links if isinstance(link.get("/Dest"), list)]
+    assert addresses == ["https://example.org/a"]
+    assert book.pages[2] in sheets
 
 
 def run(*options, **environment):
