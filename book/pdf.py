@@ -22,6 +22,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+REMEDY = "no browser found: apt-get install chromium, or give the path of one in DSGC_BROWSER"
 READY = "() => Promise.resolve(window.MathJax?.startup?.promise).then(() => document.fonts.ready).then(() => true)"
 # The code of set-up and figures stays folded, since it would be most of the paper; answers and solutions do not.
 OPEN = "() => document.querySelectorAll('details').forEach((part) => { part.open = !part.classList.contains('hide'); })"
@@ -30,20 +31,18 @@ TITLE = "(e) => { e.setAttribute('role', 'presentation'); return e.firstChild.te
 MARGIN = dict.fromkeys(("left", "right", "top", "bottom"), "18mm")
 
 
-def browser() -> str:
-    """The path of a browser: that of DSGC_BROWSER, or one that is installed; else the end."""
-    found = [os.environ.get("DSGC_BROWSER", ""), *map(shutil.which, BROWSERS)]
-    path = next((name for name in found if name and Path(name).is_file()), None)
-    return path or sys.exit("pdf: no browser found: apt-get install chromium, or give the path of one in DSGC_BROWSER")
+def browser_path() -> str | None:
+    """The browser that DSGC_BROWSER names, else the first that is installed."""
+    named = os.environ.get("DSGC_BROWSER", "")
+    if named and named != "required":
+        return named
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
-def contents(html: Path) -> list[Path]:
-    """The pages of the book in the order of its contents; the end where it is not built."""
+def named() -> list[str]:
+    """The pages of the book in the order of its contents."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    names = [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
-    pages = [html / f"{name}.html" for name in names]
-    missing = [page for page in pages if not page.is_file()]
-    return pages if not missing else sys.exit(f"pdf: no book in {html.parent}: run make book first")
+    return [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
 
 
 def printed(pages: Sequence[Path], executable: str) -> Iterator[tuple[str, bytes]]:
@@ -102,8 +101,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Write the built book as one PDF, _build/dsgc.pdf.")
     parser.add_argument("--to", type=Path, default=ROOT, metavar="FOLDER", help="where _build stands; else in the repository")
     build = parser.parse_args().to.resolve() / "_build"
-    executable = browser()
-    write(contents(build / "html"), build / "dsgc.pdf", executable)
+    executable = browser_path()
+    if executable is None or not Path(executable).is_file():
+        sys.exit(f"pdf: {REMEDY}" if executable is None else f"pdf: DSGC_BROWSER: no file {executable}; give the path of a browser")
+    pages = [build / f"html/{name}.html" for name in named()]
+    if not all(page.is_file() for page in pages):
+        sys.exit(f"pdf: no book in {build}: run make book first")
+    write(pages, build / "dsgc.pdf", executable)
     print(f"pdf: {build / 'dsgc.pdf'}")
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import apart
-import pages
+import pdf
 import pytest
 import refusal
 import timm
@@ -242,6 +242,6 @@ def pytest_sessionfinish(session):
 
 def pytest_terminal_summary(terminalreporter):
     """Tests that had no browser say so in one line, with the remedy; a row of `s` would be overlooked."""
-    skipped = [report for report in terminalreporter.stats.get("skipped", []) if pages.REMEDY in str(report.longrepr)]
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if pdf.REMEDY in str(report.longrepr)]
     if skipped:
-        terminalreporter.write_line(f"{len(skipped)} tests of the book's pages skipped: {pages.REMEDY}", yellow=True)
+        terminalreporter.write_line(f"{len(skipped)} tests of the book's pages skipped: {pdf.REMEDY}", yellow=True)

@@ -6,7 +6,6 @@ from pathlib import Path
 import explorers
 import pages
 import pydata_sphinx_theme
-import pytest
 import sphinx_book_theme
 
 MATHS = ("em.js", "rules.js", "thresholds.js", "ptc.js")
@@ -24,9 +23,7 @@ COLUMN = "main { display: block !important; max-width: 46rem; box-sizing: border
 @contextlib.contextmanager
 def chromium():
     """A browser, or a test skipped or failed as where the book's pages need one."""
-    executable = pages.browser_path()
-    if executable is None:
-        (pytest.fail if pages.browser_required() else pytest.skip)(pages.REMEDY)
+    executable = pages.browser()
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

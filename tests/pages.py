@@ -1,7 +1,6 @@
 """The built book as the tests see it: built once from the stored notebooks, read as HTML, opened in a browser from file:."""
 
 import os
-import shutil
 import subprocess
 import sys
 from functools import cache
@@ -11,18 +10,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
+import pdf
+import pytest
 import sizes
 import yaml
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-SOURCES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
+SOURCES = pdf.named()
 PAGES = [*SOURCES, "search", "genindex"]
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-REMEDY = "no browser found: apt-get install chromium, or give the path of one in DSGC_BROWSER"
 QUIET = [  # no window, and nothing sent anywhere that no page asked for
     "--headless",
     "--no-sandbox",
@@ -132,16 +130,16 @@ def smallest_letter(address: str) -> float | None:
     return sizes.smallest_letter(Image.open(unquote(urlsplit(address).path)).info) if address.endswith(".png") else None
 
 
-def browser_path() -> str | None:
-    """The browser that DSGC_BROWSER names, else the first that is installed."""
-    named = os.environ.get("DSGC_BROWSER", "")
-    if named and named != "required":
-        return named
-    return next(filter(None, map(shutil.which, BROWSERS)), None)
-
-
 def browser_required() -> bool:
     return bool(os.environ.get("CI")) or bool(os.environ.get("DSGC_BROWSER"))
+
+
+def browser() -> str:
+    """The path of a browser; where there is none the test that asks is left out, or fails if one is required."""
+    executable = pdf.browser_path()
+    if executable is None:
+        (pytest.fail if browser_required() else pytest.skip)(pdf.REMEDY)
+    return executable
 
 
 def axe() -> str:

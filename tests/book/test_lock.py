@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from required import requirements
 
 ROOT = Path(__file__).resolve().parents[2]
 ENTRY = re.compile(r"^(?P<pin>[A-Za-z0-9][^\\\n]*?) \\\n(?P<files>(?:    --hash=\S+(?: \\)?\n)+)", re.MULTILINE)
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 ENTRIES = [(Requirement(found["pin"]), found["files"].split()) for found in ENTRY.finditer(LOCK)]
-LINES = [line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()]
-ASKED = [Requirement(line) for line in LINES if line]
+ASKED = list(requirements().values())
 HERE = {canonicalize_name(pin.name): pin for pin, _ in ENTRIES if pin.marker is None or pin.marker.evaluate()}
 
 

@@ -35,9 +35,7 @@ def html(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(html):
-    executable = pages.browser_path()
-    if executable is None:
-        (pytest.fail if pages.browser_required() else pytest.skip)(pages.REMEDY)
+    executable = pages.browser()
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

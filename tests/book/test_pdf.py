@@ -20,9 +20,7 @@ window.MathJax = {startup: {promise: new Promise((done) => setTimeout(() => {
 
 def printed(tmp_path, **bodies):
     """A PDF of pages by their titles."""
-    executable = pages.browser_path()
-    if executable is None:
-        (pytest.fail if pages.browser_required() else pytest.skip)(pages.REMEDY)
+    executable = pages.browser()
     sources = [tmp_path / f"{title}.html" for title in bodies]
     for source, (title, body) in zip(sources, bodies.items(), strict=True):
         source.write_text(PAGE % (title, body), encoding="utf-8")
@@ -75,3 +73,8 @@ def test_a_book_that_is_not_built_is_said_in_one_line(tmp_path):
 def test_a_browser_that_is_not_there_is_said_in_one_line(tmp_path):
     done = run("--to", tmp_path, PATH="")
     assert done.returncode == 1 and done.stderr.startswith("pdf: no browser found") and done.stderr.count("\n") == 1
+
+
+def test_a_browser_that_is_named_and_is_not_there_is_said_in_one_line(tmp_path):
+    done = run("--to", tmp_path, DSGC_BROWSER=str(tmp_path / "none"))
+    assert done.returncode == 1 and done.stderr == f"pdf: DSGC_BROWSER: no file {tmp_path / 'none'}; give the path of a browser\n"

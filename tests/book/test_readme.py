@@ -11,6 +11,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from PIL import Image
+from required import requirements
 
 import dsgc.scoring.crf
 import dsgc.scoring.evaluate
@@ -49,14 +50,6 @@ def package_commands(name: str) -> list[list[str]]:
 
 def targets() -> set[str]:
     return set(re.findall(r"^([a-z]+):", MAKEFILE, flags=re.MULTILINE))
-
-
-def requirements() -> dict[str, Requirement]:
-    """requirements.txt by canonical name."""
-    lines = [line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
-    parsed = [Requirement(line) for line in lines if line]
-    assert len({canonicalize_name(item.name) for item in parsed}) == len(parsed), "a package is listed twice"
-    return {canonicalize_name(item.name): item for item in parsed}
 
 
 def dependencies() -> list[Requirement]:
