@@ -234,13 +234,13 @@ class GridOptions:
     """Make the runs behind the ablation tables. What is there already is not made again; a run that was stopped is."""
 
     names: Positional[tuple[str, ...]] = ()
-    """modules, peers, stability, thresholds, weights, choices, readings, precision, and for voc6 real and 'real, peers'; all of the
-    scale's if none is named"""
+    """modules, peers, stability, thresholds, weights, choices, readings, reach, precision, and for voc6 real and 'real, peers'; all
+    of the scale's if none is named"""
     scale: str = "shapes"
     """preset on which the runs are based"""
     seeds: tuple[int, ...] | None = None
-    """each run is made once with each; 10 for modules and peers, 20 for stability, 6 for precision and those of voc6, 8 for the others if
-    none is named"""
+    """each run is made once with each; 10 for modules, peers and reach, 20 for stability, 6 for precision and those of voc6, 8 for the
+    others if none is named"""
     data: str = ""
     """data set in the layout of VOC or COCO; the preset's own if not given"""
     out: Path = Path("results")

@@ -147,6 +147,14 @@ GRIDS: dict[str, dict[str, dict]] = {
         "a mixture for each class",
         "means 3 standard deviations apart",
     ),
+    "reach": _some(  # does it go with how far the label reaches whether a correction helps? it is switched on and off on three rungs
+        "readings",
+        "no correction",
+        "thresholds 0.1 and 0.2",
+        "thresholds 0.1 and 0.2, no correction",
+        "thresholds 0.02 and 0.04",
+        "thresholds 0.02 and 0.04, no correction",
+    ),
     "precision": {"float32": {"precision": "no"}, "bfloat16": {"precision": "bf16"}},
     "real": {  # photographs: what tags and what masks teach, the method's parts, readings of GC, and the controls that it has to beat
         "baseline": SALIENCY | {"method": "base"},
@@ -175,6 +183,7 @@ SEEDS: dict[str, tuple[int, ...]] = dict.fromkeys(GRIDS, tuple(range(8))) | {
     "modules": tuple(range(10)),  # they find 1.1 points if differences have a standard deviation of 1
     "peers": tuple(range(10)),  # those of Table 1, whose rows it shares
     "stability": tuple(range(20)),
+    "reach": tuple(range(10)),  # those of Table 1, whose rows it shares
     "precision": tuple(range(6)),
     "real": tuple(range(6)),
     "real, peers": tuple(range(6)),

@@ -11,13 +11,14 @@ from dsgc.config import PRESETS
 from dsgc.errors import UserError
 from dsgc.experiments import grids, paper, runner, significance, stored
 from dsgc.experiments.plan import plan
+from dsgc.experiments.schedule import Schedule
 from dsgc.methods import PEERS, preset
 
 ALL = tuple(grids.of("shapes"))
 SCALES = [scale for scale in PRESETS if grids.of(scale) == list(ALL)]
 ROWS = [(scale, name, row) for scale in PRESETS for name in grids.of(scale) for row in grids.GRIDS[name]]
 METHODS_ROW = {"modules": grids.METHOD, "thresholds": "0.85, 0.25", "weights": "0.2, 0.5, 0.1", "choices": "preset", "readings": "preset",
-               "precision": "float32", "peers": grids.METHOD}  # fmt: skip
+               "reach": "preset", "precision": "float32", "peers": grids.METHOD}  # fmt: skip
 MODULES = {  # (method, distillation, correction); the baseline has neither and knows of neither
     "baseline": ("base", None, None),
     "+ DSKD": ("dsgc", True, False),
@@ -111,32 +112,35 @@ def test_the_photographs_rows_are_controls_bounds_and_the_parts_of_the_method():
 
 
 def test_a_run_that_grids_share_is_made_once():
-    """The method stands in seven grids, the baseline in three, the method without correction in two."""
+    """The method stands in eight grids, the baseline in three, the method without correction in three."""
     found, of = all_runs(0), all_rows(0)
-    assert len(set(found.values())) == len(found) == sum(len(grids.GRIDS[name]) for name in ALL) - 6 - 2 - 1
+    assert len(set(found.values())) == len(found) == sum(len(grids.GRIDS[name]) for name in ALL) - 7 - 2 - 2
     (method,) = {of[name, row, 0] for name, row in METHODS_ROW.items()}
     assert [label for label, config in found.items() if config == method] == [f"modules: {grids.METHOD}, seed 0"]
-    assert of["readings", "no correction", 0] == of["modules", "+ DSKD", 0]
+    assert of["readings", "no correction", 0] == of["reach", "no correction", 0] == of["modules", "+ DSKD", 0]
     assert of["stability", "baseline", 0] == of["modules", "baseline", 0]
 
 
 @pytest.mark.parametrize(
     ("name", "family"),
-    [("modules", 3), ("peers", 17), ("thresholds", 3), ("weights", 6), ("choices", 6), ("readings", 5), ("precision", 1)],
+    [("modules", 3), ("peers", 17), ("thresholds", 3), ("weights", 6), ("choices", 6), ("readings", 5), ("reach", 3), ("precision", 1)],
 )
 def test_a_grid_has_the_seeds_that_a_verdict_on_its_family_needs(name, family):
     """With fewer no difference could be told after Holm's correction, however large; the baseline alone is compared with nothing."""
     compared = len(grids.GRIDS[name]) - 1
-    assert family == (3 if name in ("modules", "thresholds") else compared)  # all pairs of the paper's three rows, else with one row
+    threes = ("modules", "thresholds", "reach")  # all pairs of the paper's three rows; with and without correction on three rungs
+    assert family == (3 if name in threes else compared)  # else each with one row
     assert significance.smallest(len(grids.SEEDS[name])) * family <= significance.LEVEL
     assert set(grids.SEEDS) == set(grids.GRIDS) and all(seeds == tuple(range(len(seeds))) for seeds in grids.SEEDS.values())
 
 
 def test_all_runs_together_fit_into_three_hours_of_two_cores():
-    """At the 100 seconds that a run is given, warm-ups not yet shared; the peers, some of which take twice as long, into three more."""
+    """At the 100 seconds that a run is given, warm-ups shared; the peers, some of which take twice as long, into three more."""
     runs = grids.runs(ALL, "shapes")
     peers = sum(label.startswith("peers") for label in runs)
-    assert sum(label.startswith("modules") for label in runs) == 40 and (len(runs) - peers) * 100 <= 2 * 3 * 3600
+    others = {label: config for label, config in runs.items() if not label.startswith("peers")}
+    steps = Schedule(others).steps(())
+    assert sum(label.startswith("modules") for label in runs) == 40 and steps / preset("shapes").steps * 100 <= 2 * 3 * 3600
     assert peers == 10 * len(grids.PEERS | grids.OWN_THRESHOLDS) and peers * 135 <= 2 * 3 * 3600
 
 
@@ -219,9 +223,10 @@ def test_the_command_s_help_names_the_grids_and_their_seeds(capsys):
     assert ", ".join(ALL) + ", and for voc6 real and 'real, peers'; all of the scale's if none is named" in said
     named = {name: int(count) for count, name in re.findall(r"(\d+) for (\w+)", said)}
     assert f"{len(grids.SEEDS['real'])} for precision and those of voc6" in said
-    for one, other in (("modules", "peers"), ("real", "precision"), ("real", "real, peers")):  # named together
+    assert "10 for modules, peers and reach" in said
+    for one, other in (("modules", "peers"), ("modules", "reach"), ("real", "precision"), ("real", "real, peers")):  # named together
         assert grids.SEEDS[one] == grids.SEEDS[other]
-        named |= {other: named[one]} if other == "peers" else {}
+        named |= {other: named[one]} if one == "modules" else {}
     others = {len(grids.SEEDS[name]) for name in ALL if name not in named}
     assert {name: len(grids.SEEDS[name]) for name in named if name != "the"} | {"the": others.pop()} == named and not others
 
