@@ -101,7 +101,7 @@ class ExportOptions:
     run when it is read. `predict`, `evaluate`, `train --weights` and `dsgc.load` take it."""
 
     run: Positional[Path]
-    """run folder, or one of its checkpoints"""
+    """run folder, one of its checkpoints, a file that `export` wrote, or weights that come with the package, by name: `shapes`"""
     file: Positional[Path]
     """a new .safetensors file"""
     network: str = ""
@@ -115,7 +115,7 @@ class LabelsOptions:
     """Write CAMs, pseudo labels and confidence of pictures with tags, at their own sizes, for a second network to be trained on."""
 
     run: Positional[Path]
-    """run folder, or one of its checkpoints"""
+    """run folder, one of its checkpoints, a file that `export` wrote, or weights that come with the package, by name: `shapes`"""
     out: Positional[Path]
     """folder to write to"""
     data: str | None = None
@@ -234,13 +234,13 @@ class GridOptions:
     """Make the runs behind the ablation tables. What is there already is not made again; a run that was stopped is."""
 
     names: Positional[tuple[str, ...]] = ()
-    """modules, peers, stability, thresholds, weights, choices, readings, reach, precision, and for voc6 real and 'real, peers'; all
-    of the scale's if none is named"""
+    """modules, peers, stability, thresholds, weights, choices, readings, reach, precision, and for voc6 real, 'real, peers' and 'real, all
+    blocks'; all of the scale's if none is named"""
     scale: str = "shapes"
     """preset on which the runs are based"""
     seeds: tuple[int, ...] | None = None
-    """each run is made once with each; 10 for modules, peers and reach, 20 for stability, 6 for precision and those of voc6, 8 for the
-    others if none is named"""
+    """each run is made once with each; 10 for modules, peers and reach, 20 for stability, 6 for precision, real and 'real, peers', 1 for
+    'real, all blocks', 8 for the others if none is named"""
     data: str = ""
     """data set in the layout of VOC or COCO; the preset's own if not given"""
     out: Path = Path("results")
