@@ -23,11 +23,12 @@ from measure import alternate, compared, peak_memory, report_peak, write
 from mixture import sklearn_per_map
 from torch import Tensor
 
-from dsgc import binned, cam, correction, dskd, gmm, refine
+from dsgc import binned, cam, dskd, gmm, refine
 from dsgc.config import Config
 from dsgc.methods import labels, preset
 from dsgc.methods.contract import Examined, Part, over_all
 from dsgc.methods.dsgc import Dsgc, Goals, Seen
+from dsgc.methods.gaussian import GaussianCorrection
 from dsgc.network.build import build_network
 from dsgc.network.vit import Network
 from dsgc.objective import total_loss
@@ -67,7 +68,7 @@ class Setting:
 
     def theirs(self) -> None:
         """The same losses, from CAMs of many scales and pseudo labels made one by one."""
-        (images, tags, _), method = self.part, self.method
+        images, tags, method = self.part.images, self.part.tags, self.method
         teacher, student = self.networks.values()
         with torch.no_grad():
             final, middle = multi_scale(teacher, images.flip(-1))
@@ -89,10 +90,10 @@ class Setting:
         self.forget()
 
     def theirs_with_sklearn(self) -> None:
-        def fitted(x: Tensor, mask: Tensor) -> gmm.Mixture:
+        def fitted(x: Tensor, mask: Tensor, **options: float) -> gmm.Mixture:
             if mask.sum() > 1:
                 sklearn_per_map(x[mask][None])
-            return plain(x, mask)
+            return plain(x, mask, **options)
 
         plain = binned.fit
         with mock.patch.object(binned, "fit", fitted):
@@ -142,7 +143,7 @@ def profile(setting: Setting, rounds: int = 5) -> list[dict]:
         (refine, "refine", "pseudo label: refinement"),
         (binned, "fit", "pseudo label: mixture"),
         (gmm, "noise_probability", "pseudo label: noise probability"),
-        (correction, "correct", "pseudo label: rules"),
+        (GaussianCorrection, "_rewritten", "pseudo label: rules"),
         (Network, "project", "projections"),
         (Network, "decode", "decoder"),
     ]

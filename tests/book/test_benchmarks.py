@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import measure
+import multiscale
 import neighbours
 import numpy as np
 import pytest
@@ -50,6 +51,14 @@ def test_the_loop_over_pixels_gives_the_labels_of_the_package():
     found = neighbours.loop(labels[0].numpy(), noise[0].double().numpy(), features[0].permute(1, 2, 0).numpy())
     noise_kept = np.isclose(noise[0].numpy(), 0.85)  # 0.85 is another number in float32
     assert ((found == expected[0].numpy()) | noise_kept).all() and (found != labels[0].numpy()).any()
+
+
+def test_the_steps_that_are_compared_are_taken_and_every_part_of_ours_is_timed():
+    setting = multiscale.Setting(multiscale.CONFIG.changed(encoder="vit_tiny_patch16_224", crop_size=64, batch_size=2), classes=5)
+    for step in (setting.ours, setting.theirs, setting.theirs_with_sklearn):
+        step()
+    measured = json.loads((FOLDER / "multiscale.json").read_text())["profile"]
+    assert {part["part"] for part in multiscale.profile(setting, rounds=1)} >= {part["part"] for part in measured}
 
 
 @pytest.mark.parametrize("name", RESULTS)
