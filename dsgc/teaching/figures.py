@@ -172,7 +172,10 @@ def per_class(runs: Mapping[str, Path], score: str = "seg") -> Figure:
 def gains(
     values: pd.DataFrame, reference: str, printed: Mapping[str, float] | None = None, *, measure: str = "segmentation"
 ) -> Figure:
-    """What each row gains over the reference row: a dot for each seed, the mean with its 95 % interval, the paper's gain."""
+    """What each row gains over the reference row: a dot for each seed, the mean with its 95 % interval, the paper's gain.
+
+    values: per cent, a row for each setting and a column for each seed, as `tables.scores` gives them; printed: the paper's, by row.
+    """
     rows = [row for row in values.index if row != reference]
     figure, axis = plt.subplots(figsize=(7.2, 1.3 + 0.42 * len(rows)), layout="constrained")
     colours = sns.color_palette("colorblind")

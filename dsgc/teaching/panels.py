@@ -40,7 +40,10 @@ def image_grid(
 
 
 def samples(images: Sequence[np.ndarray], masks: Sequence[np.ndarray] | None, tags: Sequence[str], classes: Sequence[str]) -> Figure:
-    """Images with their tags above their masks, if there are any: what training sees, and what only evaluation sees."""
+    """Images with their tags above their masks, if there are any: what training sees, and what only evaluation sees.
+
+    images (H, W, 3) uint8; masks (H, W), labels 0..255; tags: a title for each image.
+    """
     rows = 1 if masks is None else 2
     figure, axes = plt.subplots(rows, len(images), figsize=(1.9 * len(images), 0.4 + 1.95 * rows), layout="constrained", squeeze=False)
     for column, (image, tag) in enumerate(zip(images, tags, strict=True)):
