@@ -220,9 +220,12 @@ def test_the_command_s_help_names_the_grids_and_their_seeds(capsys):
     with pytest.raises(SystemExit):
         main(["grid", "--help"])
     said = " ".join(re.sub("[^ -~]", " ", capsys.readouterr().out).split())
-    assert ", ".join(ALL) + ", and for voc6 real and 'real, peers'; all of the scale's if none is named" in said
+    own = "real, 'real, peers' and 'real, all blocks'"
+    assert own.replace("'", "").replace(" and ", ", ") == ", ".join(grids.OF_SCALE)
+    assert f"{', '.join(ALL)}, and for voc6 {own}; all of the scale's if none is named" in said
     named = {name: int(count) for count, name in re.findall(r"(\d+) for (\w+)", said)}
-    assert f"{len(grids.SEEDS['real'])} for precision and those of voc6" in said
+    few, one = len(grids.SEEDS["real"]), len(grids.SEEDS["real, all blocks"])
+    assert f"{few} for precision, real and 'real, peers', {one} for 'real, all blocks'" in said
     assert "10 for modules, peers and reach" in said
     for one, other in (("modules", "peers"), ("modules", "reach"), ("real", "precision"), ("real", "real, peers")):  # named together
         assert grids.SEEDS[one] == grids.SEEDS[other]
