@@ -73,7 +73,7 @@ departures: ladder  ## measure what the departures from print do on dev
 weights: setup  ## train the weights that come with the package anew; half an hour, can be stopped and goes on
 	$(BIN)/python -m dsgc.experiments.shipped runs/shipped data/shapes
 
-bench: setup  ## measure speed and memory again, into benchmarks/*.json; half an hour on an idle machine
+bench: setup  ## measure speed and memory again, into benchmarks/*.json (laptop.py, memory.py and step.py by themselves); most of an hour
 	for script in mixture neighbours multiscale evaluation loader growth annotations pictures waiting; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 sync: setup  ## bring each notebook and its .py pair into step
