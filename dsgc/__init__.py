@@ -9,8 +9,8 @@ import typing
 from pathlib import Path
 
 # How long one of torch's threads that waits for the others spins before it sleeps. libgomp's own 300,000 rounds, milliseconds, take the
-# core from a neighbour that has work, and on a shared machine a step takes several times as long; to sleep at once costs an idle machine a
-# fifth (book/performance.md). Read as torch is loaded, so here, before any module imports it; what a user has set stays.
+# core from a neighbour that has work, and on a shared machine a step takes several times as long; to sleep at once costs an idle machine
+# time instead (book/performance.md). Read as torch is loaded, so here, before any module imports it; what a user has set stays.
 if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}:
     os.environ["GOMP_SPINCOUNT"] = "2000"
 
@@ -23,7 +23,7 @@ def load(run: str | Path, *, network: str = "", device: str = "auto") -> "Segmen
 
     Args:
         run: a run folder, one of its checkpoints, a file that `python -m dsgc export` wrote, or the name of weights that come with
-            the package: `shapes`, on its drawn pictures.
+            the package: `shapes` and `shapes-dsgc`, on its drawn pictures.
         network: one of the run's networks; that of which results are reported if not given.
         device: `auto` takes a GPU where there is one; `cpu`, `cuda:1`, ... as torch has them.
     Raises:

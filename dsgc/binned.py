@@ -1,7 +1,7 @@
-"""The maximum that EM approaches (Eq. 11-16), in milliseconds: on a histogram, by a few iterations of EM and then Newton's.
+"""The maximum that EM approaches (Eq. 11-16), in milliseconds: on a histogram, by some iterations of EM and then Newton's.
 
 Each iteration of EM looks at every value, though values that are all but equal add all but the same; and where the Gaussians
-overlap it may need thousands. So a row's values are first brought together in bins: one pass, after which the cost does not
+overlap it may need thousands. So a row's values are first brought together in bins, once, after which the cost does not
 depend on their number. On the bins EM chooses the hill, and Newton's method, which knows the curvature of the likelihood,
 climbs it. All that either needs to know are sums of powers of the values, weighted by posteriors.
 """

@@ -12,7 +12,7 @@ Average = Literal["balanced", "pixels", "none"]
 
 
 def labelled(labels: Tensor) -> Tensor:
-    """How many labels are background and how many foreground, 255 being neither: (2,) float64."""
+    """How many labels (B, H, W) are background and how many foreground, 255 being neither: (2,) float64."""
     return torch.stack([(labels == 0).sum(), ((labels != 0) & (labels != 255)).sum()]).double()
 
 

@@ -86,7 +86,7 @@ by_scale, lines = tables.read_scales(folder, scale, {"modules": seeds_of["module
 found = by_scale[scale]
 display(*map(Markdown, lines))
 for name in by_scale:
-    for grid in ("stability", "thresholds", "weights", "choices", "readings", "precision"):  # as far as they are there
+    for grid in ("stability", "thresholds", "weights", "choices", "readings", "reach", "precision"):  # as far as they are there
         by_scale[name][grid], there = tables.read_some(folder, name, grid, seeds_of[grid], data if name == scale else "")
         display(Markdown(f"`{name}`, {grid}: {there}."))
     for grid in ("thresholds", "weights"):  # rows are compared under the seeds that all of them have
@@ -170,7 +170,7 @@ def beside(grid, reference):
 # and ours needs more where a family is large. Each table has as many seeds as its family needs for a verdict at all:
 
 # %% tags=["hide-input"]
-SIZES = {"modules": 3, "thresholds": 3} | {  # all pairs of three rows; the others are compared with one of them
+SIZES = {"modules": 3, "thresholds": 3, "reach": 5} | {  # all pairs of three rows; with and without GC; the others with one of their rows
     grid: len(grids.GRIDS[grid]) - 1 for grid in ("weights", "choices", "readings", "precision")
 }
 plan = pd.DataFrame(
@@ -429,6 +429,23 @@ told = verdicts.compared(switched.rename_axis("GC added, with")).assign(
 )  # fmt: skip
 families["the correction switched on"] = told
 tables.Exported(told, out, "switched")
+
+# %% [markdown]
+# On fixed maps a label is made once, and what is learnt from it changes no map. In a whole run the decoder's loss trains the encoder that makes
+# the next maps. So the same switch over whole runs, on three of the rungs, and beside it what the thresholds alone bring:
+
+# %% tags=["hide-input"]
+reach = spread("reach").dropna(how="all")
+there = {rung: pair for rung, pair in ladder.RUNGS.items() if {*pair} <= {*reach.index}}
+over_runs = {f"GC added, with {rung}": reach.loc[on] - reach.loc[off] for rung, (on, off) in there.items()}
+over_runs |= {f"no GC, {rung} instead": reach.loc[off] - reach.loc[ladder.PLAIN] for rung, (_, off) in there.items() if off != ladder.PLAIN}
+counted = {off: [np.array(r.counts["detectors"][0]) for (row, _), r in found["reach"].items() if row == off] for _, off in there.values()}
+claiming = {
+    row: (100 * np.mean([part[:, 1].sum() / part.sum() for part in parts]), np.mean([part.sum() for part in parts]) / 1000)
+    for row, parts in counted.items()
+}
+display(pd.DataFrame(claiming, ["foreground labels wrong, %", "foreground labels, thousand pixels"]).T.rename_axis("label at the end, no GC"))
+family("over whole runs", verdicts.compared(pd.DataFrame(over_runs).T.rename_axis("changed")), "reach")
 
 # %% [markdown]
 # A sceptic asks for the best label without correction. Which row is best, with it and without, is decided on `dev`; what the one has over the

@@ -58,7 +58,11 @@ class Instances(NamedTuple):
         return read_rgb(self.files[image_id])
 
     def mask(self, image_id: str, size: Sequence[int]) -> Image.Image:
-        """Labels painted from the instances: 255 for crowd regions and boxes without a mask, then the others, larger ones first."""
+        """Labels painted from the instances: 255 for crowd regions and boxes without a mask, then the others, larger ones first.
+
+        Raises:
+            UserError: no instance of the split has a mask, or the picture is of another size than its file says.
+        """
         if not self.index.masks:
             raise UserError(
                 f"{self.origin}: no instance has a mask: all are boxes alone, shapes without a pixel, or crowd regions (iscrowd 1); "

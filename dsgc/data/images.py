@@ -40,7 +40,11 @@ def _image(path: Path) -> Image.Image:
 
 
 def read_rgb(path: Path) -> Image.Image:
-    """The picture in RGB, turned as its EXIF says; an alpha channel is dropped, what lies under it counts."""
+    """The picture in RGB, turned as its EXIF says; an alpha channel is dropped, what lies under it counts.
+
+    Raises:
+        UserError: no picture that can be read, or one of more than 8 bits a channel.
+    """
     with _opened(path) as image:
         if image.mode[0] in "IF":  # Pillow would make white of all that is above 255
             raise ValueError(f"{image.mode}: more than 8 bits a channel")
@@ -61,6 +65,9 @@ def check_upright(path: Path, mask: Sequence[int], source: Path | str) -> None:
     Masks are drawn on the picture as it is stored or as it is shown: tools differ. Where turning makes another size, the
     mask's own size tells which; else nothing does, and a wrong guess would score an image against an upside-down mask.
     `source` is the file that the mask comes from.
+
+    Raises:
+        UserError: it cannot be known, or the mask is of the picture as it is stored.
     """
     with _opened(path) as image:
         orientation, size = image.getexif().get(ORIENTATION, 1), image.size
@@ -84,7 +91,7 @@ def is_plain(name: str) -> bool:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file that are not blank; a byte order mark is no part of the first."""
+    """The lines of a text file that are not blank; a byte order mark is no part of the first. Raises `UserError` if it cannot be read."""
     try:
         return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:

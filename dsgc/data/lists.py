@@ -33,6 +33,9 @@ def read_list(root: Path, split: str, there: Container[str] = (), folders: Seque
 
     A line is an id, as it is or in quotes, with or without a picture's ending; in a list in which every line ends in -1, 0 or
     1, and which names no picture otherwise, that number is left out. An id named twice counts once.
+
+    Raises:
+        UserError: no such list, or a line that can be no id.
     """
     if not is_plain(split):
         raise UserError(f"split {split!r}: not the name of a list in {root / folders[0]}; leave out where it is and its ending")
@@ -63,7 +66,7 @@ def _id_of(line: str, there: Container[str]) -> str:
 
 
 def training_ids(root: Path, there: Container[str] = ()) -> tuple[list[str], str]:
-    """The largest training list there is: train_aug / trainaug (10,582 ids), SBD's lists, or trainval; never a validation id.
+    """The largest training list there is: train_aug / trainaug (10,582 ids), SBD's lists, or trainval; for training alone.
 
     Order: ImageSets/Segmentation/train_aug.txt or trainaug.txt; train.txt united with SBD's train and val lists (files
     sbd_train.txt, sbd_val.txt beside it); ImageSets/Main/trainval.txt; train.txt where there is none of these. Ids of the

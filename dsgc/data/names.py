@@ -51,6 +51,7 @@ def distinct_ids(files: Sequence[str]) -> tuple[str, ...]:
     """An id for each file: its name without the ending; with it, or with the folders too, where that would not tell files apart.
 
     Ids that differ in capitals only are not told apart, since a disk may not do so.
+    Raises `UserError` for a name that cannot be told from others.
     """
     ways = [(Path(file).stem, Path(file).name, file.replace("/", "_")) for file in files]
     level = [0] * len(files)

@@ -21,7 +21,7 @@ def refuse_file(path: Path) -> None:
 
 
 def write(path: Path, parts: Sequence[Part]) -> None:
-    """Draw the sheet, a row for each class, and write it whole or not at all."""
+    """Draw the sheet, a row for each class, and write it whole or not at all. Raises `UserError` if it cannot be written."""
     classes = parts[0].split.classes[:MANY]
     font = ImageFont.load_default(12)
     row = SIDE + 2 * LINE + GAP

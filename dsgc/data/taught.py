@@ -49,7 +49,7 @@ class Taught(NamedTuple):
         return self.split.image(image_id)
 
     def mask(self, image_id: str, size: Sequence[int]) -> Image.Image:
-        """The labels 0..C and 255 of a picture of `size` (width, height)."""
+        """The labels 0..C and 255 of a picture of `size` (width, height). Raises `UserError` if they are of another, or cannot be read."""
         path = self.labels.path(image_id, self.ids)
         label = read_labels(path, len(self.classes))
         if label.size != tuple(size):

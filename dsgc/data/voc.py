@@ -149,7 +149,11 @@ def _one_each(folder: Path, files: Mapping[str, list[str]], ids: Sequence[str], 
 
 
 def read_tags(folder: Folder, image_id: str) -> np.ndarray:
-    """Which classes the annotation of an image names: (C,) float32 of 0 and 1. Every object counts, difficult ones too."""
+    """Which classes the annotation of an image names: (C,) float32 of 0 and 1. Every object counts, difficult ones too.
+
+    Raises:
+        UserError: an annotation that is not understood, or a class that is not listed.
+    """
     path = folder.root / ANNOTATIONS / folder.annotations[image_id]
     tags = np.zeros(len(folder.classes), np.float32)
     for name in object_names(path):

@@ -2,7 +2,8 @@
 
 `make claims` prints the table that the README and the book's page on this replication have. Verdicts follow one rule: a claim that is a
 difference *held* or went *the other way round* if the difference is told from none after Holm's correction within its family
-(`verdicts`), and is *open* otherwise; beside it stands the smallest difference that could have been told.
+(`verdicts`), and is *open* otherwise; beside it stands the smallest difference that could have been told. A claim that nothing changes is
+*held within* that difference where none is told.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -92,7 +92,7 @@ def _name_anew(config: Config, folder: Path, then: Found, now: Found) -> str:
 
 
 def main(commit: str, scale: str = "shapes", data: str = "") -> None:
-    """Confirm what a commit's code made of a scale's grids, in `results/`."""
+    """Confirm what a commit's code made of a scale's grids, in `results/`. Raises `UserError` for no commit of this repository."""
     runs, folder = grids.runs(grids.of(scale), scale, data=data), grids.RESULTS / scale
     root = PACKAGE.parent
     with tempfile.TemporaryDirectory(prefix="dsgc-before-") as scratch:

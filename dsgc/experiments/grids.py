@@ -178,7 +178,7 @@ GRIDS: dict[str, dict[str, dict]] = {
 OF_SCALE = {"real": "voc6", "real, peers": "voc6", "real, all blocks": "voc6"}  # grids of one scale alone
 
 # With n seeds no p is below 2 of 2^n, and Holm multiplies the first by the size of its family (`significance`): a grid needs as many
-# seeds as its family, at most six comparisons, asks for a verdict at 5 %. That is 6 for one comparison, 8 for four to six.
+# seeds as its family asks for a verdict at 5 %. That is 6 for one comparison, 8 for four to six.
 SEEDS: dict[str, tuple[int, ...]] = dict.fromkeys(GRIDS, tuple(range(8))) | {
     "modules": tuple(range(10)),  # they find 1.1 points if differences have a standard deviation of 1
     "peers": tuple(range(10)),  # those of Table 1, whose rows it shares

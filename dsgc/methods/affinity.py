@@ -40,7 +40,11 @@ class AttentionAffinity(Settings):
     SYMMETRIC: ClassVar[bool] = True  # whether a product and its mirror image are added: (i, j) and (j, i) are one
 
     def heads(self, network: Network, classes: int) -> dict[str, nn.Module]:
-        """One number a head of the attention, and a bias; they begin small, so that at first no pair is likely or unlikely."""
+        """One number a head of the attention, and a bias; they begin small, so that at first no pair is likely or unlikely.
+
+        Raises:
+            UserError: the encoder has not that many blocks.
+        """
         blocks = network.encoder.blocks
         if max(self.affinity_blocks) >= len(blocks):
             given = f"the encoder has {len(blocks)} blocks, and of the first one no attention is taken"

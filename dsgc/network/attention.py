@@ -31,7 +31,7 @@ class _StopAtAttention(TorchFunctionMode):
 def queries_and_keys(block: nn.Module, tokens: Tensor, **more: Any) -> tuple[Tensor, Tensor]:
     """What the attention of a block compares, two of (B, heads, P + N, width), when tokens (B, P + N, D) enter it.
 
-    more: what else the encoder gives its blocks (`given_to`).
+    more: what else the encoder gives its blocks (`given_to`). Raises `UserError` if its attention is not PyTorch's.
     """
     attention = _attention(block)
     fused, attention.fused_attn = attention.fused_attn, True  # timm can be told to do without that function

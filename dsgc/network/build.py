@@ -10,7 +10,11 @@ from dsgc.network.vit import Network
 
 
 def build_network(config: Config, num_classes: int) -> tuple[Network, str]:
-    """A network as the config describes it, its encoder filled with the weights it names; and a line that reports them."""
+    """A network as the config describes it, its encoder filled with the weights it names; and a line that reports them.
+
+    Raises:
+        UserError: an encoder, its weights, a crop size or widths that cannot be.
+    """
     encoder = create_encoder(config.encoder, config.crop_size, pretrained=config.weights == "hub")
     if config.crop_size % encoder.patch_embed.patch_size[0]:
         raise UserError(

@@ -35,7 +35,7 @@ def refuse_used(out: str) -> Path:
 def run_folder(config: Config, main: bool) -> Iterator[Path]:
     """The run folder, with the resolved config in it if it is new, written by the `main` process.
 
-    A new one is taken away again if a mistake ends the run before a checkpoint.
+    A new one is taken away again if a mistake ends the run before a checkpoint. Raises `UserError` if it cannot be written.
     """
     out = Path(config.out)
     new = not (out / "config.json").is_file()

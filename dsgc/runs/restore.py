@@ -14,7 +14,11 @@ from dsgc.runs import checkpoint, exported
 
 
 def load_networks(run: str | Path) -> tuple[dict[str, Network], checkpoint.Checkpoint]:
-    """The networks of a run's newest checkpoint, or of whatever else `exported.saved` knows, in evaluation mode."""
+    """The networks of a run's newest checkpoint, or of whatever else `exported.saved` knows, in evaluation mode.
+
+    Raises:
+        UserError: there is none, it is not as it was written, or its weights are not of the network that its configuration describes.
+    """
     saved = exported.saved(run)
     fresh = dataclasses.replace(saved.config, weights="none")
     try:

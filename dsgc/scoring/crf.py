@@ -71,6 +71,8 @@ def sharpened(
     """`sharpen` of a stream of (id, image, probabilities), in order; at most two images a process are held at a time.
 
     workers: processes; 0 takes one for each core.
+    Raises:
+        UserError: no pydensecrf2, processes that cannot be started or die, or no memory for an image.
     """
     available()
     workers = processes(workers)

@@ -70,7 +70,7 @@ def worth(labels: Tensor, truth: Tensor, num_classes: int) -> dict[str, float]:
 
 
 def state(labels: Tensor, truth: Tensor) -> Tensor:
-    """Index in `STATES` of each label; meaningless where the truth is 255."""
+    """Index in `STATES` of each label, (B, H', W') and truth alike; meaningless where the truth is 255."""
     return torch.where(labels == IGNORE, 2, (labels != truth).long())
 
 
@@ -114,7 +114,7 @@ def reliability(counts: np.ndarray, bins: int = 10) -> tuple[np.ndarray, np.ndar
 
 
 def calibration_error(counts: np.ndarray) -> float:
-    """Mean distance between what a detector says (the middle of each bin) and the share of wrong labels, over pixels."""
+    """Mean distance between what a detector says (the middle of each bin) and the share of wrong labels, over pixels; counts (BINS, 2)."""
     wrong, share = reliability(counts, BINS)
     middle = (np.arange(BINS) + 0.5) / BINS
     return float(np.nansum(np.abs(wrong - middle) * share))
@@ -128,7 +128,7 @@ def precision_recall(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def auc(counts: np.ndarray) -> float:
-    """How often a wrong label has the higher value than a right one, ties in a bin counting half; NaN without either kind."""
+    """Of counts (BINS, 2), how often a wrong label has the higher value than a right one, ties in a bin half; NaN without either."""
     right, wrong = np.asarray(counts, float).T
     pairs = right.sum() * wrong.sum()
     below = right.cumsum() - right

@@ -116,9 +116,9 @@ def write_labels(
     `label_files.FOLDERS` names. What there is, and how much, stands in `labels.json` at the end; until then `unfinished.json` lies
     there, and the same call goes on with the pictures that are missing.
 
-    split: the one that the run learnt from for None; network: one of the run's, the one that is reported for ""; batch: pictures
-    of one size that pass together; changes: of the run's `workers`, for another machine; own: `tags` of pictures without a layout, as
-    in `evaluate.open_run`.
+    split: the one that the run learnt from for None, or all of other pictures without a layout; network: one of the run's, the one that
+    is reported for ""; batch: pictures of one size that pass together; changes: of the run's `workers`, for another machine;
+    own: `tags` of pictures without a layout, as in `evaluate.open_run`.
     Raises:
         UserError: no run, no such network, a method that makes no labels, no split, one without tags or of other classes, a folder
             `out` that holds something else, or a picture that cannot be read. What is written by then stays.

@@ -33,7 +33,11 @@ def first_new(out: Path) -> Path:
 
 @contextlib.contextmanager
 def kept(out: Path, new: Path, files: Collection[Path], what: str) -> Iterator[None]:
-    """Where something goes wrong in here, what is written of the files stays, and is said; where nothing is, the `new` folder goes."""
+    """Where something goes wrong in here, what is written of the files stays, and is said; where nothing is, the `new` folder goes.
+
+    Raises:
+        UserError: in place of it and of an `OSError`, with what is kept.
+    """
     try:
         yield
     except (UserError, OSError, KeyboardInterrupt) as error:

@@ -44,7 +44,7 @@ def train_until(config: Config, step: int) -> Path:
 def resume(run: Path, **changes: Any) -> Path:
     """Go on with a run that was stopped, from its newest sound checkpoint or from the start; it ends as if it had not been.
 
-    changes: data, workers, accumulate, device, for another machine.
+    changes: data, tags, masks, workers, accumulate, device, for another machine.
     Raises:
         UserError: no run there, or data, weights or processes that do not fit it. The run is left as it was.
     """

@@ -179,7 +179,7 @@ class Dupl(Base):
         return 0
 
     def heads(self, network: Network, classes: int) -> dict[str, nn.Module]:
-        """None; but here it is known how many classes there are."""
+        """None; but here it is known how many classes there are. Raises `UserError` if `label_high_ends` is of another number."""
         if len(self.label_high_ends) not in (1, classes):
             raise UserError(f"label_high_ends {self.label_high_ends}: must be one value, or {classes}, one for each class")
         return {}

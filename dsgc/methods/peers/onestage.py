@@ -63,7 +63,7 @@ class Onestage(Method):
     SHARES: ClassVar = ("foreground_share", "background_share", "least")
 
     def heads(self, network: Network, classes: int) -> dict[str, nn.Module]:
-        """No head, but the decoder's score of the background begins as 1 everywhere, and never learns (`masks_of`)."""
+        """No head, but the decoder's score of the background begins as 1 everywhere, and never learns (`scores_of`)."""
         with torch.no_grad():
             network.decoder[-1].weight[0] = 0
             network.decoder[-1].bias[0] = 1
@@ -138,7 +138,7 @@ class Onestage(Method):
     def pseudo(
         self, network: Network, images: Tensor, tags: Tensor, scales: tuple[float, ...] = (), *, mirror: bool = False
     ) -> Pseudo:
-        """The maps of this method are its masks, before refinement."""
+        """The maps of this method are its masks, before refinement. Raises `UserError` for scales."""
         if scales:
             raise UserError("method onestage: its label is made of masks, in one look; leave out --scales and --mirror")
         scaled = fitted(images, network.patch_size)
