@@ -15,7 +15,7 @@ from sphinx.util.nodes import make_refnode
 
 GLOSSARY = "book/glossary"
 WITHOUT = {GLOSSARY, "book/reference", "book/tests", "book/bibliography"}  # the terms themselves, and lists
-OFTEN_MEANT_OTHERWISE = {"collapse", "ground", "method"}  # these need a `{term}`
+OFTEN_MEANT_OTHERWISE = {"collapse", "dev", "ground", "method", "precision", "reading", "recall", "val"}  # these need a `{term}`
 CLOSED = (
     nodes.title, nodes.caption, nodes.rubric, nodes.table, nodes.block_quote, nodes.reference, pending_xref, nodes.literal, nodes.math,
 )  # fmt: skip

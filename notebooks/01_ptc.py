@@ -543,7 +543,7 @@ Explorer(
 #
 # ## No matrix of all pairs
 #
-# An image of 448 pixels has 784 patches and 614,656 ordered pairs. Published code builds that matrix. It is not
+# An image of 448 pixels has 784 patches, whose cosines are a matrix of 614,656 numbers. Published code builds it. It is not
 # needed. For the unit vectors $u_1,\dots,u_n$ of one label
 #
 # $$
@@ -699,14 +699,14 @@ glue("ground_found", float(parts_found["ground"]["ground"]), display=False)
 chapter.Table(parts_found.map(lambda value: "" if np.isnan(value) else f"{value:.0f}"), "% found, by difficulty")
 
 # %% [markdown]
-# One of the five decides how good a map can be: the **body**. Heads are found as well with one as without; of the bodies the map
-# finds {glue:text}`body_alone:.0f` %. Where it does not see them, no threshold brings them back. What
-# may is something else that knows what belongs together: colours (the refinement of the pseudo label, {doc}`03_gmm_em`), a second network
+# One of the five decides how good a map can be: the **body**. Heads are found about as well with one as without; of the bodies the map
+# finds {glue:text}`body_alone:.0f` %. Where it does not see them, no threshold brings them back, and neither does the
+# refinement by colours, which stops where head and body meet ({doc}`../book/parts`). What may is something that learns what belongs together: a second network
 # ({doc}`02_dskd`), a decoder that is trained on all of it.
 #
 # **Grounds** hardly fool this network, {glue:text}`ground_found:.0f` % of them is called a thing: a head tells the class always, a ground
-# in one of five things only, and where the head suffices nothing asks for more. **Touching** and **small** things are found nearly as well as others,
-# as far as parts go. A **wrong tag** costs the thing that is not named, whole: a map is only drawn for a class that the tags name. A
+# in one of five things only, and where the head suffices nothing asks for more. **Touching** things are found nearly as well as others, **small** ones somewhat
+# less. A **wrong tag** costs the thing that is not named, whole: a map is only drawn for a class that the tags name. A
 # class that is named and not there adds hardly anything to what is called a thing outside of things.
 #
 # And which part it is that tells, the network decides, not who drew it. The same by class, on the validation images:
@@ -875,8 +875,8 @@ assert spread["two labels"] > 0.99 and spread["by class"] < 0
 #   {glue:text}`other_without:.2f` in the last block. With PTC it is {glue:text}`other_with:.2f`, and patches of the same
 #   label stay alike.
 # - Tokens that are further apart did not make a better map here: {glue:text}`cam_without:.1f` % mIoU of the CAM without PTC and
-#   {glue:text}`cam_with:.1f` % with it after these few steps. That is one run each; what whole runs under many seeds say stands in
-#   {doc}`07_ablations`.
+#   {glue:text}`cam_with:.1f` % with it after these few steps. That is one run each; how far runs under other seeds lie apart
+#   {doc}`07_ablations` tells.
 # - The loudest token of a class lies on an object of it in about {glue:text}`pointing_least:.0f` % of the images at least, in either block and whatever
 #   the encoder was taught: the maps begin where they should.
 # - What they miss are the bodies. Of these the CAM finds {glue:text}`body_found:.0f` % of the pixels, of the heads

@@ -279,8 +279,8 @@ chapter.Table(lag.dropna().round(1) + 0.0)  # no -0.0
 
 # %% [markdown]
 # Its CAM lags under every seed, by {glue:text}`cam_lag:.1f` points on average. Its head does not: without the correction it *leads* under all
-# seeds but one, by {glue:text}`head_lead_plain:.1f` points on average, and with it the two heads are equal within half a point
-# ({glue:text}`head_lead_corrected:.1f`). The seed that is the exception is the same in all four rows, the one whose maps lag most. A likely reading: the mean
+# seeds but one, by {glue:text}`head_lead_plain:.1f` points on average, and with it the two heads differ by
+# {glue:text}`head_lead_corrected:.1f` points on average. The seed that is the exception is the same in all four rows, the one whose maps lag most. A likely reading: the mean
 # smooths, which serves a decoder that learns from labels of which many are wrong; but the student took its maps over from a warm-up at a
 # tenth of the learning rate, and the printed share of that start is still in the mean at the end. Neither was tested.
 #
@@ -770,7 +770,7 @@ if (steps, warmup, seed) == (64, 32, 0):  # what the text says holds for the run
 # | projector sizes | "after DINO" | `projector` | DINO's widths, ToCo's 1,024 outputs |
 # | maximum of Eq. 9 | over channels | over tagged classes | a class that is not in the image says nothing |
 #
-# {doc}`../book/choices` gives the values, {doc}`07_ablations` what another choice does.
+# {doc}`../book/choices` gives the values, {doc}`07_ablations` what another choice does, for those that were run.
 #
 # | equation | function | a test that holds it |
 # |---|---|---|
@@ -870,7 +870,7 @@ assert len(set(chosen["both"])) > 2 and largest["both"] > 0.95  # each patch is 
 #
 # ```{solution} ex-dskd-roles
 # The average is smoother, so labels change less from step to step; but it lags behind, most at the start of the expansion stage,
-# when the student has had a tenth of the learning rate. {doc}`07_ablations` has a row for it. Without the mirror, Eq. 7 starts at
+# when the student has had a tenth of the learning rate. No table of this book has a run with it. Without the mirror, Eq. 7 starts at
 # its minimum (both networks start from the same weights) and stays there: no signal at all. What other changes of an image could
 # take the mirror's place? They must move patches in a way that can be undone: shifts by whole patches, rotations by a right angle,
 # a change of colour.

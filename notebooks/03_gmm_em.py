@@ -938,7 +938,7 @@ if (steps, seed, image) == (100, 0, 27):  # what the text says holds for the run
 # | equal values | not said | weights (0, 1) | no second component, so no noise |
 # | when | after the warm-up | `correction_from`, `correction_until` (choice) | 0 and 1: whenever labels are made |
 #
-# {doc}`../book/choices` has the reasons, {doc}`07_ablations` what another choice does.
+# {doc}`../book/choices` has the reasons, {doc}`07_ablations` what another choice does, for those that were run.
 #
 # In brackets: whether the value is the paper's or, where the paper leaves it open, a choice.
 

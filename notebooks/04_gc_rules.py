@@ -104,7 +104,7 @@ begun = time.monotonic()
 # passes its label on to all its pixels; in every other patch each pixel keeps its own.
 #
 # The mixture over all patches, as printed, ends in a needle at confidence 0 in every one of these pictures ({doc}`03_gmm_em`):
-# a place is noise for sure or not at all, and no place is in between. So that all rules are seen at work, a second reading
+# a place is noise for sure or not at all, and next to none is in between. So that all rules are seen at work, a second reading
 # stands beside it: the mixture over the refined map, of which the label was made (`mixture_map`). The similarities are the same
 # for both.
 
@@ -638,7 +638,7 @@ for name, value in {
 #   {glue:text}`precision_after:.0f` % after it.
 # - **The background that stays is hard.** What keeps its label 0 has an unlike neighbour, or a confidence that is not low: it
 #   lies around objects, or resembles them ({glue:text}`hard_after:.0f` % of it within two patches of an object's label, before
-#   {glue:text}`hard_before:.0f` %). The segmentation loss is the mean over background pixels plus the mean over object pixels,
+#   {glue:text}`hard_before:.0f` %). The segmentation loss is half the mean over background pixels plus half the mean over object pixels,
 #   so each of these *hard negatives* now weighs more. A decoder that draws its objects too large should be pulled back.
 # - **The price.** Around and within an object that the map has not found, here the bodies, features change from patch to patch.
 #   Such places keep their 0 while the sure background goes, so that of the background labels {glue:text}`background_after:.0f`
@@ -781,7 +781,7 @@ if (steps, seed, theta_high, theta_low) == (100, 0, 0.85, 0.25) and tau == prese
 #
 # In brackets: whether the value is the paper's or, where the paper leaves it open, a choice.
 #
-# {doc}`../book/choices` has the reasons, {doc}`07_ablations` what another choice does.
+# {doc}`../book/choices` has the reasons, {doc}`07_ablations` what another choice does, for those that were run.
 #
 
 # %% tags=["hide-input"]
@@ -908,7 +908,7 @@ if (steps, seed, theta_high, theta_low) == (100, 0, 0.85, 0.25) and tau == prese
 # - On the grid of the patches the boundary rules tell edges from the inside: below $\tau$ lie {glue:text}`patches_edge:.0f` %
 #   of the true edges and {glue:text}`patches_inside:.0f` % of the inside; on pixels {glue:text}`pixels_edge:.1f` % of the
 #   edges.
-# - Over all patches, as printed, the mixture leaves no place in doubt, so that of the rules those of $R_h$ alone apply. A label
+# - Over all patches, as printed, the mixture leaves next to no place in doubt, so that nearly all is done by the rules of $R_h$. A label
 #   cannot grow from a head to its body, since their features part where the label ends.
 # - Of the pixels that a rule applied to, {glue:text}`left_right:.0f` % were right labels left out and
 #   {glue:text}`left_wrong:.0f` % wrong ones left out; {glue:text}`repaired:.1f` % were repaired and {glue:text}`broken:.1f` %

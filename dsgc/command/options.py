@@ -41,7 +41,7 @@ class EvaluateOptions:
     """Score a run's newest checkpoint on a split that has masks; without masks, how well it tells the tags."""
 
     run: Positional[Path]
-    """run folder, one of its checkpoints, a file that `export` wrote, or weights that come with the package, by name: `shapes`"""
+    """run folder, one of its checkpoints, a file that `export` wrote, or weights that come with the package: `shapes` or `shapes-dsgc`"""
     data: str | None = None
     """data set in the layout of VOC or COCO, or a folder of pictures with --tags; the run's own if not given"""
     split: str | None = None
@@ -74,7 +74,7 @@ class PredictOptions:
     """Segment images with a run's newest checkpoint and write PNGs in VOC's palette, of a VOC list in the test server's folders."""
 
     run: Positional[Path]
-    """run folder, one of its checkpoints, a file that `export` wrote, or weights that come with the package, by name: `shapes`"""
+    """run folder, one of its checkpoints, a file that `export` wrote, or weights that come with the package: `shapes` or `shapes-dsgc`"""
     out: Positional[Path]
     """folder to write to; of weights that come with the package, and without --data, the folder of the pictures"""
     data: str | None = None
