@@ -52,7 +52,7 @@ serve: setup  ## show the built book at http://localhost:8000
 notebooks: setup  ## run every notebook and store its outputs, after a change of text or package
 	$(BIN)/python book/store.py
 
-ablations: setup  ## make the runs of notebooks 07 and 08 that results/ lacks; hours, can be stopped and goes on
+ablations: setup  ## make the runs of notebooks 07 to 09 that results/ lacks; hours, can be stopped and goes on
 	$(BIN)/python -m dsgc grid
 
 ladder: setup  ## measure the readings of the correction on fixed maps (chapter 4); an hour, can be stopped and goes on
