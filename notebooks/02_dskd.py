@@ -352,7 +352,7 @@ round(value.item(), 4)
 # ```{dropdown} Answer
 # It rises everywhere and reaches 1 nowhere: from {glue:text}`mismatched_before:.2f` to {glue:text}`mismatched_slow:.2f` in small
 # steps and to {glue:text}`mismatched_fast:.2f` in larger ones. The tags do not hold it down: with them it ends at
-# {glue:text}`mismatched_tags:.2f`. The centred one stays at 0. So it is the means of the channels that become alike, and not the
+# {glue:text}`mismatched_tags:.2f`. The centred one stays near 0. So it is the means of the channels that become alike, and not the
 # places.
 # ```
 # ````
@@ -433,7 +433,7 @@ chapter.Table(pd.concat([starts, ends]).round(2), "cosine of Eq. 7")
 # Eq. 8 does not hold against it: with the tags the mismatched cosine ends higher than without. (A likely reason, not looked
 # into: the classifiers of tokens have no bias, so the *no* to the classes that most images do not show needs a direction that all tokens share.)
 # Nowhere does the cosine go to 1, and once agreement is reached hardly any gradient is left to
-# take it further. The centred cosine says what it is that became alike: not the places, where it stays at zero, but
+# take it further. The centred cosine says what it is that became alike: not the places, where it stays near zero, but
 # the means of the channels. So in these few updates Eq. 7 drifts towards constant channels, the more the larger a step is beside the
 # weights, and no pattern collapses. It is no proof for longer runs.
 #
@@ -882,7 +882,7 @@ assert len(set(chosen["both"])) > 2 and largest["both"] > 0.95  # each patch is 
 # - Eq. 7 is content with any agreement. What becomes alike between different images is the channels' means, not the places:
 #   the mismatched cosine went from {glue:text}`mismatched_before:.2f` to {glue:text}`mismatched_slow:.2f`, to
 #   {glue:text}`mismatched_fast:.2f` in steps five times as large, to {glue:text}`mismatched_tags:.2f` with the tags, and from random weights from
-#   {glue:text}`mismatched_random_before:.2f` to {glue:text}`mismatched_random:.2f`; centred it stayed at 0.
+#   {glue:text}`mismatched_random_before:.2f` to {glue:text}`mismatched_random:.2f`; centred it stayed near 0.
 # - The uncertain region lies on the heads of things more than on their bodies. Of these {glue:text}`body_sure:.0f` % are taken for background by a
 #   map that is sure of it.
 # - Eq. 10 is a cross-entropy: softmax for the target, log-softmax for the side that learns, and the gradient is the difference of the two
