@@ -16,7 +16,7 @@ class Mixture(NamedTuple):
     variance: Tensor  # (B, 2), at least the floor
     weight: Tensor  # (B, 2), sums to 1
     log_likelihood: Tensor  # (B,) mean log-likelihood of a value, nats
-    n_iter: Tensor  # (B,) int64, EM iterations until convergence or the limit
+    n_iter: Tensor  # (B,) int64, iterations until convergence or the limit; of `binned.fit` looks, EM's and Newton's
     converged: Tensor  # (B,) bool
 
 

@@ -3,7 +3,7 @@
 After Ru et al. 2022; the paper's sources refine their pseudo labels so before any loss sees them. The averaging is
 linear in the maps and its weights sum to 1, so a constant background channel stays constant: comparing refined maps with
 thresholds is the same as refining such a channel along with them. Ru et al. 2023 take a softmax over the channels first, and of
-that the background's channel is not constant: some labels differ, on the embedded data 0.5 % (`book/parts.md` counts them).
+that the background's channel is not constant: some labels differ (`book/parts.md` counts them).
 """
 
 import math
