@@ -602,8 +602,8 @@ glue("cam_with", float(cam_miou["with PTC"]), display=False)
 # ````{admonition} Predict 3
 # :class: predict
 #
-# The network that began with an encoder which nothing was taught has learnt few of the tags: it tells {glue:text}`told_nothing:.0f`
-# % of them, the pre-trained one {glue:text}`told_shipped:.0f` %. A token chosen by chance lies on the object in
+# The network that began with an encoder which nothing was taught has learnt few of the tags: it tells
+# {glue:text}`told_nothing:.0f` % of them, the pre-trained one {glue:text}`told_shipped:.0f` %. A token chosen by chance lies on the object in
 # {glue:text}`by_chance:.0f` % of the cases. How often does the loudest token of the ignorant network?
 #
 # ```{dropdown} Answer

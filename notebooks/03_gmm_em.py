@@ -740,8 +740,8 @@ figure
 #
 # ```{dropdown} Answer
 # Those *below*: {glue:text}`background_low:.0f` % of them are wrong, and {glue:text}`background_high:.0f` % of those above. The low
-# component is the background, so where it claims a pixel, the label 0 is right. Of the object labels, {glue:text}`object_high:.0f`
-# % of those called noise are wrong and {glue:text}`object_low:.0f` % of the others.
+# component is the background, so where it claims a pixel, the label 0 is right. Of the object labels,
+# {glue:text}`object_high:.0f` % of those called noise are wrong and {glue:text}`object_low:.0f` % of the others.
 # ```
 # ````
 
