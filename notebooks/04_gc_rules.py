@@ -641,8 +641,8 @@ for name, value in {
 #   {glue:text}`hard_before:.0f` %). The segmentation loss is half the mean over background pixels plus half the mean over object pixels,
 #   so each of these *hard negatives* now weighs more. A decoder that draws its objects too large should be pulled back.
 # - **The price.** Around and within an object that the map has not found, here the bodies, features change from patch to patch.
-#   Such places keep their 0 while the sure background goes, so that of the background labels {glue:text}`background_after:.0f`
-#   % are right instead of {glue:text}`background_before:.0f` %.
+#   Such places keep their 0 while the sure background goes, so that of the background labels
+#   {glue:text}`background_after:.0f` % are right instead of {glue:text}`background_before:.0f` %.
 #
 # The smallest example is an image with one small object, whose label is nearly right:
 
