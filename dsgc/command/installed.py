@@ -23,5 +23,5 @@ def version() -> str:
     """The package's version, where it lies, and under which Python; without the first where it is not installed."""
     number = ""
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        number = f"{importlib.metadata.version('dsgc')}, "
+        number = f"{importlib.metadata.version(__name__.partition('.')[0])}, "
     return f"{number}{Path(__file__).parents[1]}, Python {platform.python_version()}"
