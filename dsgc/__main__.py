@@ -13,10 +13,12 @@ import typing
 from collections.abc import Sequence
 from pathlib import Path
 
+from dsgc.command.installed import version  # isort: skip; before any module that needs packages of others
 from dsgc import methods
 from dsgc.command import launcher
 from dsgc.command.launcher import FIRST
 from dsgc.command.options import (
+    ABOUT,
     CheckOptions,
     EvaluateOptions,
     ExportOptions,
@@ -43,11 +45,16 @@ from dsgc.scoring.protocols import TestTime, wanted
 def train(arguments: Sequence[str]) -> None:
     """train PRESET [--method NAME]: train as a preset says, with any value changed, and write a run folder."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(f"usage: {PROGRAM} train PRESET [--method NAME] [options]\n\npresets: {', '.join(PRESETS)}")
-        print(f"methods: {', '.join(methods.names())}; {methods.DEFAULT} if none is named\n")
+        print(f"usage: {PROGRAM} train PRESET [--method NAME] [options]\n\npresets, each a value for every option:")
+        print("\n".join(f"  {name:<8}  {about}" for name, about in ABOUT.items()))
+        print(f"\nmethods, {methods.DEFAULT} if none is named:")
+        print("\n".join(f"  {name:<8}  {first_line(methods.find(name).__doc__)}" for name in methods.names()) + "\n")
         print(f"`{PROGRAM} train shapes --method {methods.DEFAULT} --help` lists the options of a method and those that every run")
         print("has, their defaults, and which of these are the paper's.")
         return
+    if arguments[0].startswith("-"):
+        first = f"name a preset first, as in `{PROGRAM} train shapes {arguments[0]} ...`"
+        raise UserError(f"train {arguments[0]}: {first}; there are {', '.join(PRESETS)}")
     name, (method, rest) = arguments[0], _method(arguments[1:])
     base = methods.preset(name, method)
     command = f"train {name} --method {method}"
@@ -55,6 +62,7 @@ def train(arguments: Sequence[str]) -> None:
     about = f"Train with the method `{method}`. {kind.__doc__}" + (f" Not here: {kind.left_out}" if kind.left_out else "")
     options = parse(options_of(base), rest, command, about)
     config = base.changed(**dataclasses.asdict(options))
+    launcher.loading()
     from dsgc.training.loop import train  # torch and timm are loaded only once the options are known to be right
 
     _embedded(config.data)
@@ -78,6 +86,7 @@ def resume(arguments: Sequence[str]) -> None:
     """resume RUN: go on with a run that was stopped, from its newest checkpoint."""
     options = dataclasses.asdict(parse(ResumeOptions, arguments, "resume"))
     run = options.pop("run")
+    launcher.loading()
     from dsgc.training.loop import resume
 
     _say(f"{resume(run, **{name: value for name, value in options.items() if value is not None})}: ended as planned")
@@ -90,6 +99,7 @@ def evaluate(arguments: Sequence[str]) -> None:
         raise UserError(f"{options.out}: cannot be written; --out takes a file in a folder that exists")
     if options.out:
         check_writable(options.out.parent)
+    launcher.loading()
     from dsgc.runs.record import summary_line, write_json
     from dsgc.scoring.evaluate import score_run
     from dsgc.scoring.predict import score
@@ -110,6 +120,7 @@ def predict(arguments: Sequence[str]) -> None:
     """predict RUN OUT: segment images with a run's newest checkpoint and write them as PNG."""
     options = parse(PredictOptions, arguments, "predict")
     how = _test_time(options)
+    launcher.loading()
     from dsgc.scoring.predict import predict
 
     changes = {} if options.workers is None else {"workers": options.workers}
@@ -122,6 +133,7 @@ def labels(arguments: Sequence[str]) -> None:
     wanted("", options.scales, mirror=options.mirror, crf=False)  # refuses what scales cannot be
     if options.eval_batch < 1:
         raise UserError(f"eval_batch {options.eval_batch}: must be 1 or more")
+    launcher.loading()
     from dsgc.scoring.labelling import Looks, write_labels
 
     looks = Looks(options.scales or ((1.0,) if options.mirror else ()), options.mirror, options.cams)
@@ -139,6 +151,7 @@ def _test_time(options: EvaluateOptions | PredictOptions) -> TestTime | str | No
 def export(arguments: Sequence[str]) -> None:
     """export RUN FILE: write a run's network, with all that is needed to use it, into one file."""
     options = parse(ExportOptions, arguments, "export")
+    launcher.loading()
     from dsgc.scoring.segmenter import export
 
     export(options.run, options.file, options.network, half=options.half)
@@ -174,7 +187,7 @@ def check(arguments: Sequence[str]) -> None:
     if options.sheet and found.parts:
         sheet.write(options.sheet, found.parts)
     if found.faults:
-        raise UserError(f"{options.data}: training would refuse it for the {len(found.faults)} faults listed; mend them and check again")
+        raise UserError(f"{options.data}: training would refuse it; mend the faults listed ({len(found.faults)}) and check again")
 
 
 def pretrain(arguments: Sequence[str]) -> None:
@@ -198,7 +211,7 @@ def grid(arguments: Sequence[str]) -> None:
     known = tuple(grids.GRIDS)
     for name in options.names:
         if name not in known:
-            raise UserError(f"grid {name!r}: unknown; there are {', '.join(known)}")
+            raise UserError(f"grid {name!r}: unknown; there are {', '.join(name if name.isalpha() else repr(name) for name in known)}")
     if options.seeds == ():
         raise UserError("seeds: none given; name one or more")
     runs = grids.runs(list(options.names or grids.of(options.scale)), options.scale, options.seeds or (), options.data)
@@ -252,10 +265,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in arguments
     arguments = [word for word in arguments if word != "--debug"]
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if arguments[:1] == ["--version"]:
+        print(f"dsgc {version()}")
+        return 0
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(f"usage: {PROGRAM} COMMAND ...\n")
         print("\n".join(f"  {command.__doc__}" for command in COMMANDS.values()))
-        print("\n  --debug behind any of them: where in the code a mistake was found, the traceback above the line that names it")
+        print(f"\n  `{PROGRAM} COMMAND --help` lists the options of one; `{PROGRAM} --version` says which package this is")
+        print("  --debug behind any of them: where in the code a mistake was found, the traceback above the line that names it")
         return 0
     try:
         if arguments[0] not in COMMANDS:

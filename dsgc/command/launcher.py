@@ -14,6 +14,12 @@ SEVERAL = os.environ.get("WORLD_SIZE", "1") not in ("", "1")
 BROKEN = re.compile(r"gloo|NCCL|connection (closed|reset)|broken pipe|socket", re.IGNORECASE)
 
 
+def loading() -> None:
+    """A sign of life on a terminal: where nothing is in memory yet, torch takes a minute to load."""
+    if FIRST and sys.stderr.isatty():
+        print("dsgc: loading torch ...", file=sys.stderr)
+
+
 def fail(line: str) -> None:
     """Say on standard error why a process ends, unless another one on this machine said the same; torch's launcher quotes it."""
     place = os.environ.get("TORCHELASTIC_ERROR_FILE")

@@ -14,6 +14,22 @@ from dsgc.data.scenes import DIALS, Dials
 from dsgc.scoring import protocols
 from dsgc.settings import Settings
 
+arg = tyro.conf.arg
+Run = Annotated[Positional[Path], arg(metavar="RUN")]
+Out = Annotated[Positional[Path], arg(metavar="OUT")]
+Text = Annotated[str | None, arg(metavar="STR", help_behavior_hint="")]  # what may be left out has no default to be told
+Whole = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
+Wholes = Annotated[tuple[int, ...] | None, arg(metavar="INT ...", help_behavior_hint="")]
+Factors = Annotated[tuple[float, ...] | None, arg(metavar="FLOAT ...", help_behavior_hint="")]
+Named = Annotated[protocols.Name | None, arg(metavar="|".join(typing.get_args(protocols.Name)), help_behavior_hint="")]
+
+ABOUT = {  # each preset in a line
+    "shapes": "the drawn pictures and the small encoder that come with the package: minutes on two CPU cores, no GPU",
+    "voc6": "six classes of PASCAL VOC 2012 in small",
+    "voc": "PASCAL VOC 2012 in the paper's setting, and what pictures of one's own are trained with: a GPU",
+    "coco": "MS COCO 2014 in the paper's setting: a GPU",
+}
+
 
 def options_of(config: Config) -> type:
     """A dataclass with all fields of a run and of its method, whose defaults are `config`'s and whose help says where each is from."""
@@ -22,7 +38,7 @@ def options_of(config: Config) -> type:
         for field in dataclasses.fields(owner):
             if field.name == "method":
                 continue
-            hint = Annotated[field.type, tyro.conf.FlagConversionOff, tyro.conf.arg(help=_help_of(owner, field))]
+            hint = Annotated[field.type, tyro.conf.FlagConversionOff, arg(help=_help_of(owner, field))]
             fields.append((field.name, hint, getattr(owner, field.name)))
     return dataclasses.make_dataclass("Options", fields, frozen=True)
 
@@ -40,32 +56,32 @@ def _help_of(owner: Settings, field: dataclasses.Field) -> str:
 class EvaluateOptions:
     """Score a run's newest checkpoint on a split that has masks; without masks, how well it tells the tags."""
 
-    run: Positional[Path]
+    run: Run
     """run folder, one of its checkpoints, a file that `export` wrote, or weights that come with the package: `shapes` or `shapes-dsgc`"""
-    data: str | None = None
+    data: Text = None
     """data set in the layout of VOC or COCO, or a folder of pictures with --tags; the run's own if not given"""
-    split: str | None = None
+    split: Text = None
     """list of ids, `largest` for the largest training list, or COCO's name; the run's validation split if not given; `all` for all of
     one's own pictures"""
-    tags: str | None = None
+    tags: Text = None
     """tag file of pictures without a layout"""
-    masks: str | None = None
+    masks: Text = None
     """folder with a PNG of labels for each of them; then there is mIoU"""
-    out: Path | None = None
+    out: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None
     """JSON file for the scores; printed if not given"""
     network: str = ""
     """the one network to score, named before its score is known; all that the run has if not given"""
-    protocol: protocols.Name | None = None
+    protocol: Named = None
     """how others score, by name: segmentation and CAM; without --scales, --mirror and --crf, which make a protocol of their own"""
-    scales: tuple[float, ...] | None = None
+    scales: Factors = None
     """sizes at which an image is looked at, relative to its own; then the segmentation alone is scored"""
     mirror: bool = False
     """look at the mirror image too; then the segmentation alone is scored"""
     crf: bool = False
     """dense CRF afterwards; then the segmentation alone is scored; needs pydensecrf2"""
-    workers: int | None = None
+    workers: Whole = None
     """data loading processes; as many as the run had if not given"""
-    eval_batch: int | None = None
+    eval_batch: Whole = None
     """images of one size that pass together, without protocol, scales, mirror and CRF; as many as in the run if not given"""
 
 
@@ -73,25 +89,25 @@ class EvaluateOptions:
 class PredictOptions:
     """Segment images with a run's newest checkpoint and write PNGs in VOC's palette, of a VOC list in the test server's folders."""
 
-    run: Positional[Path]
+    run: Run
     """run folder, one of its checkpoints, a file that `export` wrote, or weights that come with the package: `shapes` or `shapes-dsgc`"""
-    out: Positional[Path]
+    out: Out
     """folder to write to; of weights that come with the package, and without --data, the folder of the pictures"""
-    data: str | None = None
+    data: Text = None
     """data set in the layout of VOC or COCO, or a folder of pictures; the run's own if not given"""
     split: str = "test"
     """list of ids, `largest` for the largest training list, or folder of images; nothing else is needed of them"""
     network: str = ""
     """whose segmentation; that of the network that is reported if not given"""
-    protocol: protocols.Name | None = None
+    protocol: Named = None
     """how others look at an image, by name; without --scales, --mirror and --crf, which make a protocol of their own"""
-    scales: tuple[float, ...] | None = None
+    scales: Factors = None
     """sizes at which an image is looked at, relative to its own, 1 if not given; the probabilities of all looks are averaged"""
     mirror: bool = False
     """look at the mirror image too"""
     crf: bool = False
     """dense CRF afterwards, in processes of its own; needs pydensecrf2"""
-    workers: int | None = None
+    workers: Whole = None
     """data loading processes; as many as the run had if not given"""
 
 
@@ -100,9 +116,9 @@ class ExportOptions:
     """Write the network of a run's newest checkpoint into one file with its configuration and its classes: safetensors, nothing that is
     run when it is read. `predict`, `evaluate`, `train --weights` and `dsgc.load` take it."""
 
-    run: Positional[Path]
+    run: Run
     """run folder, one of its checkpoints, a file that `export` wrote, or weights that come with the package, by name: `shapes`"""
-    file: Positional[Path]
+    file: Annotated[Positional[Path], arg(metavar="FILE")]
     """a new .safetensors file"""
     network: str = ""
     """which network; the one that is reported if not given"""
@@ -114,31 +130,31 @@ class ExportOptions:
 class LabelsOptions:
     """Write CAMs, pseudo labels and confidence of pictures with tags, at their own sizes, for a second network to be trained on."""
 
-    run: Positional[Path]
+    run: Run
     """run folder, one of its checkpoints, a file that `export` wrote, or weights that come with the package, by name: `shapes`"""
-    out: Positional[Path]
+    out: Out
     """folder to write to"""
-    data: str | None = None
+    data: Text = None
     """data set in the layout of VOC or COCO, or a folder of pictures with --tags; the run's own if not given"""
-    split: str | None = None
+    split: Text = None
     """list of ids, `largest` for the largest training list, or COCO's name; what the run learnt from if not given, all of other pictures
     without a layout"""
-    tags: str | None = None
+    tags: Text = None
     """tag file of pictures without a layout"""
     format: label_files.Format = "voc"
     """voc: palette PNGs in SegmentationClass and a list of ids; coco: PNGs and instances in JSON, one for each class of a picture, with
     run-length codes; plain: PNGs and classes.txt"""
     network: str = ""
     """whose labels; those of the network that is reported if not given"""
-    scales: tuple[float, ...] | None = None
+    scales: Factors = None
     """sizes at which the CAM looks at an image, relative to its own; as the run makes its labels if not given"""
     mirror: bool = False
     """look at the mirror image too, at scale 1 if none is given"""
-    cams: bool = True
-    """write the CAMs, which take most of the room"""
+    cams: Annotated[bool, arg(help_behavior_hint="")] = True
+    """leave out the CAMs, which take most of the room"""
     eval_batch: int = 1
     """images of one size that pass together; more are faster on a GPU, and wait in memory until there are as many of their size"""
-    workers: int | None = None
+    workers: Whole = None
     """data loading processes; as many as the run had if not given"""
 
 
@@ -146,7 +162,7 @@ class LabelsOptions:
 class CheckOptions:
     """Look a data set over: counts, sizes, doubles, hints, and all that training would refuse. Exit code 0 if that is nothing, else 2."""
 
-    data: Positional[Path]
+    data: Annotated[Positional[Path], arg(metavar="DATA")]
     """data set in the layout of VOC or COCO, or a folder of pictures"""
     tags: str = ""
     """tag file of pictures without a layout, .csv or .json; without it each class is a folder of them"""
@@ -158,7 +174,7 @@ class CheckOptions:
     """what to validate on"""
     val_share: float = Config.val_share
     """share of pictures without a layout that validates where neither a list nor a folder says which"""
-    sheet: Path | None = None
+    sheet: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None
     """PNG file for a contact sheet: some pictures of each class with their tags"""
 
 
@@ -166,19 +182,19 @@ class CheckOptions:
 class ResumeOptions:
     """Go on with a run that was stopped, from its newest checkpoint; it ends as if it had never been stopped."""
 
-    run: Positional[Path]
+    run: Run
     """run folder"""
-    data: str | None = None
+    data: Text = None
     """where the data set is now; the run's own place if not given"""
-    tags: str | None = None
+    tags: Text = None
     """where the tag file of pictures without a layout is now"""
-    masks: str | None = None
+    masks: Text = None
     """where their masks are now"""
-    workers: int | None = None
+    workers: Whole = None
     """data loading processes of each training process"""
-    accumulate: int | None = None
+    accumulate: Whole = None
     """parts of a process's batch that pass one after another"""
-    device: typing.Literal["auto", "cpu"] | None = None
+    device: Annotated[typing.Literal["auto", "cpu"] | None, arg(metavar="auto|cpu", help_behavior_hint="")] = None
     """auto takes a GPU where there is one"""
 
 
@@ -186,7 +202,7 @@ class ResumeOptions:
 class DrawnOptions:
     """What both layouts of the embedded data set are written with."""
 
-    out: Positional[Path]
+    out: Out
     """a new folder"""
     seed: int = 0
     """the same seed gives the same files"""
@@ -233,19 +249,19 @@ class ShapesCocoOptions(DrawnOptions):
 class GridOptions:
     """Make the runs behind the ablation tables. What is there already is not made again; a run that was stopped is."""
 
-    names: Positional[tuple[str, ...]] = ()
+    names: Annotated[Positional[tuple[str, ...]], arg(metavar="[NAME ...]", help_behavior_hint="")] = ()
     """modules, peers, stability, thresholds, weights, choices, readings, reach, precision, and for voc6 real, 'real, peers' and 'real, all
     blocks'; all of the scale's if none is named"""
     scale: str = "shapes"
     """preset on which the runs are based"""
-    seeds: tuple[int, ...] | None = None
+    seeds: Wholes = None
     """each run is made once with each; 10 for modules, peers and reach, 20 for stability, 6 for precision, real and 'real, peers', 1 for
     'real, all blocks', 8 for the others if none is named"""
     data: str = ""
     """data set in the layout of VOC or COCO; the preset's own if not given"""
     out: Path = Path("results")
     """results are kept in a folder of the scale's name under it"""
-    jobs: int | None = None
+    jobs: Whole = None
     """runs at a time; one for each GPU, or for each core where there is none; with --on slurm the jobs to queue, to be named"""
     on: typing.Literal["local", "slurm"] = "local"
     """where runs are made: on this machine, or by jobs of Slurm, for which submitit must be installed; several machines that see one

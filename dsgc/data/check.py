@@ -5,7 +5,8 @@ Faults are what training refuses, at its start or when it comes to the picture. 
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -20,14 +21,19 @@ from dsgc.data.split import Split, open_split
 from dsgc.errors import UserError
 
 TINY = 64  # pixels of the shorter side: four patches of 16
-HUGE = 6_000  # pixels of the longer side
+HUGE = 2_000  # pixels of the longer side
 RARE = 5  # pictures of a class, below which little is learnt of it
+ALIKE = 0.8  # of two names, difflib's measure: from here on one may be the other, misspelt
+SMALLER = (
+    "scale them down to 500 to 1000: `predict` and `labels` see a picture at its own size, and twice the side takes 4 to 16 times as long"
+)
 
 
 class Part(NamedTuple):
     """A split of which everything that can be read was read."""
 
     name: str
+    use: str  # what a run does with it, in words
     split: Split
     tags: np.ndarray  # (N, C)
     sizes: dict[str, tuple[int, int]]  # (width, height) by id, of the pictures that can be read
@@ -47,7 +53,7 @@ class Report(NamedTuple):
         """For people: counts, sizes, hints, faults."""
         found = [f"{self.root}"]
         for part in self.parts:
-            found += [f"  {part.name}: {len(part.split.ids)} pictures, {int(part.tags.sum())} tags, from {part.split.origin}"]
+            found += [f"  {part.use}, `{part.name}`: {len(part.split.ids)} pictures, {int(part.tags.sum())} tags, from {part.split.origin}"]
         if self.parts:
             found += ["", *_table(self.parts), "", *_sizes(self.parts)]
             found += [f"  {note}" for note in dict.fromkeys(note for part in self.parts for note in part.split.notes)]
@@ -64,9 +70,10 @@ def check(root: Path, train: str, val: str, source: own.Source = own.NONE) -> Re
     with faults.kept("faults of the data set as a whole"):
         train, val = _usual(root, train, val)
         source = source._replace(train=train, val=val)
+        uses = {train: "to learn from", val: "to validate on"}
         for name, split in zip((train, val), _opened(root, (train, val), source, faults), strict=True):
             if split is not None:
-                found.append(_read(name, split, faults, masks=bool(split.truth) and name == val))
+                found.append(_read(name, uses[name], split, faults, masks=bool(split.truth) and name == val))
     if len(found) == 2 and found[0].split.classes != found[1].split.classes:
         faults.add(str(root), "splits have other classes than those to learn from", val, "take both from one data set")
     _doubles(found, faults, hints)
@@ -99,7 +106,7 @@ def _opened(root: Path, names: Sequence[str], source: own.Source, faults: Faults
     return splits
 
 
-def _read(name: str, split: Split, faults: Faults, *, masks: bool) -> Part:
+def _read(name: str, use: str, split: Split, faults: Faults, *, masks: bool) -> Part:
     """Every picture of a split, its tags, and its mask where one is needed."""
     sizes, content, told, tags = {}, {}, {*split.ids}, np.zeros((len(split.ids), len(split.classes)), np.float32)
     sound = True
@@ -126,7 +133,7 @@ def _read(name: str, split: Split, faults: Faults, *, masks: bool) -> Part:
             agreement.check(split, tags)
     if not tags.any():
         faults.add(split.origin, "splits name no object at all", name, "give its pictures tags")
-    return Part(name, split, tags, sizes, content, told)
+    return Part(name, use, split, tags, sizes, content, told)
 
 
 def _doubles(found: Sequence[Part], faults: Faults, hints: Faults) -> None:
@@ -149,6 +156,8 @@ def _hints(root: Path, found: Sequence[Part], hints: Faults) -> None:
     for name, count in zip(found[0].split.classes, found[0].tags.sum(0), strict=True) if found else ():
         if count < RARE:
             hints.add("", f"classes have less than {RARE} pictures in {found[0].name}", f"{name} ({int(count)})", "find more of them")
+    for rare, usual in _misspelt(found[0]) if found and isinstance(found[0].split, own.Own) else ():
+        hints.add("", "tags are nearly alike", f"{rare!r} and {usual!r}", "correct the rare one, if it is the other misspelt")
     for part in found:
         for number, image_id in enumerate(part.split.ids):
             width, height = part.sizes.get(image_id, (TINY, TINY))
@@ -156,7 +165,7 @@ def _hints(root: Path, found: Sequence[Part], hints: Faults) -> None:
             if min(width, height) < TINY:
                 hints.add("", f"pictures are less than {TINY} pixels wide or high", item, "leave them out: they are a few patches")
             if max(width, height) > HUGE:
-                hints.add("", f"pictures are more than {HUGE} pixels wide or high", item, "make them smaller: reading takes the time")
+                hints.add("", f"pictures are more than {HUGE} pixels wide or high", item, SMALLER)
             if image_id in part.told and not part.tags[number].any():
                 hints.add("", f"pictures of {part.name} without a tag", image_id, "see that they show none of the classes")
     splits = [part.split for part in found]
@@ -172,6 +181,15 @@ def _hints(root: Path, found: Sequence[Part], hints: Faults) -> None:
         for file in (str(folder / file) for folder in dict.fromkeys(folders) for file in below(folder)):
             if file not in known:
                 hints.add("", "pictures are in neither split", file, "list them, or give them instances, if they are meant")
+
+
+def _misspelt(part: Part) -> Iterator[tuple[str, str]]:
+    """Each class that hardly any picture has, with one that more have and whose name is nearly its own."""
+    counts = dict(zip(part.split.classes, part.tags.sum(0), strict=True))
+    for name, count in counts.items():
+        if count < RARE:
+            others = [other for other in counts if counts[other] > count and other.casefold() != name.casefold()]  # that is a fault already
+            yield from ((name, other) for other in get_close_matches(name, others, 1, ALIKE))
 
 
 def _table(found: Sequence[Part]) -> list[str]:

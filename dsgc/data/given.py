@@ -21,6 +21,8 @@ def as_rgb(picture: Given) -> Image.Image:
         UserError: no picture, one that cannot be read, an empty one, or one of more than 8 bits a channel.
     """
     if isinstance(picture, str | os.PathLike):
+        if not Path(picture).exists():
+            raise UserError(f"{picture}: no such picture, seen from {Path.cwd()}; {TAKEN}")
         return read_rgb(Path(picture))
     if isinstance(picture, np.ndarray):
         return Image.fromarray(_pixels(picture))

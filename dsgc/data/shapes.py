@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from dsgc.data import scenes
 from dsgc.data.palette import voc_palette
@@ -92,7 +93,8 @@ def _write_all(partial: Path, seed: int, sizes: dict[str, int], dials: Dials) ->
         tasks += [(partial, image_id, (seed, split, i), dials) for i, image_id in enumerate(ids)]
         (partial / "ImageSets/Segmentation" / f"{name}.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
     with Pool() as pool:
-        pool.starmap(_write_one, tasks, chunksize=25)
+        for _ in tqdm(pool.imap_unordered(_write_task, tasks, chunksize=5), total=len(tasks), unit="picture", disable=None):
+            pass  # on a terminal alone a bar shows how far it is
 
 
 def picture(seed: tuple[int, int, int], dials: Dials = DIALS) -> Scene:
@@ -114,6 +116,10 @@ def tags(seed: tuple[int, int, int], placed: list[int], dials: Dials = DIALS) ->
         left_out = rng.choice(shown)
         return [kind for kind in placed if kind != left_out]
     return [*placed, int(rng.choice(absent))]
+
+
+def _write_task(task: tuple[Path, str, tuple[int, int, int], Dials]) -> None:
+    _write_one(*task)
 
 
 def _write_one(root: Path, image_id: str, seed: tuple[int, int, int], dials: Dials) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from dsgc.data import shapes
 from dsgc.data.scenes import DIALS, Dials
@@ -35,7 +36,8 @@ def write(out: Path | str, *, seed: int = 0, sizes: dict[str, int] | None = None
             (partial / split).mkdir()
             tasks = [(partial / split, split, seed, number) for number in range(count + count // EMPTY)]
             with Pool() as pool:
-                written = pool.starmap(_write_one, [(*task, count, dials) for task in tasks], chunksize=25)
+                found = pool.imap(_write_task, [(*task, count, dials) for task in tasks], chunksize=5)
+                written = [*tqdm(found, total=len(tasks), unit="picture", desc=split, disable=None)]  # on a terminal alone
             annotations = list(itertools.chain.from_iterable(instances for _, instances in written))
             for number, annotation in enumerate(annotations):
                 annotation["id"] = number + 1
@@ -47,6 +49,10 @@ def write(out: Path | str, *, seed: int = 0, sizes: dict[str, int] | None = None
             }
             (partial / "annotations" / f"instances_{split}.json").write_text(json.dumps(content), encoding="utf-8")
     return Path(out)
+
+
+def _write_task(task: tuple[Path, str, int, int, int, Dials]) -> tuple[dict, list[dict]]:
+    return _write_one(*task)
 
 
 def _write_one(folder: Path, split: str, seed: int, number: int, count: int, dials: Dials) -> tuple[dict, list[dict]]:

@@ -3,6 +3,8 @@
 `predict`, the scores by a protocol and the library all see through these functions.
 """
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +26,21 @@ MERGED = {  # by `TestTime.merge`: what is made of image and mirror image, logit
     "maximum": (lambda looks: looks.sum(0), torch.maximum),
     "sum": (lambda looks: looks.amax(0), torch.add),
 }
+
+
+MANY, FEW = 20_000, 4_000  # patches of a picture: what takes a ViT-B minutes on a CPU, and what does not
+
+
+def heavy(name: str, size: tuple[int, int], patch: int, scales: Sequence[float] = (1.0,)) -> str:
+    """Words on a picture of (height, width) with so many patches that somebody may wonder whether anything happens; empty for others."""
+    patches = max(scales) ** 2 * size[0] * size[1] / patch**2
+    if patches <= MANY:
+        return ""
+    less = max(0.01, math.floor(100 * max(scales) * math.sqrt(FEW / patches)) / 100)
+    return (
+        f"{name} ({size[1]} x {size[0]}): {patches:,.0f} patches see each other, which may take long (twice the side, up to 16 times); "
+        f"scale such pictures down, or look at them smaller: --scales {less:g}"
+    )
 
 
 class Opened(NamedTuple):

@@ -42,13 +42,21 @@ class Recipe(NamedTuple):
     """How the shipped weights were made."""
 
     kinds: int = 48
+    """classes to learn, none of which `shapes` has"""
     images: int = 16_000
+    """pictures to draw, each of one thing"""
     steps: int = 2_500
+    """training steps"""
     batch: int = 64
+    """mosaics a step"""
     lr: float = 1e-3
+    """largest learning rate"""
     weight_decay: float = 0.05
+    """AdamW weight decay"""
     label_smoothing: float = 0.05
+    """share of a label that all classes have"""
     seed: int = 0
+    """seed of pictures, weights and order"""
 
 
 class HeldOut(NamedTuple):

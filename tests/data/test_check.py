@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -138,3 +139,11 @@ def test_a_sheet_that_cannot_be_written_is_said_first(name, own, tmp_path, capsy
     assert main(["check", str(own[0]), "--tags", own[1].tags, "--sheet", str(tmp_path / name)]) == 2
     out, error = capsys.readouterr()
     assert out == "" and "sheet" in error and len(error.splitlines()) == 1
+
+
+def test_a_tag_that_may_be_another_misspelt_is_a_hint(own):
+    root, source = own
+    tags = Path(source.tags)
+    tags.write_text(tags.read_text().replace("p1.png,cat", "p1.png,catt").replace("p0.png,dog", "p0.png,yak"))
+    hints = said(check(root, "", "", source).hints)
+    assert "tags are nearly alike (1)" in hints and "'catt' and 'cat'" in hints and "misspelt" in hints

@@ -88,7 +88,7 @@ REFUSED = {
     "floats of Pillow's": (lambda: Image.new("F", (4, 4)), ["mode F", "more than 8 bits"]),
     "empty of Pillow's": (lambda: Image.new("RGB", (0, 4)), ["(0, 4)", "empty"]),
     "a file cut off": (cut, ["not readable"]),
-    "no file": (lambda: "nowhere.png", ["nowhere.png"]),
+    "no file": (lambda: "nowhere.png", ["nowhere.png: no such picture", "seen from /"]),
     "a folder": (lambda: "/", ["/"]),
 }
 

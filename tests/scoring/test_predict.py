@@ -18,7 +18,7 @@ from dsgc.data.split import open_split
 from dsgc.data.voc import open_images
 from dsgc.errors import UserError
 from dsgc.runs.restore import load_networks
-from dsgc.scoring import crf
+from dsgc.scoring import crf, looks
 from dsgc.scoring.evaluate import score_run
 from dsgc.scoring.predict import SERVER, TestTime, predict, probabilities, score, segmented
 from dsgc.training.loop import train
@@ -234,3 +234,17 @@ def test_a_student_that_a_run_does_not_have_is_one_line(tiny, tmp_path, capsys, 
     assert not (tmp_path / "out").exists() and score(alone, None, None, TestTime()).keys() == {
         network, "images", "list", "masks", "test_time",
     }  # fmt: skip
+
+
+def test_pictures_of_very_many_patches_are_told_of_once_with_a_remedy(run, shapes_folder, tmp_path, monkeypatch, capsys):
+    assert looks.heavy("a", (7000, 9000), 16) == (
+        "a (9000 x 7000): 246,094 patches see each other, which may take long (twice the side, up to 16 times); "
+        "scale such pictures down, or look at them smaller: --scales 0.12"
+    )
+    assert not looks.heavy("a", (700, 900), 16) and not looks.heavy("a", (7000, 9000), 16, (0.12,))
+    assert looks.heavy("a", (2000, 1500), 16, (1.0, 2.0)) and not looks.heavy("a", (2000, 1500), 16)
+    monkeypatch.setattr(looks, "MANY", 1)
+    words = ["--data", str(shapes_folder), "--split", "val", "--workers", "0"]
+    for command in ("predict", "labels"):
+        assert main([command, str(run), str(tmp_path / command), *words]) == 0
+        assert capsys.readouterr().err.count("patches see each other") == 1
