@@ -280,8 +280,9 @@ panels.view_grid(pixels, truth.numpy() if scored else None, seen, classes)
 # share of pixels that are labelled, and its strict score, in which a pixel left out counts as missed?
 #
 # ```{dropdown} Answer
-# Much less is labelled, so the strict score falls. What stays may score higher than before, since what was hard is gone and no
-# longer counted. The two lines below have all three; only all three together say what became of the label.
+# Much less is labelled, so the strict score falls. What stays may score higher than before: what is given up is mostly background, and
+# with it go object pixels that were called so, which then count as no error. The two lines below have all three; only all three together
+# say what became of the label.
 # ```
 # ````
 

@@ -88,8 +88,8 @@ def test_every_claim_of_table_1_is_there_with_the_printed_difference(found):
 def test_beside_the_label_of_what_it_leaves_stands_how_much_of_that_is_right(found):
     assert account._right(np.array([3, 1, 6])) == 75
     (line,) = (claim.here for claim in found if "errors out of the label" in claim.words)
-    counts = [result.counts["rules"] for (row, _), result in account.tables.read(grids.RESULTS, "shapes", {"modules": (0,)})["modules"].items() if row == grids.METHOD]
-    right, wrong, _ = np.sum(counts[0], 0).sum(0)  # after the correction, under the first seed
+    modules = account.tables.read(grids.RESULTS, "shapes", {"modules": (grids.FIRST,)})["modules"]
+    right, wrong, _ = np.sum(modules[grids.METHOD, grids.FIRST].counts["rules"], (0, 2))  # before the correction
     assert abs(100 * right / (right + wrong) - int(line.split("before it, ")[1].split(" %")[0])) < 5
 
 
