@@ -90,7 +90,7 @@ def test_beside_the_label_of_what_it_leaves_stands_how_much_of_that_is_right(fou
     (line,) = (claim.here for claim in found if "errors out of the label" in claim.words)
     modules = account.tables.read(grids.RESULTS, "shapes", {"modules": (grids.FIRST,)})["modules"]
     right, wrong, _ = np.sum(modules[grids.METHOD, grids.FIRST].counts["rules"], (0, 2))  # before the correction
-    assert abs(100 * right / (right + wrong) - int(line.split("before it, ")[1].split(" %")[0])) < 5
+    assert abs(100 * right / (right + wrong) - int(line.split("; ")[-1].split(" %")[0])) < 5
 
 
 def test_the_hours_are_those_of_the_results_each_run_once():
