@@ -50,7 +50,7 @@
 # - train teacher and student from tags on the drawn data, on PASCAL VOC or on pictures of your own, with one command;
 # - name the bound, the baseline and the method, and say what the distance between any two of them tells;
 # - read the curves of the losses, and say at which step a stage begins and which network a loss belongs to;
-# - tell a label that has become better from one that has left out what was hard;
+# - tell a label that has become better from one that has only become smaller;
 # - see from an entropy whether Eq. 10 has collapsed.
 #
 # **It takes** about {reading}`05_train_voc` minutes to read ([how that is
