@@ -50,7 +50,7 @@
 # - train teacher and student from tags on the drawn data, on PASCAL VOC or on pictures of your own, with one command;
 # - name the bound, the baseline and the method, and say what the distance between any two of them tells;
 # - read the curves of the losses, and say at which step a stage begins and which network a loss belongs to;
-# - tell a label that has become better from one that has left out what was hard;
+# - tell a label that has become better from one that has only become smaller;
 # - see from an entropy whether Eq. 10 has collapsed.
 #
 # **It takes** about {reading}`05_train_voc` minutes to read ([how that is
@@ -280,8 +280,9 @@ panels.view_grid(pixels, truth.numpy() if scored else None, seen, classes)
 # share of pixels that are labelled, and its strict score, in which a pixel left out counts as missed?
 #
 # ```{dropdown} Answer
-# Much less is labelled, so the strict score falls. What stays may score higher than before, since what was hard is gone and no
-# longer counted. The two lines below have all three; only all three together say what became of the label.
+# Much less is labelled, so the strict score falls. What stays may score higher than before: what is given up is mostly background, and
+# with it go object pixels that were called so, which then count as no error. The two lines below have all three; only all three together
+# say what became of the label.
 # ```
 # ````
 

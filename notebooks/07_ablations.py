@@ -167,7 +167,8 @@ def beside(grid, reference):
 # seen a difference. So *could tell* stands beside it: the smallest true difference that so many seeds, with the spread that was measured, would
 # have told apart in four of five cases (power 80 %), after the correction. That one asks for it before the runs and not after, sets the number
 # of seeds by it, and does not trust a spread from few seeds too far, is the advice of {cite:t}`colas2018seeds`; their test is a t-test,
-# and ours needs more where a family is large. Each table has as many seeds as its family needs for a verdict at all:
+# and ours needs more where a family is large. Each grid of runs asks for as many seeds as its family needs for a verdict at all; how many of them
+# are there, each table says:
 
 # %% tags=["hide-input"]
 SIZES = {"modules": 3, "thresholds": 3, "reach": 5} | {  # all pairs of three rows; with and without GC; the others with one of their rows
@@ -219,7 +220,7 @@ Markdown("\n".join(
 #
 # A scale can show a point only if runs of one setting do not lie many points apart, and if no class gets lost under one seed and is found under
 # another: such a run differs by a class and not by what is asked. *Lost* is a class with an IoU below 20 in the end. The baseline alone
-# was trained under more seeds than any table has, and is held against three marks: no class is lost, its mIoU has a standard deviation
+# has a grid with more seeds than any table, *stability*, and is held against three marks: no class is lost, its mIoU has a standard deviation
 # of at most 1.5 points, and the differences by seed of Table 1 one of at most 1.0.
 
 # %% tags=["hide-input"]
@@ -255,7 +256,7 @@ Markdown("\n".join(f"- {'met' if met else '**not met**'}: {text}." for text, met
 # distillation between teacher and student (DSKD), then the Gaussian correction (GC). It does not show GC without DSKD;
 # here it is the fourth row. The paper's last row is also the middle row of its Table 2, where it is called segmentation,
 # so that is what stands beside it. Values are mIoU in per cent, measured ones as mean ± standard deviation over seeds;
-# *segmentation* and everything after it, but for the second column, is of the network that gradients train: the teacher, or the
+# *segmentation* and everything after it, but for the student's column, is of the network that gradients train: the teacher, or the
 # baseline's only one. The pseudo label is scored after the correction, where there is one, over the pixels that it labels; beside that
 # stand its *strict score*, where a pixel left out counts as missed, and its *coverage*, the share of pixels that it labels.
 #
@@ -266,8 +267,9 @@ Markdown("\n".join(f"- {'met' if met else '**not met**'}: {text}." for text, met
 # which of them will the segmentation follow?
 #
 # ```{dropdown} Answer
-# A label that leaves out what is hard scores high over the rest, so the score alone goes up as coverage and strict score go down.
-# The decoder has to learn from what is left; which of the two it goes with, the column of the segmentation shows.
+# What GC leaves out is mostly background. Most of it was right, but object pixels that were called background go with it, and where a
+# pixel has no label nothing is missed: so the score goes up as coverage and strict score go down. The decoder has to learn from what is
+# left; which of the two it goes with, the column of the segmentation shows.
 # ```
 # ````
 
@@ -600,7 +602,7 @@ Markdown(verdicts.balance(families))
 #
 # ## What was seen
 #
-# With the results as committed:
+# With the results as committed; which of the numbers can be told from none, [the list of all comparisons](#told-apart) says:
 
 # %% tags=["hide-input"]
 def gains_in_words(table, rows):

@@ -18,7 +18,7 @@
 # ```{admonition} Two data sets, two scales
 # :class: warning
 # The paper's values are on PASCAL VOC 2012 and COCO 2014. On the scale `shapes` a small network is trained on a small drawn
-# data set: its values stand in a column of their own and say nothing about the others. Nor do those on `voc6`, a few hundred photographs.
+# data set: its values stand in a column of their own and say nothing about the others. Nor do those on `voc6`, six classes in about a thousand small photographs.
 # ```
 #
 # ```{admonition} Before you begin

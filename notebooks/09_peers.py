@@ -9,13 +9,13 @@
 # %% [markdown]
 # # The peers on one baseline
 #
-# The paper compares itself with fifteen other methods, each with an encoder, a schedule and an evaluation of its own. Its tables cannot
+# The paper compares itself with seventeen other methods, each with an encoder, a schedule and an evaluation of its own. Its tables cannot
 # say what an *idea* is worth, only what a system scored. Here the ideas stand on one baseline: the same encoder, decoder, crops, steps,
 # learning rates, label thresholds, refinement and evaluation, the same seeds. What is left is what each method adds.
 #
 # Four are built whole, the single-stage methods that the paper is nearest to: ToCo {cite:p}`ru2023toco`, AFA {cite:p}`ru2022afa`,
-# TSCD {cite:p}`xu2023tscd` and DuPL {cite:p}`wu2024dupl`. Of others, which train in several rounds, the one idea that makes them is a small part
-# on the baseline. Each is one file, `dsgc/methods/peers/NAME.py`, and one word: `python -m dsgc train shapes --method toco`.
+# TSCD {cite:p}`xu2023tscd` and DuPL {cite:p}`wu2024dupl`. Of eight others, most of which train in several rounds, the one idea that makes them is
+# a small part on the baseline. Each is one file, `dsgc/methods/peers/NAME.py`, and one word: `python -m dsgc train shapes --method toco`.
 #
 # First come the four, with one picture each; then the small parts; then, in one table, what a step of each costs and what it brings.
 #
@@ -90,7 +90,7 @@ begun = time.monotonic()
 # ## One baseline
 #
 # {py:class}`~dsgc.methods.base.Base` learns the tags, with patch token contrast, and after a warm-up its decoder learns the label that two
-# thresholds cut out of the CAM. A peer inherits from it and overrides what it changes. The pictures below are of a baseline after
+# thresholds cut out of the CAM. A peer inherits from it and overrides what it changes (1Stage alone does not). The pictures below are of a baseline after
 # few steps: what its tokens, its CAM and its decoder have at that moment is what each method works with.
 
 # %% tags=["nbval-ignore-output"]
@@ -175,7 +175,7 @@ Markdown(
 # %% [markdown]
 # **Where it fails.** A flag is as good as the CAM that it is read off. In the published code it is worse than that: the picture
 # that local crops are cut from was mirrored independently of the one that the flags are from, so that about half of the flags belong to another place. Here
-# crops are cut after the mirror. Two more views, one of them whole, make a step more than twice as dear.
+# crops are cut after the mirror. A second global view and the eight local ones make a step more than twice as dear.
 #
 # ## AFA: attention learns which tokens belong together
 #
@@ -375,7 +375,7 @@ Markdown(
 #
 # ## What each makes of one picture
 #
-# Runs of all of them to their end, under one seed, of the grid `peers`. The CAM is for the tags; the label is what the decoder learns at the end.
+# Runs of these four to their end, beside the baseline and the paper's method, under one seed, of the grid `peers`. The CAM is for the tags; the label is what the decoder learns at the end.
 
 # %% tags=["hide-input"]
 seeds = grids.SEEDS["peers"]
@@ -406,7 +406,7 @@ figure
 # %% [markdown]
 # ## The others, as small parts
 #
-# Each of these was published as several rounds of training, and most with a CRF between them. What is measured here is the one idea, on the
+# Most of these were published as several rounds of training, often with a CRF between them; 1Stage and RRM train in one. What is measured here is the one idea, on the
 # baseline, in one run; the table at the end of this page says of each what was left out.
 #
 # **URN** {cite:p}`li2022urn` is the natural rival of the Gaussian correction: it *weighs* a label where GC *rewrites* it. The decoder's response
@@ -446,8 +446,8 @@ figure
 # ````{admonition} Predict 3
 # :class: predict
 #
-# ToCo sees each picture in ten views, DuPL trains two networks, the paper's method has a teacher and a student. Which step is the
-# dearest, and which of the three the cheapest?
+# ToCo sees each picture in ten views, DuPL trains two networks, the paper's method has a teacher and a student. Which of the three
+# steps is the dearest, and which the cheapest?
 #
 # ```{dropdown} Answer
 # DuPL's: two networks, both with a graph, and in the last part a recoloured view of each picture besides. Eight of ToCo's ten views
@@ -513,7 +513,7 @@ figures.save(figure, out, "gains")
 # Orange is the paper's method, blue the others that are built whole, grey the small parts.
 
 # %% [markdown]
-# The photographs, with an encoder of another kind, have a page of their own: {ref}`peers-on-photographs`. The order there is another
+# The photographs, with an encoder of another kind, have a page of their own: {ref}`peers-on-photographs`. The order of the means there is another
 # one, and that is the point of having both.
 #
 # With the thresholds that its authors published, a peer may do better or worse than with everyone's; which of the two its row shows must not decide
@@ -530,7 +530,8 @@ tables.Exported(own_gain, out, "thresholds") if len(own_gain) else None
 #
 # If a peer does not learn here as it does where it was published, a wrong implementation is the first suspect. What can be compared is the order
 # of its own scores: in the logs that ToCo and DuPL publish, the CAM is above the head ({doc}`08_comparison`); AFA's log ends with a CAM of
-# 64, a walked label of 65 and a head of 63 to 64.
+# 64, a walked label of 65 and a head of 63 to 64. Here the baseline's head, too, is above its CAM, so that the other order says nothing against
+# ToCo and DuPL; but AFA's walked label is far below its CAM, and that is not as published.
 
 # %% tags=["hide-input"]
 columns = {"CAM": "cam", "pseudo label": "pseudo", "head": "seg"}

@@ -85,6 +85,14 @@ def test_every_claim_of_table_1_is_there_with_the_printed_difference(found):
     assert [claim.printed for claim in found[:3]] == [f"{ablation[a] - ablation[b]:+.2f}" for a, b in steps]
 
 
+def test_beside_the_label_of_what_it_leaves_stands_how_much_of_that_is_right(found):
+    assert account._right(np.array([3, 1, 6])) == 75
+    (line,) = (claim.here for claim in found if "errors out of the label" in claim.words)
+    modules = account.tables.read(grids.RESULTS, "shapes", {"modules": (grids.FIRST,)})["modules"]
+    right, wrong, _ = np.sum(modules[grids.METHOD, grids.FIRST].counts["rules"], (0, 2))  # before the correction
+    assert abs(100 * right / (right + wrong) - int(line.split("; ")[-1].split(" %")[0])) < 5
+
+
 def test_the_hours_are_those_of_the_results_each_run_once():
     spent = account.effort()
     files = [json.loads(path.read_text()) for path in grids.RESULTS.glob("*/*.json")]
