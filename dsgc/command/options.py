@@ -21,7 +21,7 @@ Text = Annotated[str | None, arg(metavar="STR", help_behavior_hint="")]  # what 
 Whole = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
 Wholes = Annotated[tuple[int, ...] | None, arg(metavar="INT ...", help_behavior_hint="")]
 Factors = Annotated[tuple[float, ...] | None, arg(metavar="FLOAT ...", help_behavior_hint="")]
-Named = Annotated[protocols.Name | None, arg(metavar="|".join(typing.get_args(protocols.Name)), help_behavior_hint="")]
+Named = Annotated[protocols.Name | None, arg(metavar="NAME", help_behavior_hint="")]
 
 ABOUT = {  # each preset in a line
     "shapes": "the drawn pictures and the small encoder that come with the package: minutes on two CPU cores, no GPU",
@@ -72,7 +72,8 @@ class EvaluateOptions:
     network: str = ""
     """the one network to score, named before its score is known; all that the run has if not given"""
     protocol: Named = None
-    """how others score, by name: segmentation and CAM; without --scales, --mirror and --crf, which make a protocol of their own"""
+    """how others score segmentation and CAM: ours, single, training[-coco] or published[-coco][-no-crf]; without
+    --scales, --mirror and --crf, which make a protocol of their own"""
     scales: Factors = None
     """sizes at which an image is looked at, relative to its own; then the segmentation alone is scored"""
     mirror: bool = False
@@ -100,7 +101,8 @@ class PredictOptions:
     network: str = ""
     """whose segmentation; that of the network that is reported if not given"""
     protocol: Named = None
-    """how others look at an image, by name; without --scales, --mirror and --crf, which make a protocol of their own"""
+    """how others look at an image: ours, single, training[-coco] or published[-coco][-no-crf]; without
+    --scales, --mirror and --crf, which make a protocol of their own"""
     scales: Factors = None
     """sizes at which an image is looked at, relative to its own, 1 if not given; the probabilities of all looks are averaged"""
     mirror: bool = False

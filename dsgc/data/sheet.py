@@ -1,5 +1,6 @@
 """A contact sheet: some pictures of each class, with their tags, to see at a glance whether the tags are right."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,11 @@ from dsgc.errors import UserError
 EACH = 6  # pictures of a class
 SIDE, GAP, LINE = 132, 10, 16  # pixels
 MANY = 40  # classes on a sheet
+FONTS = (  # beside Pillow's own, which has little more than English: files that systems have, in places where Pillow looks
+    "DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial.ttf", "arial.ttf", "NotoSansCJK-Regular.ttc", "wqy-microhei.ttc", "msyh.ttc",
+    "msgothic.ttc", "PingFang.ttc", "Hiragino Sans GB.ttc", "Arial Unicode.ttf",
+)  # fmt: skip
+NO_LETTER = "\U0010ffff"  # what a font draws for this it draws for all that it lacks
 
 
 def refuse_file(path: Path) -> None:
@@ -23,7 +29,7 @@ def refuse_file(path: Path) -> None:
 def write(path: Path, parts: Sequence[Part]) -> None:
     """Draw the sheet, a row for each class, and write it whole or not at all. Raises `UserError` if it cannot be written."""
     classes = parts[0].split.classes[:MANY]
-    font = ImageFont.load_default(12)
+    font = font_of({*"".join(classes), *(letter for part in parts for image_id in part.split.ids for letter in image_id)})
     row = SIDE + 2 * LINE + GAP
     sheet = Image.new("RGB", (GAP + EACH * (SIDE + GAP), GAP + len(classes) * (row + LINE)), "white")
     draw = ImageDraw.Draw(sheet)
@@ -49,6 +55,20 @@ def write(path: Path, parts: Sequence[Part]) -> None:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise UserError(f"{path}: cannot be written ({error.strerror}); name another file with --sheet") from error
+
+
+def font_of(letters: set[str]) -> ImageFont.FreeTypeFont:
+    """The first font that can be found and has all these letters, else the one that lacks the fewest."""
+    fonts = [ImageFont.load_default(12)]
+    for name in FONTS:
+        with contextlib.suppress(OSError):
+            fonts.append(ImageFont.truetype(name, 12))
+
+    def lacking(font: ImageFont.FreeTypeFont) -> int:
+        empty = bytes(font.getmask(NO_LETTER))
+        return sum(bytes(font.getmask(letter)) == empty for letter in letters if letter.isprintable() and not letter.isspace())
+
+    return min(fonts, key=lacking)
 
 
 def _of_class(parts: Sequence[Part], number: int) -> list[tuple[Part, int]]:

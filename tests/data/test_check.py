@@ -4,11 +4,13 @@ import json
 import shutil
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
 
 from dsgc.__main__ import main
+from dsgc.data import sheet
 from dsgc.data.check import check
 from dsgc.data.own import Source
 
@@ -125,8 +127,8 @@ def test_the_command_ends_with_0_or_2_and_draws_a_sheet(own, tmp_path, capsys):
     root, source = own
     words = ["check", str(root), "--tags", source.tags, "--sheet", str(tmp_path / "sheet.png")]
     assert main(words) == 0
-    sheet = Image.open(tmp_path / "sheet.png")
-    assert sheet.width > 800 and len(sheet.getcolors(10**6)) > 1000
+    drawn = Image.open(tmp_path / "sheet.png")
+    assert drawn.width > 800 and len(drawn.getcolors(10**6)) > 1000
     (root / "p3.png").write_bytes(b"nothing")
     assert main(words) == 2
     out, error = capsys.readouterr()
@@ -147,3 +149,12 @@ def test_a_tag_that_may_be_another_misspelt_is_a_hint(own):
     tags.write_text(tags.read_text().replace("p1.png,cat", "p1.png,catt").replace("p0.png,dog", "p0.png,yak"))
     hints = said(check(root, "", "", source).hints)
     assert "tags are nearly alike (1)" in hints and "'catt' and 'cat'" in hints and "misspelt" in hints
+
+
+def test_the_sheet_is_written_in_a_font_that_has_the_letters(monkeypatch):
+    dejavu = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")
+    monkeypatch.setattr(sheet, "FONTS", ("no-such-font.ttf", str(dejavu)))
+    names = {letters: sheet.font_of({*letters}).getname()[0] for letters in ("cat 1", "größe", "electrobús", "gr\u0000")}
+    assert names["größe"] == names["electrobús"] == "DejaVu Sans" and names["cat 1"] == names["gr\u0000"] != "DejaVu Sans"
+    monkeypatch.setattr(sheet, "FONTS", ())
+    assert sheet.font_of({"电"}).getname()[0] == names["cat 1"]

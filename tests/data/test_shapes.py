@@ -6,8 +6,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import Image
+from tqdm import tqdm
 
-from dsgc.data import scenes, shapes
+from dsgc.data import scenes, shapes, shapes_coco
 from dsgc.data.palette import voc_palette
 from dsgc.errors import UserError
 
@@ -191,3 +192,12 @@ def test_negative_numbers_are_refused(tmp_path, wrong):
     with pytest.raises(UserError, match="must not be negative"):
         shapes.write(tmp_path / "out", **({"sizes": FEW} | wrong))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("module", "sizes"), [(shapes, FEW), (shapes_coco, {"train2014": 2, "val2014": 1})], ids=["VOC", "COCO"])
+def test_a_terminal_sees_how_far_the_drawing_is_and_a_file_does_not(module, sizes, tmp_path, monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr(module, "tqdm", lambda stream, **given: seen.append(given) or tqdm(stream, **given))
+    module.write(tmp_path / "drawn", sizes=sizes)
+    assert sum(given["total"] for given in seen) == sum(sizes.values()) and capsys.readouterr().err == ""
+    assert all(given["disable"] is None for given in seen)  # shown where standard error is a terminal
