@@ -590,7 +590,7 @@ for name, part in effects.items():
 
 # %% [markdown]
 # And the labels as a whole. The mean IoU over the pixels that are labelled says little alone: a label gains in it by leaving
-# out whatever is hard. So beside it stand how much is labelled, and a *strict* mIoU in which a pixel that is left out counts as
+# out what it would be wrong about. So beside it stand how much is labelled, and a *strict* mIoU in which a pixel that is left out counts as
 # missed. *Precision*: how many of the pixels called object (or background) are of that class; *recall*: how much of the true
 # objects
 # (or of the true background) is so called.

@@ -365,7 +365,7 @@ figures.save(figures.class_heat(printed, "as printed: PASCAL VOC 2012 val"), out
 
 # %% mystnb={"image": {"alt": "Heat map: IoU of each class for each combination of modules and each peer, mean over the seeds of this code's runs."}} tags=["hide-input"]
 per_class = tables.by_class(by_scale[scale])
-figures.save(figures.class_heat(per_class, f"this code, scale {scale}: mean over {len(seeds)} seeds"), out, "table6")
+figures.save(figures.class_heat(per_class, f"this code, scale {scale}: mean over each row's seeds"), out, "table6")
 
 # %%
 tables.Exported(per_class.rename_axis("modules or method"), out, "table6")

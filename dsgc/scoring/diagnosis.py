@@ -61,7 +61,7 @@ def whole_split(network: Network, dataset: EvalImages, config: Config) -> Labell
 def worth(labels: Tensor, truth: Tensor, num_classes: int) -> dict[str, float]:
     """What a label (B, H', W') is worth, in per cent: how much of the image it labels, mIoU over that, mIoU with the rest as missed.
 
-    The middle one alone says little: a label gains in it by leaving out whatever is hard. num_classes: background included.
+    The middle one alone says little: a label gains in it by leaving out what it would be wrong about. num_classes: background included.
     """
     matrix = ConfusionMatrix(num_classes)
     matrix.update(labels, truth)
