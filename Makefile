@@ -39,8 +39,8 @@ test: setup  ## run every test, then every notebook against its stored outputs
 older: setup  ## run every notebook against its stored outputs with an older instruction set, which rounds in another way
 	$(ALONE) $(OLDER) $(NBVAL)
 
-book: setup  ## run every notebook and build the book into _build/html
-	$(BIN)/python book/build.py
+book: setup  ## run every notebook and build the book into _build/html; with LANGUAGE=zh_CN the Chinese edition too
+	$(BIN)/python book/build.py $(addprefix --language ,$(LANGUAGE))
 
 locale: setup  ## bring the catalogues of translations up to date with the English text
 	$(BIN)/python book/catalogues.py

@@ -20,14 +20,17 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+import framework
 import nbformat
 import readme
 import stage
+import yaml
 from babel.messages import Catalog
+from babel.messages.extract import extract_from_file
 from babel.messages.pofile import read_po, write_po
+from words import CATALOGUE, FOLDER
 
 LANGUAGES = ("zh_CN",)
-FOLDER = Path("locale")
 HEADER = 'msgid ""\nmsgstr ""\n"Language: {}\\n"\n"Content-Type: text/plain; charset=utf-8\\n"\n\n'
 HTML_ONLY = ("sphinx.ext.viewcode", "previews", "sizes", "lines", "downloads", "ranks", "launch")  # extensions
 SAME = re.compile(  # in every language: a role without a title, code, a formula, an address
@@ -42,22 +45,30 @@ def collected(folder: Path) -> dict[str, list[str]]:
     stage.lay(pages)
     stage.shorten(pages)
     for page in (pages / "book").glob("*.md"):
-        page.write_text(page.read_text(encoding="utf-8").replace("execution_mode: force", 'execution_mode: "off"'), encoding="utf-8")
+        text = page.read_text(encoding="utf-8")
+        page.write_text(text.replace("execution_mode: force", 'execution_mode: "off"'), encoding="utf-8")
     for source in sorted((stage.ROOT / "notebooks").glob("*.ipynb")):
         notebook = nbformat.read(source, as_version=4)
         for cell in notebook.cells:
             if cell.cell_type == "code":
                 cell.outputs = []
         nbformat.write(notebook, pages / "notebooks" / source.name)
-    config = stage.config(folder, without=HTML_ONLY, gettext_compact=False, suppress_warnings=["mystnb"])
-    words = [Path(sys.executable).with_name("jupyter-book"), "build", pages, "--config", config, "--toc", stage.CONTENTS]
-    words += ["--path-output", folder, "--all", "-q", "--builder", "custom", "--custom-builder", "gettext"]
-    done = subprocess.run(words, cwd=stage.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    config = stage.config(folder / "_config.yml", without=HTML_ONLY, gettext_compact=False, suppress_warnings=["mystnb"])
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", pages, "--config", config, "--toc", stage.CONTENTS]
+    command += ["--path-output", folder, "--all", "-q", "--builder", "custom", "--custom-builder", "gettext"]
+    done = subprocess.run(command, cwd=stage.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         sys.exit(f"{done.stdout}locale: the pages could not be read, see above")
     made = folder / "_build/gettext"
     found = {path.relative_to(made).with_suffix("").as_posix(): messages(path) for path in made.rglob("*.pot")}
-    return found | {"README": readme.messages((stage.ROOT / "README.md").read_text(encoding="utf-8"))}
+    return found | {CATALOGUE: words(), "README": readme.messages((stage.ROOT / "README.md").read_text(encoding="utf-8"))}
+
+
+def words() -> list[str]:
+    """What the build itself says: extensions, the figure of the framework, and the book's title."""
+    code = (text for path in sorted((stage.ROOT / "book").glob("*.py")) for _, text, *_ in extract_from_file("python", path, {"_": None}))
+    config = yaml.safe_load(stage.CONFIG.read_text(encoding="utf-8"))
+    return list(dict.fromkeys([config["title"], config["author"], *code, *framework.words()]))
 
 
 def messages(path: Path) -> list[str]:
@@ -95,14 +106,8 @@ def renew(root: Path, found: dict[str, list[str]], language: str) -> None:
         if path.relative_to(folder).with_suffix("").as_posix() not in found:
             path.unlink()
     english = (stage.ROOT / "README.md").read_text(encoding="utf-8")
-    said = translations(folder / "README.po")
+    said = stage.translations(folder / "README.po")
     (root / f"README.{language.replace('_', '-')}.md").write_text(readme.translated(english, said), encoding="utf-8")
-
-
-def translations(path: Path) -> dict[str, str]:
-    """What a catalogue says of each message that is translated, and up to date."""
-    with path.open("rb") as file:
-        return {message.id: message.string for message in read_po(file) if message.id and message.string and not message.fuzzy}
 
 
 def main() -> None:

@@ -4,9 +4,10 @@ import re
 from collections import Counter
 
 from babel.messages.pofile import read_po
-from catalogues import FOLDER, LANGUAGES
+from catalogues import LANGUAGES
 from markdown_it import MarkdownIt
 from stage import ROOT
+from words import FOLDER
 
 CATALOGUES = ROOT / FOLDER / LANGUAGES[0] / "LC_MESSAGES"
 ROLE = re.compile(r"\{([\w:+.-]+)\}(`+)((?:[^`<]|<(?![^<>`]*>`))*?)\s*(?:<([^<>`]*)>)?\2")  # its name, its title or target, its target
