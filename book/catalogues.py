@@ -110,16 +110,20 @@ def renew(root: Path, found: dict[str, list[str]], language: str) -> None:
     (root / f"README.{language.replace('_', '-')}.md").write_text(readme.translated(english, said), encoding="utf-8")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Bring the catalogues of translations up to date with the English text.")
-    parser.add_argument("--to", type=Path, default=stage.ROOT, metavar="FOLDER", help="write them below it; else in the repository")
-    to = parser.parse_args().to.resolve()
+def write(to: Path) -> None:
+    """Renew the catalogues; below another folder than the repository, copies of them."""
     with tempfile.TemporaryDirectory(prefix="dsgc-") as folder:
         found = collected(Path(folder))
     for language in LANGUAGES:
         if to != stage.ROOT:
             shutil.copytree(stage.ROOT / FOLDER / language, to / FOLDER / language, dirs_exist_ok=True)
         renew(to, found, language)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Bring the catalogues of translations up to date with the English text.")
+    parser.add_argument("--to", type=Path, default=stage.ROOT, metavar="FOLDER", help="write them below it; else in the repository")
+    write(parser.parse_args().to.resolve())
 
 
 if __name__ == "__main__":

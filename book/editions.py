@@ -45,8 +45,8 @@ def add(app: Sphinx, page: str, template: str, context: dict, doctree: object) -
     """The switch of a page, and the same for search engines."""
     there_too = page in app.env.found_docs or page in WITHOUT_SOURCE
     context["editions"] = found = others(app, page) if there_too else []
-    for other in found:
-        context["metatags"] += f'\n<link rel="alternate" hreflang="{other["language"]}" href="{other["address"]}">'
+    links = [f'<link rel="alternate" hreflang="{other["language"]}" href="{other["address"]}">' for other in found]
+    context["metatags"] = "\n".join([context.get("metatags", ""), *links])
 
 
 def english(app: Sphinx, env, node: nodes.Element, content: nodes.Element) -> nodes.reference | None:
@@ -60,7 +60,7 @@ def english(app: Sphinx, env, node: nodes.Element, content: nodes.Element) -> no
         found = env.english_entries.get(f"py:{kind}", {}).get(node["reftarget"])
         if found:
             here = join(folder(app.config.language), node["refdoc"], "..")
-            return nodes.reference("", "", content, internal=True, refuri=relpath(found[2], here), hreflang="en")
+            return nodes.reference("", "", content, internal=True, refuri=relpath(found[2], here))
     return None
 
 

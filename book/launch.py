@@ -92,7 +92,7 @@ def pieces(blocks: list[tuple[int, nodes.Node]], writer: Writer) -> Iterator[Not
             yield code(writer.cells[node["cell_index"]])
             continue
         if inside:
-            yield new_code_cell(_("# Your own solution"))
+            yield new_code_cell("# " + _("Your own solution"))
         yield f"{'#' * level} {writer.line(node)}" if level else writer.block(node)
     yield from unseen(writer.cells[done:])
 

@@ -78,7 +78,8 @@ def config(path: Path, *, without: Collection[str] = (), beside: Iterable[str] =
     sphinx = given["sphinx"]
     sphinx["local_extensions"] = {name: str(ROOT / folder) for name, folder in sphinx["local_extensions"].items()}
     sphinx["config"]["extensions"] = [name for name in sphinx["config"]["extensions"] if name not in without] + list(beside)
-    sphinx["config"] |= more
+    gone = {name.rpartition(".")[2] for name in without}  # with their settings
+    sphinx["config"] = {name: value for name, value in sphinx["config"].items() if name.partition("_")[0] not in gone} | more
     path.write_text(yaml.safe_dump(given, allow_unicode=True), encoding="utf-8")
     return path
 
