@@ -28,7 +28,7 @@ import yaml
 from babel.messages import Catalog
 from babel.messages.extract import extract_from_file
 from babel.messages.pofile import read_po, write_po
-from words import CATALOGUE, FOLDER
+from words import CATALOGUE, FOLDER, SPHINX, THEME
 
 LANGUAGES = ("zh_CN",)
 HEADER = 'msgid ""\nmsgstr ""\n"Language: {}\\n"\n"Content-Type: text/plain; charset=utf-8\\n"\n\n'
@@ -103,7 +103,7 @@ def renew(root: Path, found: dict[str, list[str]], language: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(renewed(path.read_bytes() if path.is_file() else b"", texts, language))
     for path in folder.rglob("*.po"):
-        if path.relative_to(folder).with_suffix("").as_posix() not in found:
+        if path.relative_to(folder).with_suffix("").as_posix() not in {*found, SPHINX, THEME}:
             path.unlink()
     english = (stage.ROOT / "README.md").read_text(encoding="utf-8")
     said = stage.translations(folder / "README.po")

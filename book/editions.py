@@ -68,6 +68,6 @@ def setup(app: Sphinx) -> dict:
     app.add_config_value("editions", [], "html")
     app.add_config_value("english_edition", "", "env")
     load(app)
-    app.connect("html-page-context", add)
+    app.connect("html-page-context", add, priority=400)  # before the theme takes out what shows nothing
     app.connect("missing-reference", english, priority=400)  # before names of other packages become text
     return {"parallel_read_safe": True}

@@ -50,7 +50,7 @@ def translate(stage: Path, language: str) -> Path:
     here = stage.parent / language
     there = here / "stage"
     shutil.copytree(stage, there)
-    shutil.copytree(ROOT / FOLDER / language, there / FOLDER / language, ignore=shutil.ignore_patterns("*.csv"))
+    shutil.copytree(ROOT / FOLDER / language, there / FOLDER / language)
     for catalogue in (there / FOLDER).rglob("*.po"):
         with catalogue.open("rb") as text, catalogue.with_suffix(".mo").open("wb") as compiled:
             write_mo(compiled, read_po(text, locale=language))
@@ -100,6 +100,8 @@ def config_in(language: str, path: Path, english: Path, languages: list[str]) ->
         author=_(given["author"]),
         html_search_language=language.partition("_")[0],
         html_theme_options=options,
+        nb_code_prompt_show=_("Unfold the cell"),
+        nb_code_prompt_hide=_("Fold the cell"),
         editions=languages,
         english_edition=str(english),
     )

@@ -6,6 +6,7 @@ from sphinx.application import Sphinx
 from sphinx.locale import get_translation
 
 CATALOGUE = "words"
+THEME, SPHINX = "booktheme", "sphinx"  # what the catalogues of these packages lack is in ours of the same name
 FOLDER = "locale"  # in the stage
 
 
@@ -14,4 +15,5 @@ def _(text: str) -> str:
 
 
 def load(app: Sphinx) -> None:
-    app.add_message_catalog(CATALOGUE, str(Path(app.srcdir, FOLDER)))
+    for name in (CATALOGUE, THEME):  # Sphinx looks for its own there by itself
+        app.add_message_catalog(name, str(Path(app.srcdir, FOLDER)))

@@ -1,5 +1,6 @@
 """Two editions of a small book: each page leads to the other one's, to the same place, and what is not translated is English."""
 
+import json
 import re
 
 import editions
@@ -85,6 +86,10 @@ def test_minutes_count_chinese_by_its_signs():
 
 
 # the search
+
+
+def test_a_term_of_the_table_is_one_word_of_the_index(built):
+    assert json.dumps("伪标签") in (built[0] / "zh_CN/searchindex.js").read_text(encoding="utf-8")
 
 
 def test_chinese_is_split_into_words_and_terms_stay_whole():
