@@ -12,7 +12,7 @@ from words import FOLDER
 # Pages of the Chinese edition that are whole. A page joins them when it is; a change of its English then asks for one of its Chinese.
 TRANSLATED = ("words",)
 CATALOGUES = ROOT / FOLDER / LANGUAGES[0] / "LC_MESSAGES"
-ROLE = re.compile(r"\{([\w:+.-]+)\}(`+)((?:[^`<]|<(?![^<>`]*>`))*?)\s*(?:<([^<>`]*)>)?\2")  # its name, its title or target, its target
+ROLE = re.compile(r"(?<!`)\{([\w:+.-]+)\}(`+)((?:[^`<]|<(?![^<>`]*>`))*?)\s*(?:<([^<>`]*)>)?\2")  # its name, its title or target, its target
 FORMULA = re.compile(r"(?<![\\$])\$(?!\$)((?:[^$\\]|\\.)+)\$")
 CODE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)")
 LINK = re.compile(r"\]\(([^()\s]*(?:\([^()]*\)[^()\s]*)*)\)")
