@@ -19,7 +19,7 @@ KNOWN = {
     "empty-table-header": ('class="blank', "pandas writes the empty corner of a table as header cells"),
 }
 FILE_NAME = re.compile(r"\.(png|svg|jpe?g|gif|webp)\b|/")
-HAN = re.compile(r"[\u4e00-\u9fff]+")
+HAN = re.compile(r"[\u4e00-\u9fff]")
 LEAST = 9  # pixels of a letter as shown
 RAW = re.compile(r"\{[A-Za-z][\w:+.-]*\}`|^\s*[`:]{3,}\{|^\([\w-]+\)=\s*$|^:::", re.MULTILINE)  # roles, directives, targets
 NOTEBOOKS = [page for page in SOURCES if page.startswith("notebooks/")]
