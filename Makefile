@@ -8,7 +8,7 @@ PORT ?= 8000
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup lock test older book pdf serve notebooks ablations ladder departures weights costs confirm claims bench sync lint clean
+.PHONY: help setup lock test older book locale pdf serve notebooks ablations ladder departures weights costs confirm claims bench sync lint clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -40,8 +40,11 @@ test: setup  ## run every test, then every notebook against its stored outputs
 older: setup  ## run every notebook against its stored outputs with an older instruction set, which rounds in another way
 	$(ALONE) $(OLDER) $(NBVAL)
 
-book: setup  ## run every notebook and build the book into _build/html
-	$(BIN)/python book/build.py
+book: setup  ## run every notebook and build the book into _build/html; with LANGUAGE=zh_CN the Chinese edition too
+	$(BIN)/python book/build.py $(addprefix --language ,$(LANGUAGE))
+
+locale: setup  ## bring the catalogues of translations up to date with the English text
+	$(BIN)/python book/catalogues.py
 
 pdf: setup  ## print the built book into _build/dsgc.pdf, with a browser
 	$(BIN)/python book/pdf.py

@@ -1,6 +1,6 @@
 """Build the book: run every notebook, put the results beside the prose, hand both to Jupyter Book.
 
-    python book/build.py [--stored] [--to FOLDER] [-p NAME VALUE]...
+    python book/build.py [--stored] [--language LANGUAGE] [--to FOLDER] [-p NAME VALUE]...
 
 1. papermill runs notebooks/*.ipynb in the order of their names, from the root of the repository, and writes the executed
    copies to _build/stage/notebooks/. The sources are not touched. `-p` sets a parameter of every notebook, as in papermill.
@@ -10,6 +10,8 @@
    framework is drawn there.
 4. jupyter-book builds _build/html from the stage. It runs those pages itself that have code: the first shows a picture on its way through
    the method, some train small networks, draw pictures or show what the files of measurements hold. A warning is an error.
+5. With `--language`, zh_CN say, the same is built once more from the translated text (`stage.translate`), into _build/html/zh_CN. Nothing
+   runs again: notebooks and pages show the outputs that the English edition shows.
 
 `_build` stands in the repository, or in the folder that `--to` names. A notebook that fails ends the build with the
 traceback of its cell and, as the last line, where it stands; exit code 1.
@@ -22,10 +24,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import framework
 import kernels
 import nbformat
 import papermill
+import stage as stages
+from catalogues import LANGUAGES
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from progress import Progress, code_cells
@@ -81,6 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Run every notebook and build the book into _build/html.")
     parser.add_argument("--stored", action="store_true", help="run nothing: show the outputs that the notebooks hold")
     parser.add_argument("--to", type=Path, default=ROOT, metavar="FOLDER", help="make _build there; else in the repository")
+    parser.add_argument("--language", action="append", default=[], choices=LANGUAGES, help="build the edition in it as well")
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a notebook parameter")
     given = parser.parse_args()
     if given.stored and given.p:
@@ -95,9 +99,7 @@ def main() -> None:
     progress = Progress("book", [named(source) for source in sources], build / "times.json", after=pages)
     shutil.rmtree(build, ignore_errors=True)  # a page that is gone must not stay, a warning must come again
     progress.keep()
-    shutil.copytree(ROOT / "book", stage / "book", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
-    (stage / "book/framework.svg").write_text(framework.svg(), encoding="utf-8")
-    (stage / "notebooks").mkdir()
+    stages.lay(stage)
     for source in sources:
         target = stage / "notebooks" / source.name
         if given.stored:
@@ -106,12 +108,32 @@ def main() -> None:
             execute(source, target, parameters, progress)
         clean(target)
 
-    jupyter_book = Path(sys.executable).with_name("jupyter-book")  # it has no `python -m`
-    options = ["--config", ROOT / "_config.yml", "--toc", ROOT / "_toc.yml", "--path-output", to]  # --toc must be absolute
-    words = [jupyter_book, "build", stage, *options, "--all", "-W", "-n", "--keep-going"]
-    if subprocess.run(words, cwd=ROOT).returncode:
+    config = stages.config(build / "_config.yml", editions=given.language)
+    made = jupyter_book(stage, to, config, stages.CONTENTS)
+    for language in given.language:
+        add_edition(language, given.language, stage, made)
+    print(f"book: {made / 'index.html'}")
+
+
+def jupyter_book(stage: Path, to: Path, config: Path, contents: Path) -> Path:
+    """Build one edition below a folder; its HTML."""
+    program = Path(sys.executable).with_name("jupyter-book")  # it has no `python -m`
+    options = ["--config", config, "--toc", contents, "--path-output", to]  # --toc must be absolute
+    if subprocess.run([program, "build", stage, *options, "--all", "-W", "-n", "--keep-going"], cwd=ROOT).returncode:
         sys.exit("book: jupyter-book failed; a warning above counts as an error")
-    print(f"book: {build / 'html' / 'index.html'}")
+    return to / "_build/html"
+
+
+def add_edition(language: str, languages: list[str], stage: Path, english: Path) -> None:
+    """Build the edition in another language, with the outputs of the English one, into a folder of that one."""
+    there = stages.translate(stage, language)
+    here, executed = there.parent, stage.parent / "executed"
+    if executed.is_dir():
+        shutil.copytree(executed, here / "_build/executed")
+    config = stages.config_in(language, here / "_config.yml", english, languages)
+    made = jupyter_book(there, here, config, stages.contents_in(language, here / "_toc.yml"))
+    if made.is_dir():
+        shutil.move(made, english / language)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ import json
 from pathlib import Path
 
 from sphinx.application import Sphinx
+from words import _
 
-PRINTS = {"text": "print", "tooltip": "Print this page", "icon": "fas fa-print"}
+ICON = "fas fa-print"
 
 
 def say(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
@@ -17,7 +18,7 @@ def say(app: Sphinx, page: str, template: str, context: dict, doctree: object) -
     for group in context.get("header_buttons", []):
         for button in group.get("buttons", []):
             if button.get("label") == "download-pdf-button":
-                button |= PRINTS
+                button |= {"text": _("print"), "tooltip": _("Print this page"), "icon": ICON}
 
 
 def hand_over(app: Sphinx, error: Exception | None) -> None:

@@ -7,6 +7,8 @@ Exercises and their numbers are sphinx-exercise's. A solution is a `details` ele
 is printed whole. The package would leave it open, or to a script that stumbles over the link in its title.
 """
 
+import re
+
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
@@ -15,7 +17,10 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 from sphinx.util.logging import getLogger
 from sphinx.util.nodes import make_refnode
 from sphinx_exercise.nodes import exercise_subtitle, is_exercise_node, solution_node
+from words import _
 
+HAN = re.compile(r"[\u4e00-\u9fff]")
+SIGNS_A_WORD = 1.7  # of Chinese, which has no spaces
 WORDS_A_MINUTE = 200  # plain text is read at about 240; here every sentence carries something
 SECONDS = {"formula": 20, "line": 3, "output": 20}  # displayed; of code; a figure, table or listing that a cell shows
 STEP = 5  # minutes; nobody knows it better
@@ -46,10 +51,10 @@ def minutes(page: nodes.Node) -> int:
     return STEP * max(1, -int(-seconds // (60 * STEP)))
 
 
-def words(node: nodes.Node) -> int:
+def words(node: nodes.Node) -> float:
     """Of the prose, each formula in a line being one."""
     if isinstance(node, nodes.Text):
-        return len(node.split())
+        return len(HAN.sub(" ", node).split()) + len(HAN.findall(node)) / SIGNS_A_WORD
     if isinstance(node, nodes.math):
         return 1
     return 0 if apart(node) or closed(node) else sum(map(words, node.children))
@@ -142,11 +147,11 @@ class FillExerciseList(SphinxPostTransform):
 
     def by_page(self, found: list) -> nodes.definition_list:
         pages = nodes.definition_list(classes=["exercises"])
-        for page in dict.fromkeys(page for _, page, _, _ in found):
+        for page in dict.fromkeys(page for _number, page, *_rest in found):
             items = nodes.bullet_list()
             for number, there, label, title in found:
                 if there == page:
-                    text = f"Exercise {'.'.join(map(str, number))} ({title})"
+                    text = _("Exercise {number} ({title})").format(number=".".join(map(str, number)), title=title)
                     items += nodes.list_item("", nodes.paragraph("", "", self.link(page, label, text)))
             term = nodes.term("", "", self.link(page, None, self.env.titles[page].astext()))
             pages += nodes.definition_list_item("", term, nodes.definition("", items))

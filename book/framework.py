@@ -4,6 +4,7 @@
 the page, so that its links work there and the page's style sheet colours it (classes `both`, `warm-up`, `expansion`).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
@@ -125,6 +126,8 @@ LEGEND = [
     ("expansion", "thing", "in expansion and segmentation only"),
     ("both", "loss", "a loss"),
 ]
+EQUATION, EXPLAINS, ENTRY = "Eq.", "the page that explains it", "its entry in the reference"
+FIGURE, TITLE = "Figure: the framework", "The framework of the method"
 ABOUT = (
     "The teacher sees the mirrored image, the student the image. Losses on their tokens and on the labels made of the "
     "teacher's class activation map train the teacher; the text below the figure says the same in words."
@@ -167,6 +170,13 @@ def route(arrow: Arrow) -> list[tuple[float, float]]:
     return [(edge[0], y), (edge[1], y)]
 
 
+def words() -> list[str]:
+    """What the figure says, beside formulas."""
+    titles = [box.title for box in BOXES.values() if box.title[1:2] != "_" or ":" in box.title]
+    arrows, legend = [arrow.text for arrow in ARROWS if arrow.text], [text for *_, text in LEGEND]
+    return list(dict.fromkeys([*titles, *arrows, *legend, EQUATION, EXPLAINS, ENTRY, FIGURE, TITLE, ABOUT]))
+
+
 def indexed(title: str) -> str:
     """`L_PTC and more` with PTC as an index of L."""
     name, _, rest = title.partition("_")
@@ -177,47 +187,48 @@ def indexed(title: str) -> str:
     return f'<tspan class="variable">{name}</tspan><tspan class="index" dy="3">{escape(index)}</tspan>{after}'
 
 
-def draw_box(box: Box) -> str:
-    x0, y0, x1, _ = frame(box)
+def draw_box(box: Box, code: str, _: Callable[[str], str]) -> str:
+    x0, y0, x1, _y1 = frame(box)
     x = (x0 + x1) / 2
     name = box.code.split(".")[-1]
-    equation = f", Eq. {box.equation}" if box.equation else ""
+    title, equation = _(box.title), f", {_(EQUATION)} {box.equation}" if box.equation else ""
     lines = LINES if box.equation else SHORT
-    number = f'<tspan class="number" x="{x:g}" y="{y0 + lines[1]:g}">Eq. {box.equation}</tspan>' if box.equation else ""
+    number = f'<tspan class="number" x="{x:g}" y="{y0 + lines[1]:g}">{_(EQUATION)} {box.equation}</tspan>' if box.equation else ""
     return f"""<g class="{box.stage}">
 <rect x="{x0:g}" y="{y0:g}" width="{x1 - x0:g}" height="{HEIGHT}" rx="{RADIUS[box.kind]}"/>
-<a href="{escape(box.href)}" aria-label="{escape(box.title.replace("_", " "))}{equation}: the page that explains it"
-><text x="{x:g}" y="{y0 + lines[0]:g}">{indexed(box.title)}{number}</text></a>
-<a href="{CODE}{box.code}" aria-label="{name}: its entry in the reference"
+<a href="{escape(box.href)}" aria-label="{escape(title.replace("_", " "))}{equation}: {_(EXPLAINS)}"
+><text x="{x:g}" y="{y0 + lines[0]:g}">{indexed(title)}{number}</text></a>
+<a href="{code}{box.code}" aria-label="{name}: {_(ENTRY)}"
 ><text class="code" x="{x:g}" y="{y0 + lines[2]:g}">{name}</text></a>
 </g>"""
 
 
-def draw_arrow(arrow: Arrow) -> str:
+def draw_arrow(arrow: Arrow, _: Callable[[str], str]) -> str:
     points = route(arrow)
     line = "M" + " L".join(f"{x:g},{y:g}" for x, y in points)
     text = ""
     if arrow.text:
-        (x0, y0), (x1, _) = points
-        text = f'\n<text class="word" x="{(x0 + x1) / 2:g}" y="{y0 - 8:g}">{arrow.text}</text>'
+        (x0, y0), (x1, _y1) = points
+        text = f'\n<text class="word" x="{(x0 + x1) / 2:g}" y="{y0 - 8:g}">{_(arrow.text)}</text>'
     if arrow.page:
-        text = f'<a href="{arrow.page}" aria-label="{arrow.text}: the page that explains it">{text}</a>'
+        text = f'<a href="{arrow.page}" aria-label="{_(arrow.text)}: {_(EXPLAINS)}">{text}</a>'
     return f'<path class="{arrow.stage}" d="{line}" marker-end="url(#framework-{arrow.stage})"/>{text}'
 
 
-def draw_legend(y: float) -> str:
+def draw_legend(y: float, _: Callable[[str], str]) -> str:
     parts, x = [], float(MARGIN)
-    for stage, kind, text in LEGEND:
+    for stage, kind, english in LEGEND:
+        text = _(english)
         parts.append(
             f'<g class="{stage}"><rect x="{x:g}" y="{y:g}" width="34" height="20" rx="{min(RADIUS[kind], 10)}"/>'
             f'<text class="word start" x="{x + 42:g}" y="{y + 14:g}">{text}</text></g>'
         )
-        x += 42 + 7.5 * len(text) + 24
+        x += 42 + 7.5 * sum(1 + (sign > "\u2e80") for sign in text) + 24  # a Chinese sign is as wide as two letters
     return "\n".join(parts)
 
 
-def svg() -> str:
-    """The whole figure."""
+def svg(code: str = CODE, _: Callable[[str], str] = str) -> str:
+    """The whole figure; where the entries of the code stand, and what is said in which language."""
     width = left(max(box.column + box.span - 1 for box in BOXES.values())) + WIDTH + MARGIN
     legend = top(max(box.row for box in BOXES.values()) + 1)
     heads = "".join(
@@ -225,17 +236,19 @@ def svg() -> str:
         'markerHeight="7" orient="auto"><path d="M0,0 L8,4 L0,8 z"/></marker>'
         for stage in ("both", "warm-up", "expansion")
     )
-    return f"""<div class="framework full-width" role="region" aria-label="Figure: the framework" tabindex="0">
+    arrows = "\n".join(draw_arrow(arrow, _) for arrow in ARROWS)
+    boxes = "\n".join(draw_box(box, code, _) for box in BOXES.values())
+    return f"""<div class="framework full-width" role="region" aria-label="{_(FIGURE)}" tabindex="0">
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {legend + 20 + MARGIN:g}" role="group"
 aria-labelledby="framework-title" aria-describedby="framework-about">
-<title id="framework-title">The framework of the method</title>
-<desc id="framework-about">{escape(ABOUT)}</desc>
+<title id="framework-title">{_(TITLE)}</title>
+<desc id="framework-about">{escape(_(ABOUT))}</desc>
 <defs>{heads}</defs>
 <g class="arrows">
-{chr(10).join(map(draw_arrow, ARROWS))}
+{arrows}
 </g>
-{chr(10).join(map(draw_box, BOXES.values()))}
-{draw_legend(legend)}
+{boxes}
+{draw_legend(legend, _)}
 </svg>
 </div>
 """

@@ -22,6 +22,7 @@ from launch_text import Writer, cells_in, folded, hidden, is_cell, shown
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from sphinx.application import Sphinx
+from words import _
 
 BRANCH = "launch"
 INSTALL = """# The package, where it is not there yet: on Colab, say. Elsewhere this cell does nothing.
@@ -29,16 +30,15 @@ import importlib.util
 
 if importlib.util.find_spec("dsgc") is None:
     %pip install --quiet "dsgc[notebooks] @ git+{address}@{commit}\""""
-MADE = "*This is [{title}]({page}) of the book, as a notebook. Numbers in the text are those of the run that made the book.*"
-TRY = "# Your own solution"
 METADATA = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
 FOLDS = {"hide-input": "source_hidden", "remove-cell": "source_hidden", "hide-output": "outputs_hidden"}  # tags, and Jupyter's words
 
 
 def published(app: Sphinx) -> str:
-    """The address at which GitHub Pages publishes the book of the repository."""
+    """The address at which GitHub Pages publishes this edition of the book."""
     owner, name = app.config.html_theme_options["repository_url"].rstrip("/").split("/")[-2:]
-    return f"https://{owner}.github.io/{name}/"
+    edition = "" if app.config.language == "en" else f"{app.config.language}/"
+    return f"https://{owner}.github.io/{name}/{edition}"
 
 
 def commit(branch: str) -> str:
@@ -92,7 +92,7 @@ def pieces(blocks: list[tuple[int, nodes.Node]], writer: Writer) -> Iterator[Not
             yield code(writer.cells[node["cell_index"]])
             continue
         if inside:
-            yield new_code_cell(TRY)
+            yield new_code_cell("# " + _("Your own solution"))
         yield f"{'#' * level} {writer.line(node)}" if level else writer.block(node)
     yield from unseen(writer.cells[done:])
 
@@ -119,7 +119,8 @@ def convert(app: Sphinx, doctree: nodes.document, page: str, *, notebooks: dict[
     writer = Writer(published(app), page, cells, pictures, partial(number, app, page))
     options = app.config.html_theme_options
     install = INSTALL.format(address=options["repository_url"], commit=commit(options["repository_branch"]))
-    note = MADE.format(title=app.env.titles[page].astext(), page=writer.address)
+    made = _("*This is [{title}]({page}) of the book, as a notebook. Numbers in the text are those of the run that made the book.*")
+    note = made.format(title=app.env.titles[page].astext(), page=writer.address)
     made = [new_code_cell(install), new_markdown_cell(note), *arranged(pieces(flat(doctree), writer))]
     for index, cell in enumerate(made):
         cell.id = f"cell-{index}"  # the same from build to build

@@ -15,7 +15,10 @@ from sphinx.util.nodes import make_refnode
 
 GLOSSARY = "book/glossary"
 WITHOUT = {GLOSSARY, "book/reference", "book/tests", "book/bibliography"}  # the terms themselves, and lists
-OFTEN_MEANT_OTHERWISE = {"collapse", "dev", "ground", "method", "precision", "reading", "recall", "val"}  # these need a `{term}`
+OFTEN_MEANT_OTHERWISE = {  # these need a `{term}`
+    "term-collapse", "term-dev", "term-ground", "term-method", "term-precision", "term-reading", "term-recall", "term-val",
+}  # fmt: skip
+HAN = r"\u4e00-\u9fff"  # between Chinese words is no space
 CLOSED = (
     nodes.title, nodes.caption, nodes.rubric, nodes.table, nodes.block_quote, nodes.reference, pending_xref, nodes.literal, nodes.math,
 )  # fmt: skip
@@ -34,12 +37,19 @@ def entries(env: BuildEnvironment) -> dict[str, tuple[int, str, str]]:
 
 
 def pattern(names: list[str]) -> re.Pattern:
-    """Any of the terms, longer ones first, in the singular or plural; those in small letters may begin a sentence."""
+    """Any of the terms, longer ones first, in the singular or plural; those in small letters may begin a sentence.
+
+    A Chinese one may stand in the middle of a sentence; one of a single sign would be found within other words.
+    """
     spelt = []
     for name in sorted(names, key=len, reverse=True):
+        if re.fullmatch(rf"[{HAN}].*[{HAN}]", name):
+            spelt.append(re.escape(name))
+            continue
         stem = r"\s".join(map(re.escape, name.removesuffix("s").split()))
-        spelt.append(f"[{name[0]}{name[0].upper()}]{stem[1:]}" if name == name.lower() else stem)
-    return re.compile(rf"(?<![\w-])(?:{'|'.join(spelt)})s?(?![\w-])")
+        stem = f"[{name[0]}{name[0].upper()}]{stem[1:]}" if name == name.lower() else stem
+        spelt.append(rf"(?<![^\W{HAN}])(?<!-){stem}s?(?![^\W{HAN}]|-)")
+    return re.compile("|".join(spelt))
 
 
 def is_open(text: nodes.Text) -> bool:
@@ -76,8 +86,10 @@ class Mentions(SphinxPostTransform):
             return
         known = entries(self.env)
         own = [link["reftarget"] for link in self.document.findall(pending_xref) if link["reftype"] == "term"]
-        seen = {known[key(name)][0] for name in own if key(name) in known}
-        words = pattern([name for _, _, name in known.values() if name not in OFTEN_MEANT_OTHERWISE])
+        entry_of = {label: entry for entry, label, _ in known.values()}
+        labels = self.env.domaindata["std"]["terms"]  # of a translated glossary under both names
+        seen = {entry_of.get(labels[name.lower()][1]) for name in own if name.lower() in labels}
+        words = pattern([name for _, label, name in known.values() if label not in OFTEN_MEANT_OTHERWISE])
         for text in open_texts(self.document):
             parts, end = [], 0
             for match in words.finditer(text):

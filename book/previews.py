@@ -11,6 +11,7 @@ import re
 from docutils import nodes
 from sheet import ROW
 from sphinx.application import Sphinx
+from words import _
 
 LINK = re.compile(r'<a (?![^>]*headerlink)[^>]*href="[^"]*#(eq-\d+|term-[^"]+)"')
 TAG = re.compile(r"\\tag\{\d+\}")
@@ -34,7 +35,7 @@ def equations(app: Sphinx) -> dict[str, nodes.Element]:
         if ROW in row["classes"]:
             formula, text = row.children
             formula[:] = [nodes.Text(TAG.sub("", formula.astext()))]  # the card's first line has the number
-            cards[f"eq-{row['number']}"] = card(f"Eq. {row['number']}", formula, *text[:-1])
+            cards[f"eq-{row['number']}"] = card(_("Eq. {number}").format(number=row["number"]), formula, *text[:-1])
     return cards
 
 

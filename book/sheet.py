@@ -17,6 +17,7 @@ from sphinx.errors import ExtensionError
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_refnode
+from words import _
 
 ROW = "equation-row"
 
@@ -84,7 +85,7 @@ class Assemble(SphinxPostTransform):
         title = nodes.Text(self.env.titles[page].astext())
         chapter = make_refnode(self.app.builder, self.env.docname, page, label, title)
         line = nodes.paragraph(classes=["equation-links"])
-        for word, link in (("Function", function), ("Test", test), ("Derived in", chapter)):
+        for word, link in ((_("Function"), function), (_("Test"), test), (_("Derived in"), chapter)):
             line += nodes.inline("", "", nodes.Text(f"{word} "), link, nodes.Text(" "))
         return line
 

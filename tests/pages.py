@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
 SOURCES = pdf.named()
 PAGES = [*SOURCES, "search", "genindex"]
+CHINESE = [f"zh_CN/{page}" for page in ("book/intro", "book/framework", "book/glossary", "notebooks/03_gmm_em")]  # all kinds of text
 
 QUIET = [  # no window, and nothing sent anywhere that no page asked for
     "--headless",
@@ -87,8 +88,8 @@ AXE = """(mode) => {
 
 
 def build(to: Path) -> Path:
-    """Build the book from the stored notebooks below a folder; its HTML."""
-    command = [sys.executable, ROOT / "book/build.py", "--stored", "--to", to]
+    """Build both editions of the book from the stored notebooks below a folder; the HTML."""
+    command = [sys.executable, ROOT / "book/build.py", "--stored", "--language", "zh_CN", "--to", to]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=to)
     reasons = [line for line in done.stdout.splitlines() if "WARNING" in line or "ERROR" in line]
     assert done.returncode == 0, "\n".join(reasons) or done.stdout[-3000:]
@@ -176,15 +177,15 @@ class Browser:
     def address(self, page: str) -> str:
         return (self.html / f"{page}.html").as_uri()
 
-    def found(self, query: str) -> list[str]:
-        """The pages that the search shows, from the first on, each once, whatever place on it is meant."""
+    def found(self, query: str, edition: str = "") -> list[str]:
+        """The pages that the search of an edition shows, from the first on, each once, whatever place on it is meant."""
         if "search" not in self.windows:
             self.windows["search"] = self.chromium.new_page()
         window = self.windows["search"]
-        window.goto(f"{self.address('search')}?q={quote(query)}")
+        window.goto(f"{self.address(edition + 'search')}?q={quote(query)}")
         window.wait_for_function("() => document.querySelectorAll('ul.search li > a').length && !document.querySelector('.search-dots')")
         links = window.evaluate("() => [...document.querySelectorAll('ul.search li > a')].map((e) => e.pathname)")
-        root = urlsplit(self.html.as_uri()).path + "/"
+        root = urlsplit(self.html.as_uri()).path + "/" + edition
         return list(dict.fromkeys(link.removeprefix(root).removesuffix(".html") for link in links))
 
     def _visit(self, page: str, mode: str, query: str) -> Visit:

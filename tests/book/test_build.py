@@ -6,7 +6,9 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import execution
 import nbformat
 import pytest
 import yaml
@@ -69,6 +71,24 @@ def test_pages_keep_their_paths_and_the_figure_is_drawn_beside_them(monkeypatch,
     code = {path for path in sources if path.suffix in (".py", ".pyc")}
     assert pages == sources - code | {Path("book/framework.svg")}
     assert {"-W", "-n", "--all"} <= set(command) and command[2] == folder
+
+
+def test_another_edition_is_built_from_a_stage_of_its_own_and_each_knows_the_other(monkeypatch, tmp_path):
+    given = []
+    monkeypatch.setattr(build.subprocess, "run", lambda command, **_: given.append(command) or type("Done", (), {"returncode": 0}))
+    monkeypatch.setattr(sys, "argv", ["build.py", "--stored", "--language", "zh_CN", "--to", str(tmp_path)])
+    build.main()
+    english, chinese = (dict(zip(command[3::2], command[4::2], strict=False)) | {"stage": command[2]} for command in given)
+    settings = [yaml.safe_load(edition["--config"].read_text(encoding="utf-8"))["sphinx"]["config"] for edition in (english, chinese)]
+    assert [each["editions"] for each in settings] == [["zh_CN"], ["zh_CN"]] and settings[1]["language"] == "zh_CN"
+    assert settings[1]["english_edition"] == str(tmp_path / "_build/html")
+    stage = chinese["stage"]
+    assert stage != english["stage"] and (stage / "locale/zh_CN/LC_MESSAGES/book/intro.mo").is_file()
+    contents = yaml.safe_load(chinese["--toc"].read_text(encoding="utf-8"))
+    assert contents["root"] == "book/intro" and contents["parts"][0]["caption"]
+    reference = (stage / "book/reference.md").read_text(encoding="utf-8")
+    assert "automodule" not in reference and 'href="../../book/reference.html"' in reference
+    assert 'href="../../book/reference.html#dsgc.' in (stage / "book/framework.svg").read_text(encoding="utf-8")
 
 
 def test_what_says_nothing_to_a_reader_is_taken_out(tmp_path):
@@ -232,6 +252,23 @@ def test_a_page_that_sphinx_runs_is_shown_cell_by_cell_and_says_nothing_of_tcp(t
     first, last, result = done.stdout.splitlines()
     assert first == "book: running book/page" and last.startswith("book: book/page done in") and result == "4 None"
     assert len(json.loads((tmp_path / "_build/times.json").read_text())["book/page"]) == 2
+
+
+def test_a_page_runs_once_for_all_editions(monkeypatch, tmp_path):
+    ran, on = [], []
+
+    def run(notebook, cwd, **_):
+        ran.append(cwd)
+        notebook.cells[0].outputs = [nbformat.v4.new_output("stream", text="4")]
+        return execution.ExecutionResult(notebook, cwd, 1.0)
+
+    monkeypatch.setattr(direct, "single_nb_execution", None)  # to be what it was afterwards
+    monkeypatch.setattr(execution, "single_nb_execution", run)
+    execution.setup(SimpleNamespace(outdir=str(tmp_path / "_build/html"), connect=lambda event, call: on.append(call)))
+    on[0](None, "book/page", [""])
+    pages = [nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("2 + 2")]) for _ in range(2)]
+    done = [direct.single_nb_execution(page, cwd="book", timeout=60, allow_errors=False) for page in pages]
+    assert ran == ["book"] and [one.nb.cells[0].outputs[0].text for one in done] == ["4", "4"] and done[1].err is None
 
 
 def test_the_pages_that_sphinx_runs_call_what_is_put_in_their_way():

@@ -5,12 +5,13 @@ from collections import Counter
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import chinese_pages
 import launch
 import nbformat
 import pages
 import pytest
 import sources
-from pages import CONFIG, PAGES, ROOT, SOURCES
+from pages import CHINESE, CONFIG, PAGES, ROOT, SOURCES
 
 # What others' code does against axe's rules: the rule, a piece of the HTML that does it, and why it stays.
 KNOWN = {
@@ -18,13 +19,14 @@ KNOWN = {
     "empty-table-header": ('class="blank', "pandas writes the empty corner of a table as header cells"),
 }
 FILE_NAME = re.compile(r"\.(png|svg|jpe?g|gif|webp)\b|/")
+HAN = re.compile(r"[\u4e00-\u9fff]")
 LEAST = 9  # pixels of a letter as shown
 RAW = re.compile(r"\{[A-Za-z][\w:+.-]*\}`|^\s*[`:]{3,}\{|^\([\w-]+\)=\s*$|^:::", re.MULTILINE)  # roles, directives, targets
 NOTEBOOKS = [page for page in SOURCES if page.startswith("notebooks/")]
 PROSE = [page for page in SOURCES if not page.startswith("notebooks/")]
 REPOSITORY, BRANCH = CONFIG["repository"]["url"], CONFIG["repository"]["branch"]
 
-every_page = pytest.mark.parametrize("page", PAGES)
+every_page = pytest.mark.parametrize("page", [*PAGES, *CHINESE])
 every_mode = pytest.mark.parametrize("mode", pages.MODES)
 
 
@@ -181,6 +183,10 @@ def test_the_search_finds_the_page_that_a_word_stands_on(browser):
     assert visit.errors == []
 
 
+class TestTheChineseEdition(chinese_pages.Edition):
+    """Here, since the book is built once for all tests."""
+
+
 # in the HTML
 
 
@@ -206,15 +212,15 @@ def test_every_link_within_the_book_leads_somewhere(html, page):
     assert list(targets(html, path))
 
 
-def test_every_link_of_the_source_pages_leads_somewhere(html):
-    sources = sorted((html / "_modules").rglob("*.html"))
+def test_every_link_of_the_source_pages_and_of_the_chinese_edition_leads_somewhere(html):
+    sources = sorted(path for folder in ("_modules", "zh_CN") for path in (html / folder).rglob("*.html"))
     assert sources and {str(path): dead for path in sources if (dead := list(dead_links(html, path)))} == {}
 
 
 @every_page
 def test_every_picture_says_what_it_shows(html, page):
     texts = [item.get("alt") or item.get("aria-label") or "" for item in pages.read(html / f"{page}.html").pictures]
-    assert [text for text in texts if len(text.split()) < 3 or FILE_NAME.search(text)] == []
+    assert [text for text in texts if len(HAN.sub(" word ", text).split()) < 3 or FILE_NAME.search(text)] == []
     assert [text for text, times in Counter(texts).items() if times > 1] == []  # a text for all pictures describes none
 
 

@@ -1,0 +1,81 @@
+"""What the Chinese edition of the built book has to be; `test_pages`, which builds both editions once, runs these tests."""
+
+import re
+
+import pages
+import pytest
+import stage
+import translations
+from pages import SOURCES
+
+EDITION = "zh_CN/"
+SECTION = re.compile(r'<section\b[^>]*\bid="([^"]+)"')
+# What a reader types, the page that tells, and how far down it may stand; asked once the page is translated.
+SEARCHES = {
+    "噪声概率": ("notebooks/03_gmm_em", 3),
+    "教师网络": ("notebooks/02_dskd", 3),
+    "阈值": ("notebooks/04_gc_rules", 4),
+    "过平滑": ("notebooks/01_ptc", 3),
+    "学习率": ("book/choices", 3),
+    "伪标签": ("book/glossary", 5),
+    "自己的图像": ("book/own_pictures", 3),
+}
+# Is the place that the address names within this section, and seen at the top?
+AT = """(id) => {
+    const place = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    return document.getElementById(id).contains(place) && Math.abs(place.getBoundingClientRect().top) < 200;
+}"""
+ASKED = {query: found for query, found in SEARCHES.items() if found[0] in translations.TRANSLATED}
+
+
+class Edition:
+    @pytest.mark.parametrize("page", SOURCES)
+    def test_a_page_names_its_language_and_has_the_places_of_the_english_one(self, html, page):
+        english, chinese = ((html / f"{edition}{page}.html").read_text(encoding="utf-8") for edition in ("", EDITION))
+        up = "../" * page.count("/")
+        assert '<html lang="en"' in english and '<html lang="zh-CN"' in chinese
+        assert f'<link rel="alternate" hreflang="zh-CN" href="{up}{EDITION}{page}.html">' in english
+        assert f'<link rel="alternate" hreflang="en" href="{up}../{page}.html">' in chinese
+        if page not in stage.MADE_OF_CODE:
+            assert SECTION.findall(english) == SECTION.findall(chinese)
+
+    def test_its_own_words_and_the_theme_s_are_chinese(self, html):
+        page = (html / f"{EDITION}notebooks/03_gmm_em.html").read_text(encoding="utf-8")
+        assert "下一页" in page and "搜索" in page and "练习" in page
+        assert ">next<" not in page and "Search this book" not in page and "Print this page" not in page
+
+    def test_the_switch_keeps_the_section_there_and_back(self, browser):
+        window = browser.chromium.new_page(viewport=pages.SIZES["wide"])
+        window.goto(browser.address("notebooks/03_gmm_em"))
+        window.wait_for_function(pages.TYPESET)
+        section = window.evaluate("""() => {
+            const found = document.querySelectorAll('article section section[id]')[3];
+            found.scrollIntoView({ behavior: 'instant' });
+            return found.id;
+        }""")
+        for address in (browser.address(f"{EDITION}notebooks/03_gmm_em"), browser.address("notebooks/03_gmm_em")):
+            window.locator("a.edition").first.click()
+            window.wait_for_url(f"{address}#*")
+            window.wait_for_function(pages.TYPESET)
+            window.wait_for_function(AT, arg=section)
+        window.close()
+
+    def test_the_switch_takes_along_what_is_searched_for(self, browser):
+        window = browser.chromium.new_page()
+        window.goto(browser.address("search") + "?q=CAM")
+        window.locator("a.edition").first.click()
+        window.wait_for_url(f"{browser.address(EDITION + 'search')}?q=CAM")
+        window.close()
+
+    def test_without_a_script_the_switch_leads_to_the_page(self, browser):
+        context = browser.chromium.new_context(java_script_enabled=False)
+        window = context.new_page()
+        window.goto(browser.address("book/intro"))
+        window.locator("a.edition").first.click()
+        assert window.url == browser.address(f"{EDITION}book/intro")
+        context.close()
+
+    @pytest.mark.parametrize("query", ASKED)
+    def test_the_search_shows_first_what_a_reader_looks_for(self, browser, query):
+        page, place = ASKED[query]
+        assert page in browser.found(query, EDITION)[:place]

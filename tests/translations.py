@@ -1,0 +1,72 @@
+"""What a translated message has to have in common with its English one, so that a page says the same and no link or number is lost."""
+
+import re
+from collections import Counter
+
+from babel.messages.pofile import read_po
+from catalogues import LANGUAGES
+from markdown_it import MarkdownIt
+from stage import ROOT
+from words import FOLDER
+
+# Pages of the Chinese edition that are whole. A page joins them when it is; a change of its English then asks for one of its Chinese.
+TRANSLATED = ("words",)
+CATALOGUES = ROOT / FOLDER / LANGUAGES[0] / "LC_MESSAGES"
+ROLE = re.compile(r"(?<!`)\{([\w:+.-]+)\}(`+)((?:[^`<]|<(?![^<>`]*>`))*?)\s*(?:<([^<>`]*)>)?\2")  # its name, its title or target, its target
+FORMULA = re.compile(r"(?<![\\$])\$(?!\$)((?:[^$\\]|\\.)+)\$")
+CODE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)")
+LINK = re.compile(r"\]\(([^()\s]*(?:\([^()]*\)[^()\s]*)*)\)")
+PLACE = re.compile(r"\{\w+\}")
+MARKDOWN = MarkdownIt("commonmark")
+
+
+def said(page: str) -> list:
+    """The messages of a page's catalogue."""
+    with (CATALOGUES / f"{page}.po").open("rb") as file:
+        return [message for message in read_po(file) if message.id]
+
+
+def pages() -> list[str]:
+    """Whatever has a catalogue."""
+    return sorted(path.relative_to(CATALOGUES).with_suffix("").as_posix() for path in CATALOGUES.rglob("*.po"))
+
+
+def held(text: str) -> dict[str, Counter]:
+    """What must be in both: roles with their targets, formulas, code, addresses and names of places."""
+    roles = Counter((name, target or inner) for name, _, inner, target in ROLE.findall(text))
+    text = ROLE.sub("", text)
+    code = Counter(inner for _, inner in CODE.findall(text))
+    text = CODE.sub("", text)
+    formulas = Counter(FORMULA.findall(text))
+    text = FORMULA.sub("", text)
+    return {
+        "roles": roles,
+        "code": code,
+        "formulas": formulas,
+        "links": Counter(LINK.findall(text)),
+        "places": Counter(PLACE.findall(text)),
+    }
+
+
+def faults(english: str, other: str) -> list[str]:
+    """What is wrong with a translation, in words; nothing of a right one."""
+    if not other:
+        return ["not translated"]
+    found, before, after = [], held(english), held(other)
+    for kind, wanted in before.items():
+        found += [f"{kind}: {item!r} is missing" for item in (wanted - after[kind]).elements()]
+        found += [f"{kind}: {item!r} is not in the English" for item in (after[kind] - wanted).elements()]
+    blocks = [token.type for token in MARKDOWN.parse(other) if token.level == 0]
+    if blocks != ["paragraph_open", "paragraph_close"]:
+        found.append(f"begins as no paragraph does, {blocks[0].removesuffix('_open')}; put a backslash before its first sign")
+    if "\n" in other:
+        found.append("has a line's end; a message is one line")
+    return found + marks(other)
+
+
+def marks(text: str) -> list[str]:
+    """Emphasis that Markdown does not see, since its marks stand between letters and the full stops of Chinese."""
+    inline = (child for token in MARKDOWN.parse(FORMULA.sub("x", ROLE.sub("x", text))) for child in token.children or ())
+    plain = "".join(child.content for child in inline if child.type == "text")
+    shown = re.search(r"\*[^\s*]|[^\s*]\*", plain)
+    return ["a * is shown as it is: put a space outside of it, or the full stop on its other side"] if shown else []
