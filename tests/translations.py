@@ -9,8 +9,6 @@ from markdown_it import MarkdownIt
 from stage import ROOT
 from words import FOLDER
 
-# Pages of the Chinese edition that are whole. A page joins them when it is; a change of its English then asks for one of its Chinese.
-TRANSLATED = ("words",)
 CATALOGUES = ROOT / FOLDER / LANGUAGES[0] / "LC_MESSAGES"
 ROLE = re.compile(r"(?<!`)\{([\w:+.-]+)\}(`+)((?:[^`<]|<(?![^<>`]*>`))*?)\s*(?:<([^<>`]*)>)?\2")  # its name, its title or target, its target
 FORMULA = re.compile(r"(?<![\\$])\$(?!\$)((?:[^$\\]|\\.)+)\$")
@@ -29,6 +27,11 @@ def said(page: str) -> list:
 def pages() -> list[str]:
     """Whatever has a catalogue."""
     return sorted(path.relative_to(CATALOGUES).with_suffix("").as_posix() for path in CATALOGUES.rglob("*.po"))
+
+
+# Pages of the Chinese edition that are whole. A change of their English asks for one of their Chinese; a new page may wait here.
+NOT_YET: tuple[str, ...] = ()
+TRANSLATED = tuple(page for page in pages() if page not in NOT_YET)
 
 
 def held(text: str) -> dict[str, Counter]:
