@@ -10,6 +10,7 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from sphinx.application import Sphinx
+from sphinx.locale import translators
 from sphinx.util.docutils import docutils_namespace
 
 LANGUAGE = "zh_CN"
@@ -106,6 +107,7 @@ def build(folder: Path) -> tuple[Path, str]:
         with docutils_namespace():
             app = Sphinx(source, None, target, folder / f"{language}/.doctrees", "html", config, status=None, warning=warned)
             app.build(force_all=True)
+        translators.clear()  # a language stays set in the process that has built in it
     return html, warned.getvalue()
 
 

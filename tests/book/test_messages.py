@@ -20,7 +20,7 @@ sys.path.insert(0, {book!r})
 extensions = ["myst_nb", "sphinx_design", "sphinx_togglebutton", "sphinx_exercise", "messages", "frames"]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 html_theme, html_static_path, nb_execution_mode, numfig = "sphinx_book_theme", [{static!r}], "off", True
-locale_dirs, gettext_compact = ["locale"], False
+locale_dirs, gettext_compact, exclude_patterns = ["locale"], False, ["jupyter_execute"]
 """
 INDEX = """# a start
 
@@ -58,7 +58,7 @@ a word
 
 | a head in a table | $z$ |
 |---|---|
-| a cell in a table | {doc}`a page's name <notebook>` |
+| a cell in a table | {doc}`named otherwise <notebook>` |
 ```
 
 ```{list-table} the title of a list
@@ -169,7 +169,7 @@ SAID = {
     "page": [
         "a page", "a paragraph with $x$, *stress* and `code`", "an item", "a quotation", "a word", "its meaning",
         "a head", "a **stressed** head", "a cell", "[a link](notebook)",
-        "the title of a table, $y$", "a head in a table", "$z$", "a cell in a table", "{doc}`a page's name <notebook>`",
+        "the title of a table, $y$", "a head in a table", "$z$", "a cell in a table", "{doc}`named otherwise <notebook>`",
         "the title of a list", "a head in a list", "beside it", "a cell in a list", "one among items",
         "the title of values", "a head of values", "its fellow", "a cell of values", "its neighbour",
         "a box", "inside of it", "a fold", "an answer", "a note", "a card", "on it", "a tab", "behind it",
@@ -197,7 +197,7 @@ def sphinx(folder, builder, *options):
     """Make pages, or collect their messages, in a process of its own: a language stays set in the one that has built in it."""
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "-b", builder, *options, folder, folder / builder]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert done.returncode == 0 and done.stdout == "", done.stdout
+    assert done.returncode == 0, done.stdout  # of a warning too
 
 
 @pytest.fixture(scope="module")
@@ -257,5 +257,5 @@ def test_every_translation_comes_out_and_no_english_is_left(translated, page):
 
 
 def test_the_title_of_an_exercise_is_translated_wherever_it_is_named(translated):
-    assert "练习 2 (译In code: the second)" in translated["index"] and "In code" not in translated["index"].replace("译In code", "")
-    assert re.findall(r"练习 1 \(译By hand: the first, .*w.*\)", translated["page"])
+    assert re.findall(r"2\s+\((译?)In code: the second\)", translated["index"]) == ["译"]
+    assert re.findall(r"练习 1\s+\((译?)By hand: the first, \\\(w\\\)\)", translated["page"]) == ["译"]
