@@ -23,7 +23,9 @@ def setup(app) -> dict:
     def execute(notebook, cwd, **options):
         kept = build / f"executed/{pages[-1]}.ipynb"
         if kept.is_file():
-            for cell, shown in zip(notebook.cells, nbformat.read(kept, as_version=4).cells, strict=True):
+            before = nbformat.read(kept, as_version=4)
+            notebook.metadata.update(before.metadata)  # the kernel has told its language
+            for cell, shown in zip(notebook.cells, before.cells, strict=True):
                 cell.update(shown)
             return ExecutionResult(notebook, cwd, 0.0)
         shown = Progress("book", pages[-1:], build / "times.json")

@@ -94,7 +94,8 @@ class Glued(PasteTextRole):
     def run(self):
         if "::" not in self.text and "nb_renderer" not in self.document:
             env = self.document.settings.env
-            self.text = f"/{env.doc2path(env.docname, base=False)}::{self.text}"
+            key = self.text if ":" in self.text else f"{self.text}:s"  # its format must stand behind a page
+            self.text = f"/{env.doc2path(env.docname, base=False)}::{key}"
         return super().run()
 
 

@@ -16,7 +16,7 @@ from sphinx.util.docutils import docutils_namespace
 LANGUAGE = "zh_CN"
 PAGE = """# A pseudo label
 
-A {term}`threshold` cuts it: {glue:text}`share:.1f` %. See {py:func}`room.first` and {doc}`glossary`.
+A {term}`threshold` cuts it: {glue:text}`share:.1f` % ({glue:text}`share`). See {py:func}`room.first` and {doc}`glossary`.
 
 ## How it is made
 
@@ -43,8 +43,8 @@ MORE = "# More\n\nPseudo labels stand here, and a threshold.\n"
 SAID = {
     "book/page": {
         "A pseudo label": "伪标签",
-        "A {term}`threshold` cuts it: {glue:text}`share:.1f` %. See {py:func}`room.first` and {doc}`glossary`.":
-            "{term}`阈值 <threshold>`切出它：{glue:text}`share:.1f`%。见 {py:func}`room.first` 和{doc}`glossary`。",
+        "A {term}`threshold` cuts it: {glue:text}`share:.1f` % ({glue:text}`share`). See {py:func}`room.first` and {doc}`glossary`.":
+            "{term}`阈值 <threshold>`切出它：{glue:text}`share:.1f`%（{glue:text}`share`）。见 {py:func}`room.first` 和{doc}`glossary`。",
         "How it is made": "它怎样得来",
     },
     "book/glossary": {"Terms": "术语", "pseudo label": "伪标签", "threshold": "阈值", "What a map becomes.": "图变成的标签。"},

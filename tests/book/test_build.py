@@ -260,6 +260,7 @@ def test_a_page_runs_once_for_all_editions(monkeypatch, tmp_path):
     def run(notebook, cwd, **_):
         ran.append(cwd)
         notebook.cells[0].outputs = [nbformat.v4.new_output("stream", text="4")]
+        notebook.metadata.language_info = {"name": "python"}
         return execution.ExecutionResult(notebook, cwd, 1.0)
 
     monkeypatch.setattr(direct, "single_nb_execution", None)  # to be what it was afterwards
@@ -269,6 +270,7 @@ def test_a_page_runs_once_for_all_editions(monkeypatch, tmp_path):
     pages = [nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("2 + 2")]) for _ in range(2)]
     done = [direct.single_nb_execution(page, cwd="book", timeout=60, allow_errors=False) for page in pages]
     assert ran == ["book"] and [one.nb.cells[0].outputs[0].text for one in done] == ["4", "4"] and done[1].err is None
+    assert done[1].nb.metadata.language_info.name == "python"
 
 
 def test_the_pages_that_sphinx_runs_call_what_is_put_in_their_way():

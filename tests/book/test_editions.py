@@ -50,7 +50,7 @@ def test_a_place_has_the_same_id_in_both(built, name):
 
 def test_a_translated_paragraph_has_its_numbers_its_terms_and_its_links(built):
     found = body(built, "zh_CN/book/page")
-    assert '切出它：<span class="pasted-text">12.3</span>%' in found
+    assert '切出它：<span class="pasted-text">12.3</span>%（<span class="pasted-text">12.34</span>）' in found
     assert re.search(r'href="glossary.html#term-threshold"><span class="xref std std-term">阈值</span>', found)
     assert re.search(r'href="glossary.html"><span class="doc">术语</span>', found)
     assert 'href="../../book/code.html#room.first"' in found
