@@ -16,9 +16,11 @@ import importlib
 import inspect
 import re
 import sys
+import typing
 from pathlib import Path
 
 from sphinx.application import Sphinx
+from sphinx.ext import autodoc
 from sphinx.ext.napoleon import Config as Napoleon
 from sphinx.ext.napoleon.docstring import GoogleDocstring
 from tested import tests_by_function
@@ -131,6 +133,13 @@ def signature(app, what, name, obj, options, arguments, returned):
     return ("", "") if fields or name.startswith("test_") else (arguments, returned)
 
 
+def shown(annotation: object, mode: str = "fully-qualified-except-typing", *rest, written=autodoc.stringify_annotation) -> str:
+    """A type as the reference writes it: without what `Annotated` tells the command line of it. Autodoc has no event for a field's."""
+    while typing.get_origin(annotation) is typing.Annotated:
+        annotation = annotation.__origin__
+    return written(annotation, mode, *rest)
+
+
 def skip(app, what, name, obj, skipped, options):
     """Of a test file its tests alone are listed; the helpers are in its source."""
     module = getattr(obj, "__module__", None) or ""
@@ -175,6 +184,7 @@ def polish(app, page, template, context, doctree):
 
 def setup(app: Sphinx) -> dict:
     app.setup_extension("sphinx.ext.autodoc")
+    autodoc.stringify_annotation = shown
     app.connect("source-read", every)
     app.connect("autodoc-process-docstring", docstring)
     app.connect("autodoc-process-signature", signature)

@@ -10,7 +10,7 @@ from stage import ROOT
 from words import FOLDER
 
 CATALOGUES = ROOT / FOLDER / LANGUAGES[0] / "LC_MESSAGES"
-ROLE = re.compile(r"(?<!`)\{([\w:+.-]+)\}(`+)((?:[^`<]|<(?![^<>`]*>`))*?)\s*(?:<([^<>`]*)>)?\2")  # its name, its title or target, its target
+ROLE = re.compile(r"(?<!`)\{([\w:+.-]+)\}(`+)((?:[^`<]|<(?![^<>`]*>`))*?)\s*(?:<([^<>`]*)>)?\2")  # name, title or target, target
 FORMULA = re.compile(r"(?<![\\$])\$(?!\$)((?:[^$\\]|\\.)+)\$")
 CODE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)")
 LINK = re.compile(r"\]\(([^()\s]*(?:\([^()]*\)[^()\s]*)*)\)")

@@ -2,12 +2,14 @@
 
 import re
 from pathlib import Path
+from typing import get_type_hints
 
 import crosslinks
 import pytest
 import tested
 
 from dsgc import cam, gmm
+from dsgc.command import options
 from dsgc.methods.dsgc import Dsgc
 from dsgc.network import vit as network
 
@@ -124,6 +126,11 @@ def test_every_module_is_on_its_page(page, modules):
     (text,) = source
     listed = re.findall(r"^\.\. automodule:: (\S+)$", text, flags=re.MULTILINE)
     assert sorted(listed) == sorted(modules)
+
+
+def test_a_type_is_shown_without_what_the_command_line_is_told_of_it():
+    of = get_type_hints(options.PredictOptions, include_extras=True)
+    assert [crosslinks.shown(of[name]) for name in ("run", "data", "split")] == ["pathlib.Path", "str | None", "str"]
 
 
 def test_each_file_of_a_pattern_gets_an_entry():
