@@ -56,11 +56,11 @@ def english(app: Sphinx, env, node: nodes.Element, content: nodes.Element) -> no
     if not hasattr(env, "english_entries"):
         with Path(app.config.english_edition, "objects.inv").open("rb") as file:
             env.english_entries = InventoryFile.load(file, "", join)
-    for kind in env.get_domain("py").objtypes_for_role(node["reftype"], ()):
-        found = env.english_entries.get(f"py:{kind}", {}).get(node["reftarget"])
-        if found:
+    for kind, entries in env.english_entries.items():  # of whatever kind: a property is named as a method is
+        if kind.startswith("py:") and node["reftarget"] in entries:
             here = join(folder(app.config.language), node["refdoc"], "..")
-            return nodes.reference("", "", content, internal=True, refuri=relpath(found[2], here))
+            address = entries[node["reftarget"]][2]
+            return nodes.reference("", "", content, internal=True, refuri=relpath(address, here))
     return None
 
 
