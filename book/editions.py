@@ -8,6 +8,7 @@ that the reader is at, which has the same id in all editions. A name of the code
 English reference.
 """
 
+import re
 from pathlib import Path
 from posixpath import join, relpath
 
@@ -17,6 +18,7 @@ from sphinx.util.inventory import InventoryFile
 from words import load
 
 NAMES = {"en": "English", "zh_CN": "中文"}
+ENTRY = re.compile(r"""(?<=href=['"])(?:tests|reference)\.html#(?=test_|dsgc\.)""")
 WITHOUT_SOURCE = ("search", "genindex")  # pages that Sphinx makes in every edition
 
 
@@ -49,6 +51,13 @@ def add(app: Sphinx, page: str, template: str, context: dict, doctree: object) -
     context["metatags"] = "\n".join([context.get("metatags", ""), *links])
 
 
+def lead_to_english(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
+    """What a cell has printed as a link to an entry of the code leads to the English edition too."""
+    if app.config.english_edition and "body" in context:
+        back = relpath("book", join(folder(app.config.language), page, ".."))
+        context["body"] = ENTRY.sub(lambda found: f"{back}/{found[0]}", context["body"])
+
+
 def english(app: Sphinx, env, node: nodes.Element, content: nodes.Element) -> nodes.reference | None:
     """A name of the code, as a link to its entry in the English edition."""
     if node.get("refdomain") != "py" or not app.config.english_edition:
@@ -69,5 +78,6 @@ def setup(app: Sphinx) -> dict:
     app.add_config_value("english_edition", "", "env")
     load(app)
     app.connect("html-page-context", add, priority=400)  # before the theme takes out what shows nothing
+    app.connect("html-page-context", lead_to_english)
     app.connect("missing-reference", english, priority=400)  # before names of other packages become text
     return {"parallel_read_safe": True}
