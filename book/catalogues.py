@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+import editions
 import framework
 import nbformat
 import readme
@@ -30,7 +31,7 @@ from babel.messages.extract import extract_from_file
 from babel.messages.pofile import read_po, write_po
 from words import CATALOGUE, FOLDER, SPHINX, THEME
 
-LANGUAGES = ("zh_CN",)
+LANGUAGES = tuple(language for language in editions.NAMES if language != "en")
 HEADER = 'msgid ""\nmsgstr ""\n"Language: {}\\n"\n"Content-Type: text/plain; charset=utf-8\\n"\n\n'
 HTML_ONLY = ("sphinx.ext.viewcode", "previews", "sizes", "lines", "downloads", "ranks", "launch")  # extensions
 SAME = re.compile(  # in every language: a role without a title, code, a formula, an address
@@ -107,7 +108,7 @@ def renew(root: Path, found: dict[str, list[str]], language: str) -> None:
             path.unlink()
     english = (stage.ROOT / "README.md").read_text(encoding="utf-8")
     said = stage.translations(folder / "README.po")
-    (root / f"README.{language.replace('_', '-')}.md").write_text(readme.translated(english, said), encoding="utf-8")
+    (root / f"README.{editions.tag(language)}.md").write_text(readme.translated(english, said), encoding="utf-8")
 
 
 def write(to: Path) -> None:

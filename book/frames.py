@@ -17,9 +17,9 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 from sphinx.util.logging import getLogger
 from sphinx.util.nodes import make_refnode
 from sphinx_exercise.nodes import exercise_subtitle, is_exercise_node, solution_node
-from words import _
+from words import HAN, _
 
-HAN = re.compile(r"[\u4e00-\u9fff]")
+SIGN = re.compile(f"[{HAN}]")
 SIGNS_A_WORD = 1.7  # of Chinese, which has no spaces
 WORDS_A_MINUTE = 200  # plain text is read at about 240; here every sentence carries something
 SECONDS = {"formula": 20, "line": 3, "output": 20}  # displayed; of code; a figure, table or listing that a cell shows
@@ -54,7 +54,7 @@ def minutes(page: nodes.Node) -> int:
 def words(node: nodes.Node) -> float:
     """Of the prose, each formula in a line being one."""
     if isinstance(node, nodes.Text):
-        return len(HAN.sub(" ", node).split()) + len(HAN.findall(node)) / SIGNS_A_WORD
+        return len(SIGN.sub(" ", node).split()) + len(SIGN.findall(node)) / SIGNS_A_WORD
     if isinstance(node, nodes.math):
         return 1
     return 0 if apart(node) or closed(node) else sum(map(words, node.children))

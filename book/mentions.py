@@ -12,13 +12,13 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.nodes import make_refnode
+from words import HAN
 
 GLOSSARY = "book/glossary"
 WITHOUT = {GLOSSARY, "book/reference", "book/tests", "book/bibliography"}  # the terms themselves, and lists
 OFTEN_MEANT_OTHERWISE = {  # these need a `{term}`
     "term-collapse", "term-dev", "term-ground", "term-method", "term-precision", "term-reading", "term-recall", "term-val",
 }  # fmt: skip
-HAN = r"\u4e00-\u9fff"  # between Chinese words is no space
 CLOSED = (
     nodes.title, nodes.caption, nodes.rubric, nodes.table, nodes.block_quote, nodes.reference, pending_xref, nodes.literal, nodes.math,
 )  # fmt: skip

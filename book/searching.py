@@ -4,17 +4,16 @@ The pages are split into words by jieba, as Sphinx does where it is installed, w
 reader types is split in the browser, into the longest words that the pages have (`static/split.js`).
 """
 
-import csv
 from functools import cache
 from pathlib import Path
 
 import jieba
+import terms
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.search.zh import SearchChinese
 
 SPLIT = Path(__file__).parent / "static/split.js"
-TERMS = "book/terms.csv"  # in the stage
 
 
 class Seen(set):
@@ -37,10 +36,7 @@ class Chinese(SearchChinese):
 
 def know_terms(app: Sphinx, config: Config) -> None:
     """Tell the search of the terms, in which jieba would see several words."""
-    path = Path(app.srcdir, TERMS)
-    if path.is_file():
-        with path.open(encoding="utf-8", newline="") as file:
-            config.html_search_options = {"words": [row["chinese"] for row in csv.DictReader(file)]}
+    config.html_search_options = {"words": [term.chinese for term in terms.read()]}
 
 
 def setup(app: Sphinx) -> dict:

@@ -8,6 +8,7 @@ from sphinx.locale import get_translation
 CATALOGUE = "words"
 THEME, SPHINX = "booktheme", "sphinx"  # what the catalogues of these packages lack is in ours of the same name
 FOLDER = "locale"  # in the stage
+HAN = r"\u4e00-\u9fff"  # Chinese signs, as a regular expression has them; between Chinese words is no space
 
 
 def _(text: str) -> str:

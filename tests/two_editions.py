@@ -81,7 +81,6 @@ def write(folder: Path) -> None:
     (folder / "book/page.ipynb").write_text(notebook(PAGE))
     (folder / "book/glossary.md").write_text(TERMS)
     (folder / "book/more.md").write_text(MORE)
-    (folder / "book/terms.csv").write_text("english,chinese\npseudo label,伪标签\n", encoding="utf-8")
     (folder / "book/code.md").write_text("# Code\n\n```{py:function} room.first()\n```\n")
     for name, said in SAID.items():
         path = folder / f"locale/{LANGUAGE}/LC_MESSAGES/{name}.po"

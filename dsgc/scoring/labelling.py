@@ -32,7 +32,7 @@ from dsgc.runs.disk import whole
 from dsgc.runs.parallel import accelerator_of
 from dsgc.runs.record import note, progress, write_json
 from dsgc.scoring.evaluate import SMALLER, refuse_other_classes, source_of
-from dsgc.scoring.looks import heavy, opened
+from dsgc.scoring.looks import opened, told
 from dsgc.scoring.output import UNFINISHED, first_new, kept, refuse_others
 
 CAMS, CONFIDENCE, BEFORE = "cams", "confidence", "before"  # folders beside that of the labels
@@ -88,14 +88,12 @@ def labelled(
     network: Network, dataset: Images, tags: Mapping[str, np.ndarray], looks: Looks, config: Config, batch: int, device: torch.device | str
 ) -> Iterator[Made]:
     """What is written of each picture of this process's share of a data set, with tags (C,) by id; up to `batch` of one size at once."""
-    words = ""
-    for items in eval_batches(dataset, batch=batch, workers=config.workers, share=parallel.rank_and_size()):
+    rank, processes = parallel.rank_and_size()
+    batches = eval_batches(dataset, batch=batch, workers=config.workers, share=(rank, processes))
+    for items in told(batches, network.patch_size, looks.scales or (1.0,), speaks=rank == 0):
         names, (height, width) = [item.image_id for item in items], items[0].image.shape[-2:]
         images = torch.stack([item.image for item in items]).to(device).float() / 255
         named = torch.from_numpy(np.stack([tags[name] for name in names])).to(device)
-        if not words:
-            words = heavy(names[0], (height, width), network.patch_size, looks.scales or (1.0,))
-            note([words] if words else [], parallel.rank_and_size()[0] == 0)
         those = f"{names[0]} ({width} x {height})" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
         with enough_memory(f"{those}: cannot be labelled", SMALLER if len(names) == 1 else "take a smaller --eval-batch"):
             yield from made(network, images, named, names, looks, config)

@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,9 +14,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from dsgc.data.loading import EvalItem, ImageItem
 from dsgc.data.palette import voc_palette
 from dsgc.network.vit import Network, fitted, rescaled
 from dsgc.runs.checkpoint import Checkpoint
+from dsgc.runs.record import note
 from dsgc.runs.restore import load_networks
 from dsgc.scoring.evaluate import chosen
 from dsgc.scoring.protocols import TestTime
@@ -41,6 +43,17 @@ def heavy(name: str, size: tuple[int, int], patch: int, scales: Sequence[float] 
         f"{name} ({size[1]} x {size[0]}): {patches:,.0f} patches see each other, which may take long (twice the side, up to 16 times); "
         f"scale such pictures down, or look at them smaller: --scales {less:g}"
     )
+
+
+def told(
+    batches: Iterable[Sequence[EvalItem | ImageItem]], patch: int, scales: Sequence[float], *, speaks: bool
+) -> Iterator[Sequence[EvalItem | ImageItem]]:
+    """Batches as they come, each of pictures of one size; of the first that is `heavy` it is said so before, if this process speaks."""
+    for items in batches:
+        if speaks and (words := heavy(items[0].image_id, items[0].image.shape[-2:], patch, scales)):
+            note([words], True)
+            speaks = False
+        yield items
 
 
 class Opened(NamedTuple):

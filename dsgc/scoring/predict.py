@@ -25,7 +25,7 @@ from dsgc.runs.record import note, progress, write_json
 from dsgc.scoring import crf
 from dsgc.scoring.estimate import announced, announced_of_crf
 from dsgc.scoring.evaluate import SMALLER, evaluate, open_run, source_of, summary
-from dsgc.scoring.looks import as_picture, heavy, labels_of, opened, probabilities, squeezed
+from dsgc.scoring.looks import as_picture, labels_of, opened, probabilities, squeezed, told
 from dsgc.scoring.output import UNFINISHED, first_new, kept, refuse_others
 from dsgc.scoring.protocols import TestTime, protocol
 
@@ -38,12 +38,9 @@ def segmented(
     """(id, labels (H, W) uint8 at the image's own size) of this process's share of a data set, one image after another."""
 
     def looked() -> Iterator[tuple[str, np.ndarray, Tensor]]:
-        words = ""
-        for (item,) in eval_batches(dataset, batch=1, workers=workers, share=parallel.rank_and_size()):
+        batches = eval_batches(dataset, batch=1, workers=workers, share=parallel.rank_and_size())
+        for (item,) in told(batches, network.patch_size, how.scales, speaks=rank == 0 and not how.square):
             height, width = item.image.shape[-2:]
-            if not (words or how.square):
-                words = heavy(item.image_id, (height, width), network.patch_size, how.scales)
-                note([words] if words else [], rank == 0)
             with enough_memory(f"{item.image_id} ({width} x {height}): cannot be segmented", SMALLER):
                 found = probabilities(network, item.image.to(device).float() / 255, how)
             yield item.image_id, item.image.permute(1, 2, 0).numpy(), found
