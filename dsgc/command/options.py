@@ -119,7 +119,7 @@ class ExportOptions:
     run when it is read. `predict`, `evaluate`, `train --weights` and `dsgc.load` take it."""
 
     run: Run
-    """run folder, one of its checkpoints, a file that `export` wrote, or weights that come with the package, by name: `shapes`"""
+    """run folder, one of its checkpoints, a file that `export` wrote, or weights that come with the package: `shapes` or `shapes-dsgc`"""
     file: Annotated[Positional[Path], arg(metavar="FILE")]
     """a new .safetensors file"""
     network: str = ""
@@ -133,7 +133,7 @@ class LabelsOptions:
     """Write CAMs, pseudo labels and confidence of pictures with tags, at their own sizes, for a second network to be trained on."""
 
     run: Run
-    """run folder, one of its checkpoints, a file that `export` wrote, or weights that come with the package, by name: `shapes`"""
+    """run folder, one of its checkpoints, a file that `export` wrote, or weights that come with the package: `shapes` or `shapes-dsgc`"""
     out: Out
     """folder to write to"""
     data: Text = None
