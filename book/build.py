@@ -11,7 +11,7 @@
 4. jupyter-book builds _build/html from the stage. It runs those pages itself that have code: the first shows a picture on its way through
    the method, some train small networks, draw pictures or show what the files of measurements hold. A warning is an error.
 5. With `--language`, zh_CN say, the same is built once more from the translated text (`stage.translate`), into _build/html/zh_CN. Nothing
-   runs again: notebooks and pages show the outputs that the English edition shows.
+   runs again: notebooks and pages show the outputs that the English edition shows, with their words translated (`shown`).
 
 `_build` stands in the repository, or in the folder that `--to` names. A notebook that fails ends the build with the
 traceback of its cell and, as the last line, where it stands; exit code 1.
@@ -27,6 +27,7 @@ from pathlib import Path
 import kernels
 import nbformat
 import papermill
+import shown
 import stage as stages
 from catalogues import LANGUAGES
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -99,6 +100,7 @@ def main() -> None:
     progress = Progress("book", [named(source) for source in sources], build / "times.json", after=pages)
     shutil.rmtree(build, ignore_errors=True)  # a page that is gone must not stay, a warning must come again
     progress.keep()
+    shown.speak(given.language, build / "words.json")
     stages.lay(stage)
     for source in sources:
         target = stage / "notebooks" / source.name
@@ -130,6 +132,7 @@ def add_edition(language: str, languages: list[str], stage: Path, english: Path)
     here, executed = there.parent, stage.parent / "executed"
     if executed.is_dir():
         shutil.copytree(executed, here / "_build/executed")
+    shown.translate_all(here, language)
     config = stages.config_in(language, here / "_config.yml", english, languages)
     made = jupyter_book(there, here, config, stages.contents_in(language, here / "_toc.yml"))
     if made.is_dir():

@@ -1,13 +1,15 @@
 """The catalogues of translations, made and renewed: `make locale` writes locale/LANGUAGE/LC_MESSAGES/ and README.LANGUAGE.md.
 
-    python book/catalogues.py [--to FOLDER]
+    python book/catalogues.py [--to FOLDER] [--executed FOLDER]
 
 Every page has a catalogue of its name, with a message for each paragraph, title, cell of a table and alternative text, in their order;
 the README has one too. Sphinx collects them, Babel merges them into what is translated: a message whose English has changed keeps its
 translation as a fuzzy one, which no build uses, until somebody has read it again and removed the word `fuzzy`. Nothing else changes.
 A file says neither where a message stands nor when it was written, so that a renewal without a change of English changes no file.
 
-No notebook runs. Code, outputs and formulas are not translated, nor are the pages made of docstrings (`stage.MADE_OF_CODE`).
+No notebook runs. What the cells of notebooks show is collected from their stored outputs; what those of pages show that run as the book is
+built, from `_build/executed` of a build, if one is named. Code and formulas are not translated, nor are the pages made of docstrings
+(`stage.MADE_OF_CODE`).
 """
 
 import argparse
@@ -21,9 +23,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import editions
+import explorers
 import framework
 import nbformat
 import readme
+import shown
 import stage
 import yaml
 from babel.messages import Catalog
@@ -40,7 +44,7 @@ SAME = re.compile(  # in every language: a role without a title, code, a formula
 WORD = re.compile(r"[^\W\d_]{2}")
 
 
-def collected(folder: Path) -> dict[str, list[str]]:
+def collected(folder: Path, executed: Path | None = None) -> dict[str, list[str]]:
     """The messages of all pages, and of the README, in their order."""
     pages = folder / "stage"
     stage.lay(pages)
@@ -62,14 +66,20 @@ def collected(folder: Path) -> dict[str, list[str]]:
         sys.exit(f"{done.stdout}locale: the pages could not be read, see above")
     made = folder / "_build/gettext"
     found = {path.relative_to(made).with_suffix("").as_posix(): messages(path) for path in made.rglob("*.pot")}
-    return found | {CATALOGUE: words(), "README": readme.messages((stage.ROOT / "README.md").read_text(encoding="utf-8"))}
+    return found | cells(executed) | {CATALOGUE: words(), "README": readme.messages((stage.ROOT / "README.md").read_text(encoding="utf-8"))}
+
+
+def cells(executed: Path | None) -> dict[str, list[str]]:
+    """What the cells of notebooks show, and, where a build is at hand, those of pages."""
+    found = {shown.NOTEBOOKS: shown.texts_in(stage.ROOT / "notebooks")}
+    return found | ({shown.PAGES: shown.texts_in(executed)} if executed else {})
 
 
 def words() -> list[str]:
     """What the build itself says: extensions, the figure of the framework, and the book's title."""
     code = (text for path in sorted((stage.ROOT / "book").glob("*.py")) for _, text, *_ in extract_from_file("python", path, {"_": None}))
     config = yaml.safe_load(stage.CONFIG.read_text(encoding="utf-8"))
-    return list(dict.fromkeys([config["title"], config["author"], *code, *framework.words()]))
+    return list(dict.fromkeys([config["title"], config["author"], *code, *explorers.said(), *framework.words()]))
 
 
 def messages(path: Path) -> list[str]:
@@ -104,17 +114,17 @@ def renew(root: Path, found: dict[str, list[str]], language: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(renewed(path.read_bytes() if path.is_file() else b"", texts, language))
     for path in folder.rglob("*.po"):
-        if path.relative_to(folder).with_suffix("").as_posix() not in {*found, SPHINX, THEME}:
+        if path.relative_to(folder).with_suffix("").as_posix() not in {*found, SPHINX, THEME, shown.PAGES}:
             path.unlink()
     english = (stage.ROOT / "README.md").read_text(encoding="utf-8")
     said = stage.translations(folder / "README.po")
     (root / f"README.{editions.tag(language)}.md").write_text(readme.translated(english, said), encoding="utf-8")
 
 
-def write(to: Path) -> None:
+def write(to: Path, executed: Path | None = None) -> None:
     """Renew the catalogues; below another folder than the repository, copies of them."""
     with tempfile.TemporaryDirectory(prefix="dsgc-") as folder:
-        found = collected(Path(folder))
+        found = collected(Path(folder), executed)
     for language in LANGUAGES:
         if to != stage.ROOT:
             shutil.copytree(stage.ROOT / FOLDER / language, to / FOLDER / language, dirs_exist_ok=True)
@@ -124,7 +134,9 @@ def write(to: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Bring the catalogues of translations up to date with the English text.")
     parser.add_argument("--to", type=Path, default=stage.ROOT, metavar="FOLDER", help="write them below it; else in the repository")
-    write(parser.parse_args().to.resolve())
+    parser.add_argument("--executed", type=Path, metavar="FOLDER", help="where a build keeps what pages have shown")
+    given = parser.parse_args()
+    write(given.to.resolve(), given.executed)
 
 
 if __name__ == "__main__":

@@ -255,7 +255,8 @@ def shown(cell: NotebookNode) -> list[NotebookNode]:
     for output in cell.outputs:
         glued = any(kind.startswith(GLUED) for kind in output.get("data", {}))
         if not glued and output.get("name") not in streams:
-            outputs.append(output)
+            bare = {"metadata": NotebookNode()} if "metadata" in output else {}  # figures in other languages stand there
+            outputs.append(NotebookNode(output | bare))
         streams |= {output.name} if output.output_type == "stream" else set()
     return outputs
 

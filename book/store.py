@@ -2,7 +2,8 @@
 
     python book/store.py [NAME ...]     for example 03_gmm_em; all of them without a name
 
-Each .ipynb is first brought into step with its .py pair. A notebook that fails is left as it was.
+Each .ipynb is first brought into step with its .py pair. A figure is stored with its picture in other languages too. A notebook that fails
+is left as it was.
 """
 
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import kernels
 import nbformat
+import shown
+from catalogues import LANGUAGES
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from progress import Progress, code_cells
@@ -36,6 +39,7 @@ def store(path: Path, progress: Progress) -> None:
 
 def main() -> None:
     kernels.prepare()
+    shown.speak(LANGUAGES, ROOT / "_build/words.json")
     there = sorted(path.stem for path in (ROOT / "notebooks").glob("*.py"))
     names = sys.argv[1:] or there
     for name in names:

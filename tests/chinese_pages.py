@@ -1,14 +1,20 @@
 """What the Chinese edition of the built book has to be; `test_pages`, which builds both editions once, runs these tests."""
 
 import re
+from html import unescape
 
+import nbformat
 import pages
 import pytest
+import shown
 import stage
 import translations
 from pages import SOURCES
 
 EDITION = "zh_CN/"
+NOTEBOOKS = [page for page in SOURCES if page.startswith("notebooks/")]
+HEAD = re.compile(r"<th>([^<]+)</th>")
+FIGURE = re.compile(r'src="[./]*_images/([0-9a-f]{32,}\.png)"')  # named by its content
 SECTION = re.compile(r'<section\b[^>]*\bid="([^"]+)"')
 # What a reader types, the page that tells, and how far down it may stand; asked once the page is translated.
 SEARCHES = {
@@ -43,6 +49,23 @@ class Edition:
         page = (html / f"{EDITION}notebooks/03_gmm_em.html").read_text(encoding="utf-8")
         assert "下一页" in page and "搜索" in page and "练习" in page
         assert ">next<" not in page and "Search this book" not in page and "Print this page" not in page
+
+    def test_every_text_that_pages_show_is_in_a_catalogue(self, html):
+        known = {message.id for name in (shown.NOTEBOOKS, shown.PAGES) for message in translations.said(name)}
+        missing = [text for text in shown.texts_in(html.parent / "executed") if text not in known]
+        assert missing == [], "python book/catalogues.py --executed _build/executed, after a build"
+
+    @pytest.mark.parametrize("page", NOTEBOOKS)
+    def test_figures_and_heads_of_tables_are_chinese(self, html, page):
+        english, chinese = ((html / f"{edition}{page}.html").read_text(encoding="utf-8") for edition in ("", EDITION))
+        said = shown.said(EDITION.strip("/"))
+        heads = [unescape(head) for head in HEAD.findall(english)]
+        assert [head for head in HEAD.findall(chinese) if said.get(head, head) != head] == []
+        notebook = nbformat.read(stage.ROOT / f"{page}.ipynb", as_version=4)
+        figures = [output.metadata["image/png"] for output in shown.outputs(notebook) if "image/png" in output.metadata]
+        spoken = sum(any(said.get(word, word) != word for word in figure["words"]) for figure in figures)
+        assert heads or figures
+        assert len(set(FIGURE.findall(chinese)) - set(FIGURE.findall(english))) == spoken
 
     def test_the_switch_keeps_the_section_there_and_back(self, browser):
         window = browser.chromium.new_page(viewport=pages.SIZES["wide"])

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
 SOURCES = pdf.named()
 PAGES = [*SOURCES, "search", "genindex"]
-CHINESE = [f"zh_CN/{page}" for page in ("book/intro", "book/framework", "book/glossary", "notebooks/03_gmm_em")]  # all kinds of text
+CHINESE = [f"zh_CN/{page}" for page in ("book/intro", "book/framework", "book/glossary", "notebooks/03_gmm_em", "notebooks/07_ablations")]
 
 QUIET = [  # no window, and nothing sent anywhere that no page asked for
     "--headless",
@@ -40,7 +40,6 @@ FACTS = """() => {
     const padding = (cell, side) => parseFloat(getComputedStyle(cell)[`padding${side}`]);
     const text = all('article :is(p, li, dt, dd, td, th)').filter((e) => e.innerText?.trim() && e.offsetParent);
     return {
-        theme: document.documentElement.dataset.theme,
         formulas: all('.math').length,
         typeset: all('mjx-container').length,
         wrong: all('mjx-merror, [data-mjx-error], mjx-mtext[style*="red"]').map((e) => e.dataset.mjxError || 'an unknown macro'),
@@ -149,30 +148,30 @@ def axe() -> str:
 
 
 class Visit(NamedTuple):
-    """What was seen on one page in one mode."""
+    """What was seen on one page, on a screen and on a telephone; and with the colours of each mode."""
 
     facts: dict[str, Any]
     narrow: dict[str, Any]  # the same on a telephone
     errors: list[str]  # of the console and of scripts
     requests: list[str]  # addresses
-    violations: list[dict]  # axe's
+    violations: dict[str, list[dict]]  # axe's, by mode
+    themes: dict[str, str]  # what the page calls each mode
 
 
 class Browser:
-    """A browser with one window a mode; a page is visited once in each."""
+    """A browser; a page is visited once. The system changes from light to dark while it is open, as it does at dusk."""
 
     def __init__(self, playwright, executable: str, html: Path):
         self.html = html
         self.chromium = playwright.chromium.launch(executable_path=executable, args=QUIET)
         self.windows: dict[str, Any] = {}
-        self.seen: dict[tuple[str, str], Visit] = {}
+        self.seen: dict[str, Visit] = {}
         self.axe = axe()
 
-    def visit(self, page: str, mode: str, query: str = "") -> Visit:
-        key = page + query, mode
-        if key not in self.seen:
-            self.seen[key] = self._visit(page, mode, query)
-        return self.seen[key]
+    def visit(self, page: str, query: str = "") -> Visit:
+        if page + query not in self.seen:
+            self.seen[page + query] = self._visit(page, query)
+        return self.seen[page + query]
 
     def address(self, page: str) -> str:
         return (self.html / f"{page}.html").as_uri()
@@ -188,10 +187,8 @@ class Browser:
         root = urlsplit(self.html.as_uri()).path + "/" + edition
         return list(dict.fromkeys(link.removeprefix(root).removesuffix(".html") for link in links))
 
-    def _visit(self, page: str, mode: str, query: str) -> Visit:
-        if mode not in self.windows:
-            self.windows[mode] = self.chromium.new_context(viewport=SIZES["wide"], color_scheme=mode)
-        window = self.windows[mode].new_page()
+    def _visit(self, page: str, query: str) -> Visit:
+        window = self.chromium.new_page(viewport=SIZES["wide"], color_scheme=MODES[0])
         errors, requests = [], []
         window.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         window.on("pageerror", lambda error: errors.append(str(error)))
@@ -206,6 +203,10 @@ class Browser:
         window.set_viewport_size(SIZES["wide"])
         heard, asked = list(errors), list(requests)  # as the page made them, without axe's
         window.evaluate(self.axe)
-        violations = window.evaluate(AXE, mode)
+        violations, themes = {}, {}
+        for mode in MODES:
+            window.emulate_media(color_scheme=mode)
+            themes[mode] = window.evaluate("document.documentElement.dataset.theme")
+            violations[mode] = window.evaluate(AXE, mode)
         window.close()
-        return Visit(facts, narrow, heard, asked, violations)
+        return Visit(facts, narrow, heard, asked, violations, themes)

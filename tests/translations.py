@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 
+import shown
 from babel.messages.pofile import read_po
 from catalogues import LANGUAGES
 from markdown_it import MarkdownIt
@@ -65,6 +66,20 @@ def faults(english: str, other: str) -> list[str]:
     if "\n" in other:
         found.append("has a line's end; a message is one line")
     return found + marks(other)
+
+
+def faults_of_cells(english: str, other: str) -> list[str]:
+    """The same of what cells show, which is no Markdown of a page: its places, and its lines, which a figure may need as they are."""
+    places, now = (Counter(PLACE.findall(text)) for text in (english, other))
+    lines = english.count("\n") != other.count("\n")
+    wrong = {"not translated": not other, "a place is missing or doubled": places != now, "has other lines": lines}
+    return [fault for fault, is_so in wrong.items() if is_so]
+
+
+def wrong_in(page: str, messages: list) -> dict[str, list[str]]:
+    """What is wrong with translations of a catalogue, by the beginning of the English."""
+    of = faults_of_cells if page in (shown.NOTEBOOKS, shown.PAGES) else faults
+    return {message.id[:100]: found for message in messages if (found := of(message.id, message.string))}
 
 
 def marks(text: str) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from dsgc.teaching import legible
+from dsgc.teaching import legible, worded
 
 TEMPLATE = """<div class="explorer" data-explorer="{name}">
 <div class="picture">
@@ -37,20 +37,26 @@ class Explorer:
     """
 
     def __init__(self, name: str, picture: Any, alt: str, data: Mapping[str, Any] | None = None):
-        buffer = io.BytesIO()
-        picture.savefig(buffer, format="png", metadata=legible.about(picture))
-        width, height = struct.unpack(">II", buffer.getvalue()[16:24])  # of the first chunk of every PNG
+        content = _png(picture)
+        width, height = struct.unpack(">II", content[16:24])  # of the first chunk of every PNG
         given = json.dumps(dict(data or {}), default=_as_bytes, allow_nan=False, separators=(",", ":"))
         self.html = TEMPLATE.format(
-            name=escape(name), code=base64.b64encode(buffer.getvalue()).decode(), width=width, height=height, alt=escape(alt),
+            name=escape(name), code=base64.b64encode(content).decode(), width=width, height=height, alt=escape(alt),
             data=given.replace("<", "\\u003c"),  # nothing in it can end the script
         )  # fmt: skip
+        self.beside = worded.about(picture, _png)
 
-    def _repr_html_(self) -> str:
-        return self.html
+    def _repr_html_(self) -> tuple[str, dict[str, Any]]:
+        return self.html, self.beside
 
     def __repr__(self) -> str:
         return "an explorer; open the book to try it out"
+
+
+def _png(picture: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture.savefig(buffer, format="png", metadata=legible.about(picture))
+    return buffer.getvalue()
 
 
 def _as_bytes(value: Any) -> dict[str, Any]:

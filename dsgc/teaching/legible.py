@@ -8,6 +8,8 @@ from typing import Any
 from IPython import get_ipython
 from IPython.core.pylabtools import print_figure
 
+from dsgc.teaching import worded
+
 KEY = "Smallest letter"  # of a PNG's text chunk; the value is in pixels of the picture
 
 
@@ -28,11 +30,16 @@ def png(figure: Any) -> bytes:
     return print_figure(figure, metadata=about(figure))
 
 
+def shown(figure: Any) -> tuple[bytes, dict[str, Any]]:
+    """What a cell gives of a figure: its PNG, and beside it its words and the PNG in other languages."""
+    return png(figure), worded.about(figure, png)
+
+
 def in_notebooks(kind: type) -> None:
-    """Have figures of this type that are values of cells shown as `png` does; outside of a notebook this does nothing.
+    """Have figures of this type that are values of cells shown as `shown` does; outside of a notebook this does nothing.
 
     The backend must be loaded already, since that sets how figures are shown.
     """
     shell: Any = get_ipython()
     if shell:
-        shell.display_formatter.formatters["image/png"].for_type(kind, png)
+        shell.display_formatter.formatters["image/png"].for_type(kind, shown)

@@ -36,7 +36,7 @@ DATA = {
     },
     "ptc": {"tokens": TOKENS, "labels": [0, 0, 1, 1, 2, 255], "rate": 1},
 }  # fmt: skip
-CONTAINERS = [Explorer(name, PICTURE, f"what {name} shows", data)._repr_html_() for name, data in DATA.items()]
+CONTAINERS = [Explorer(name, PICTURE, f"what {name} shows", data).html for name, data in DATA.items()]
 SMALL = """() => [...document.querySelectorAll('.stage :is(button, select, input)')].filter((control) => {
     const box = control.getBoundingClientRect();
     return box.height < 32 || box.width < 32;
@@ -252,11 +252,21 @@ def test_a_picture_stands_in_print_and_where_no_script_runs(browser, address, pa
     context.close()
 
 
+def test_explorers_speak_the_language_of_their_page(browser, address):
+    """What has no word there stays; values go to their places."""
+    page = browser.new_page()
+    page.add_init_script("globalThis.explore = { words: { 'Start again': 'Von vorn', 'Loss {0} after {1} steps.': 'Nach {1}: {0}.' } }")
+    page.goto(address["light"])
+    assert page.get_by_role("button", name="Von vorn").count() == 3 and page.get_by_role("button", name="Start again").count() == 0
+    assert re.match(r"Nach 0: [\d.]+\. Token 1, label 0: ", page.locator("[data-explorer=ptc] [role=status]").inner_text())
+    page.close()
+
+
 def test_an_explorer_s_html_is_small_the_same_again_and_closed():
     given = {"name": "</script><b>", "bytes": np.arange(6, dtype=np.uint8).reshape(2, 3)}
     first, again = (Explorer("em", PICTURE, "a <picture>", given) for _ in range(2))
-    html = first._repr_html_()
-    assert html == again._repr_html_() and 'alt="a &lt;picture&gt;"' in html and 'width="900" height="300"' in html
+    html = first.html
+    assert (html, {"words": []}) == again._repr_html_() and 'alt="a &lt;picture&gt;"' in html and 'width="900" height="300"' in html
     (data,) = re.findall(r'<script type="application/json">(.*)</script>', html)
     assert "<" not in data and json.loads(data) == {"name": "</script><b>", "bytes": {"shape": [2, 3], "bytes": "AAECAwQF"}}
 

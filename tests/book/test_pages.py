@@ -49,67 +49,66 @@ def browser(html):
 
 
 @every_page
-@every_mode
-def test_no_script_fails(browser, page, mode):
-    assert browser.visit(page, mode).errors == []
+def test_no_script_fails(browser, page):
+    assert browser.visit(page).errors == []
 
 
 @every_page
 def test_nothing_comes_from_another_host(browser, page):
-    requests = browser.visit(page, "light").requests
+    requests = browser.visit(page).requests
     assert [address for address in requests if not address.startswith(("file:", "data:", "blob:"))] == []
     assert requests
 
 
 @every_page
 def test_every_formula_is_typeset(browser, page):
-    facts = browser.visit(page, "light").facts
+    facts = browser.visit(page).facts
     assert facts["wrong"] == []
     assert facts["typeset"] == facts["formulas"]
 
 
 @every_page
 def test_every_formula_fits_a_wide_page_and_starts_within_a_narrow_one(browser, page):
-    visit = browser.visit(page, "light")
+    visit = browser.visit(page)
     assert visit.facts["scrolling"] == [] and visit.facts["cut"] == []
     assert visit.narrow["cut"] == []  # it may scroll there, from its left end
 
 
 def test_there_are_formulas(browser):
-    assert browser.visit("book/framework", "light").facts["formulas"] > 3
+    assert browser.visit("book/framework").facts["formulas"] > 3
 
 
 @every_page
 @every_mode
 def test_axe_finds_nothing_new(browser, page, mode):
     """Contrast of text and ground in both modes; names, roles, order of headings and what else axe-core can tell."""
-    visit = browser.visit(page, mode)
-    assert visit.facts["theme"] == mode
-    found = [(item["id"], node["html"][:200]) for item in visit.violations for node in item["nodes"]]
+    visit = browser.visit(page)
+    assert visit.themes[mode] == mode
+    found = [(item["id"], node["html"][:200]) for item in visit.violations[mode] for node in item["nodes"]]
     assert [(rule, piece) for rule, piece in found if rule not in KNOWN or KNOWN[rule][0] not in piece] == []
 
 
 def test_what_is_known_still_happens(browser):
     """An exception that nothing needs any more would hide the next violation of its rule."""
-    found = {item["id"] for page in PAGES for item in browser.visit(page, "light").violations}
+    found = {item["id"] for page in PAGES for item in browser.visit(page).violations["light"]}
     assert set(KNOWN) <= found
 
 
 @every_page
 def test_a_narrow_page_does_not_scroll_sideways(browser, page):
-    facts = browser.visit(page, "light").narrow
+    facts = browser.visit(page).narrow
     assert facts["needed"] <= facts["width"] == 390, facts["wide"]
 
 
 @every_page
 def test_text_is_large_enough_on_a_narrow_page(browser, page):
-    assert browser.visit(page, "light").narrow["small"] == []
+    assert browser.visit(page).narrow["small"] == []
 
 
 @every_page
 def test_letters_in_figures_can_be_read(browser, page):
     """As shown, wide and narrow; a PNG of matplotlib says how small its letters are, a drawing in the page has them."""
-    visit = browser.visit(page, "light")
+    visit = browser.visit(page)
     for facts in (visit.facts, visit.narrow):
         assert [(size, text) for size, text in facts["drawn"] if size < LEAST] == []
         for picture in facts["pictures"]:
@@ -119,12 +118,12 @@ def test_letters_in_figures_can_be_read(browser, page):
 
 @every_page
 def test_every_picture_has_its_size_before_it_comes(browser, page):
-    assert [picture for picture in browser.visit(page, "light").facts["pictures"] if picture["said"] != picture["real"]] == []
+    assert [picture for picture in browser.visit(page).facts["pictures"] if picture["said"] != picture["real"]] == []
 
 
 @every_page
 def test_nothing_is_cut_at_the_column_s_edge_and_cells_do_not_touch(browser, page):
-    visit = browser.visit(page, "light")
+    visit = browser.visit(page)
     assert visit.facts["cutoff"] == [] and visit.facts["touching"] == [] == visit.narrow["touching"]
 
 
@@ -179,7 +178,7 @@ def test_the_search_shows_first_what_a_reader_looks_for(browser, query):
 
 
 def test_the_search_finds_the_page_that_a_word_stands_on(browser):
-    visit = browser.visit("search", "light", "?q=posterior")
+    visit = browser.visit("search", "?q=posterior")
     assert any("notebooks/03_gmm_em.html" in found for found in visit.facts["found"])
     assert visit.errors == []
 

@@ -37,14 +37,13 @@ def test_the_catalogues_are_those_of_today_s_english(renewed):
 @pytest.mark.parametrize("page", translations.TRANSLATED)
 def test_a_page_is_whole_and_of_today_s_english(page):
     wrong = {message.id[:100]: "its English has changed" for message in translations.said(page) if message.fuzzy}
-    wrong |= {message.id[:100]: found for message in translations.said(page) if (found := faults(message.id, message.string))}
-    assert wrong == {}
+    assert wrong | translations.wrong_in(page, translations.said(page)) == {}
 
 
 @pytest.mark.parametrize("page", translations.pages())
 def test_what_is_translated_keeps_links_formulas_code_and_numbers(page):
     done = [message for message in translations.said(page) if message.string and not message.fuzzy]
-    assert {message.id[:100]: found for message in done if (found := faults(message.id, message.string))} == {}
+    assert translations.wrong_in(page, done) == {}
 
 
 def test_every_page_has_a_catalogue_and_those_that_wait_are_among_them():
@@ -77,6 +76,13 @@ def test_a_right_translation_has_no_fault():
 )
 def test_a_wrong_one_is_told(change, told):
     assert any(told in fault for fault in faults(ENGLISH, CHINESE.replace(*change))), faults(ENGLISH, CHINESE.replace(*change))
+
+
+@pytest.mark.parametrize(
+    ("other", "told"), [("", 3), ("{0} 与 {1}", 1), ("{0} 与\n{0}", 1), ("{1} 与\n{0}", 0), ("*{1}\n{0}", 0)]
+)
+def test_what_cells_show_keeps_places_and_lines(other, told):
+    assert len(translations.faults_of_cells("{0} and\n{1}", other)) == told
 
 
 def test_nothing_is_no_translation_and_a_placeholder_stays():

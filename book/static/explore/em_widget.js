@@ -2,10 +2,11 @@
 "use strict";
 globalThis.explore ??= {};
 (explore.widgets ??= {}).em = (stage, { maps }) => {
-  const { tag, svg, button, slider, choice, curve, at, variable, table, em } = explore;
+  const { _, tag, svg, button, slider, choice, curve, at, variable, table, em } = explore;
   const WIDTH = 480, HEIGHT = 240, LEFT = 12, BOTTOM = 210, TOP = 22, LIMIT = 2000;
   const x = Object.values(maps)[0].map((_, n, all) => (n + 0.5) / all.length), bins = x.length;
   const across = (value) => LEFT + value * (WIDTH - 2 * LEFT);
+  const PARTS = { low: _`low`, high: _`high` };
   let count, mixture, shares, history, most;
 
   const up = (density) => BOTTOM - (BOTTOM - TOP) * Math.min(1, density / most);
@@ -19,7 +20,7 @@ globalThis.explore ??= {};
   const axis = svg("line", { class: "axis", x1: LEFT, x2: WIDTH - LEFT, y1: BOTTOM, y2: BOTTOM });
   const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", class: "histogram" },
     bars.flat(), curves, means, ticks, axis);
-  const likelihoods = curve("mean log-likelihood"), numbers = tag("div"), status = tag("p", { role: "status" });
+  const likelihoods = curve(_`mean log-likelihood`), numbers = tag("div"), status = tag("p", { role: "status" });
 
   const density = (value) => em.logJoint(value, mixture).map(Math.exp);
   const point = (value, of) => `${across(value).toFixed(1)},${up(of(density(value))).toFixed(1)}`;
@@ -37,14 +38,15 @@ globalThis.explore ??= {};
     likelihoods.show(history);
     const said = (values) => values.map((v) => v.toFixed(3));
     const [mean, deviation, weight] = [mixture.mean, mixture.variance.map(Math.sqrt), mixture.weight].map(said);
-    const row = (part, k) => [[tag("span", { class: `key ${part}` }), `${part} (${k + 1})`], mean[k], deviation[k], weight[k]];
-    numbers.replaceChildren(table(["bell", variable("μ"), variable("σ"), variable("λ")], ["low", "high"].map(row)));
-    const bells = `means ${mean.join(" and ")}, standard deviations ${deviation.join(" and ")}`;
-    picture.setAttribute("aria-label", `Histogram of ${total} values with two bells: ${bells}`);
-    next.textContent = shares ? "M-step: move the bells" : "E-step: who accounts for what";
+    const row = (part, k) => [[tag("span", { class: `key ${part}` }), `${PARTS[part]} (${k + 1})`], mean[k], deviation[k], weight[k]];
+    numbers.replaceChildren(table([_`bell`, variable("μ"), variable("σ"), variable("λ")], ["low", "high"].map(row)));
+    const [one, other] = deviation;
+    picture.setAttribute("aria-label",
+      _`Histogram of ${total} values with two bells: means ${mean[0]} and ${mean[1]}, standard deviations ${one} and ${other}`);
+    next.textContent = shares ? _`M-step: move the bells` : _`E-step: who accounts for what`;
     const gain = history.length > 1 ? ` (${(history.at(-1) - history.at(-2)).toExponential(1)})` : "";
-    const single = mixture.weight[0] > 0 ? "" : " All values are equal: nothing to split.";
-    status.textContent = `Iteration ${history.length - 1}: mean log-likelihood ${history.at(-1).toFixed(4)} nats${gain}.${single}`;
+    const single = mixture.weight[0] > 0 ? "" : ` ${_`All values are equal: nothing to split.`}`;
+    status.textContent = _`Iteration ${history.length - 1}: mean log-likelihood ${history.at(-1).toFixed(4)} nats${gain}.${single}`;
   };
 
   const height = () => em.likelihood(em.eStep(x, mixture).evidence, count);
@@ -86,8 +88,8 @@ globalThis.explore ??= {};
 
   const bin = () => Math.min(bins - 1, Math.floor(place.get() * bins));
   const ends = { min: x[0], max: x[bins - 1], step: 1 / bins, value: x[bins >> 1] };
-  const place = slider("at confidence", ends, () => bar.set(count[bin()]));
-  const bar = slider("how many values", { min: 0, max: 1, step: 1 }, (to) => put(bin(), to));
+  const place = slider(_`at confidence`, ends, () => bar.set(count[bin()]));
+  const bar = slider(_`how many values`, { min: 0, max: 1, step: 1 }, (to) => put(bin(), to));
   const next = button("", () => { half(); draw(); });
   const drawn = (event) => {
     const [u, v] = at(picture, event), n = Math.floor(((u - LEFT) / (WIDTH - 2 * LEFT)) * bins);
@@ -97,12 +99,12 @@ globalThis.explore ??= {};
   picture.addEventListener("pointerdown", (event) => { picture.setPointerCapture(event.pointerId); drawn(event); });
   picture.addEventListener("pointermove", (event) => { if (event.buttons) drawn(event); });
 
-  stage.append(choice("values", Object.keys(maps).map((name) => [name, name]), pick).row,
-    picture, tag("p", { class: "axis-name" }, "confidence ", variable("x")),
-    tag("div", { class: "buttons" }, next, button("10 iterations", () => whole(10, -Infinity)),
-      button("To the end", () => whole(LIMIT, 1e-10)), button("Start again", restart)),
+  stage.append(choice(_`values`, Object.keys(maps).map((name) => [name, name]), pick).row,
+    picture, tag("p", { class: "axis-name" }, _`confidence`, " ", variable("x")),
+    tag("div", { class: "buttons" }, next, button(_`10 iterations`, () => whole(10, -Infinity)),
+      button(_`To the end`, () => whole(LIMIT, 1e-10)), button(_`Start again`, restart)),
     status, tag("div", { class: "two" }, numbers,
-      tag("div", {}, likelihoods.picture, tag("p", { class: "axis-name" }, "mean log-likelihood, nats"))),
-    tag("fieldset", { class: "sliders" }, tag("legend", {}, "your own histogram: drag across the bars, or"), place.row, bar.row));
+      tag("div", {}, likelihoods.picture, tag("p", { class: "axis-name" }, _`mean log-likelihood, nats`))),
+    tag("fieldset", { class: "sliders" }, tag("legend", {}, _`your own histogram: drag across the bars, or`), place.row, bar.row));
   pick(Object.keys(maps)[0]);
 };

@@ -2,8 +2,8 @@
 "use strict";
 globalThis.explore ??= {};
 (explore.widgets ??= {}).ptc = (stage, { tokens: given, labels: named, rate }) => {
-  const { tag, svg, button, slider, choice, curve, at, table, legend, ptc } = explore;
-  const SIZE = 360, UNIT = 130, REACH = 1.3, LABELS = { 0: "label 0", 1: "label 1", 2: "label 2", 255: "none" };
+  const { _, tag, svg, button, slider, choice, curve, at, table, legend, ptc } = explore;
+  const SIZE = 360, UNIT = 130, REACH = 1.3, LABELS = { 0: _`label 0`, 1: _`label 1`, 2: _`label 2`, 255: _`none` };
   const shown = ([x, y]) => [SIZE / 2 + UNIT * x, SIZE / 2 - UNIT * y];
   let tokens, labels, history, chosen = 0;
 
@@ -13,7 +13,7 @@ globalThis.explore ??= {};
     svg("circle", { r: 19, class: "reach" }), svg("circle", { r: 11 }), svg("text", { dy: 4.5 })));
   const unit = svg("circle", { class: "unit", cx: SIZE / 2, cy: SIZE / 2, r: UNIT });
   const picture = svg("svg", { viewBox: `0 0 ${SIZE} ${SIZE}`, role: "img", class: "plane" }, unit, handles);
-  const losses = curve("loss"), terms = tag("div"), status = tag("p", { role: "status" });
+  const losses = curve(_`loss`), terms = tag("div"), status = tag("p", { role: "status" });
 
   const loss = () => ptc.pullAndPush(tokens, labels);
   const polar = ([x, y]) => [(((Math.atan2(y, x) * 180) / Math.PI) + 360) % 360, Math.hypot(x, y)];
@@ -27,14 +27,15 @@ globalThis.explore ??= {};
       handle.classList.toggle("chosen", n === chosen);
       handle.lastChild.textContent = n + 1;
     });
-    const rows = { "equal labels: 1 − cosine": pull, "different labels: cosine": push, "loss, their sum": pull + push };
-    terms.replaceChildren(table(["pairs", "mean"], Object.entries(rows).map(([name, value]) => [name, value.toFixed(3)])));
+    const rows = [[_`equal labels: 1 − cosine`, pull], [_`different labels: cosine`, push], [_`loss, their sum`, pull + push]];
+    terms.replaceChildren(table([_`pairs`, _`mean`], rows.map(([name, value]) => [name, value.toFixed(3)])));
     losses.show(history);
     const [angle, length] = polar(tokens[chosen]);
-    const said = tokens.map((token, n) => `${LABELS[labels[n]]} at ${polar(token)[0].toFixed(0)}°`);
-    picture.setAttribute("aria-label", `${tokens.length} tokens as arrows: ${said.join(", ")}`);
-    status.textContent = `Loss ${(pull + push).toFixed(4)} after ${history.length - 1} steps. `
-      + `Token ${chosen + 1}, ${LABELS[labels[chosen]]}: at ${angle.toFixed(0)}°, length ${length.toFixed(2)}.`;
+    const said = tokens.map((token, n) => _`${LABELS[labels[n]]} at ${polar(token)[0].toFixed(0)}°`);
+    picture.setAttribute("aria-label", _`${tokens.length} tokens as arrows: ${said.join(", ")}`);
+    const label = LABELS[labels[chosen]];
+    status.textContent = _`Loss ${(pull + push).toFixed(4)} after ${history.length - 1} steps.` + " "
+      + _`Token ${chosen + 1}, ${label}: at ${angle.toFixed(0)}°, length ${length.toFixed(2)}.`;
   };
   const follow = () => { // the controls, to where the chosen token is
     const [angle, length] = polar(tokens[chosen]);
@@ -73,15 +74,15 @@ globalThis.explore ??= {};
     place(chosen, [size.get() * Math.cos(angle), size.get() * Math.sin(angle)]);
     changed();
   };
-  const which = choice("token", given.map((_, n) => [n, `${n + 1}`]), (to) => choose(+to));
-  const direction = slider("direction", { max: 360, step: 1, unit: "°" }, turn);
-  const size = slider("length", { min: 0.2, max: REACH }, turn);
-  const label = choice("label", Object.entries(LABELS), (to) => { labels[chosen] = +to; changed(); });
+  const which = choice(_`token`, given.map((_, n) => [n, `${n + 1}`]), (to) => choose(+to));
+  const direction = slider(_`direction`, { max: 360, step: 1, unit: "°" }, turn);
+  const size = slider(_`length`, { min: 0.2, max: REACH }, turn);
+  const label = choice(_`label`, Object.entries(LABELS), (to) => { labels[chosen] = +to; changed(); });
 
   stage.append(tag("div", { class: "two" }, tag("div", {}, picture, legend(LABELS)),
-    tag("div", {}, terms, tag("p", { class: "axis-name" }, "loss, step by step"), losses.picture,
+    tag("div", {}, terms, tag("p", { class: "axis-name" }, _`loss, step by step`), losses.picture,
       tag("div", { class: "sliders" }, which.row, label.row, direction.row, size.row))),
     tag("div", { class: "buttons" },
-      button("Gradient step", () => step(1)), button("20 steps", () => step(20)), button("Start again", start)), status);
+      button(_`Gradient step`, () => step(1)), button(_`20 steps`, () => step(20)), button(_`Start again`, start)), status);
   start();
 };

@@ -2,18 +2,18 @@
 "use strict";
 globalThis.explore ??= {};
 (explore.widgets ??= {}).rules = (stage, { grids, high: first, low: second, tau: third }) => {
-  const { tag, button, slider, choice, variable, legend, em, rules } = explore;
-  const SIDE = 5, SIDES = ["above", "below", "to the left", "to the right"], EDGES = ["top", "bottom", "left", "right"];
-  const LABELS = { 0: "background", 1: "class 1", 2: "class 2", 255: "left out" };
+  const { _, tag, button, slider, choice, variable, legend, em, rules } = explore;
+  const SIDE = 5, SIDES = [_`above`, _`below`, _`to the left`, _`to the right`], EDGES = ["top", "bottom", "left", "right"];
+  const LABELS = { 0: _`background`, 1: _`class 1`, 2: _`class 2`, 255: _`left out` };
   const near = rules.around(SIDE, SIDE);
   let name = Object.keys(grids)[0], chosen, grid, noise, alike, rule, after;
 
-  const named = (n) => `row ${Math.floor(n / SIDE) + 1}, column ${(n % SIDE) + 1}`;
-  const region = (n) => (noise[n] > high.get() ? "R_h" : low.get() < noise[n] && noise[n] < high.get() ? "R_u" : "kept");
+  const numbered = (n) => [Math.floor(n / SIDE) + 1, (n % SIDE) + 1];
+  const region = (n) => (noise[n] > high.get() ? "R_h" : low.get() < noise[n] && noise[n] < high.get() ? "R_u" : _`kept`);
   const heard = (n) => ({ onclick: () => choose(n), onkeydown: (event) => move(event, n) });
   const places = near.map((_, n) => tag("button", { type: "button", class: "place", ...heard(n) }));
   const results = near.map(() => tag("div", { class: "place" }));
-  const before = tag("div", { class: "grid", role: "group", "aria-label": "before the correction; the arrow keys move" }, places);
+  const before = tag("div", { class: "grid", role: "group", "aria-label": _`before the correction; the arrow keys move` }, places);
   const result = tag("div", { class: "grid", role: "img" }, results);
   const mixture = tag("p"), status = tag("p", { role: "status" });
 
@@ -26,17 +26,17 @@ globalThis.explore ??= {};
     after = rules.rewritten(grid.labels, rule, alike, near);
     const numbers = Object.entries({ μ: fitted.mean, σ: fitted.variance.map(Math.sqrt), λ: fitted.weight });
     const said = [1, 2].map((k) => numbers.map(([letter, pair]) => [", ", ...variable(letter, k), ` = ${pair[k - 1].toFixed(2)}`]));
-    mixture.replaceChildren("Mixture of the 25 confidences: ", ...said.flat(2).slice(1), ".");
+    mixture.replaceChildren(_`Mixture of the 25 confidences:`, " ", ...said.flat(2).slice(1), ".");
   };
 
   const why = (n) => {
-    const where = region(n), label = LABELS[after[n]], g = `noise probability ${noise[n].toFixed(4)}, ${where}`;
-    if (where === "kept") return `${g}: ${label}.`;
+    const where = region(n), label = LABELS[after[n]], g = _`noise probability ${noise[n].toFixed(4)}, ${where}`;
+    if (!where.startsWith("R_")) return _`${g}: ${label}.`;
     const unlike = SIDES.filter((_, k) => alike[n][k] < tau.get());
     const most = rules.nearest(alike[n], near[n]);
-    if (unlike.length) return `${g}; unlike its neighbour ${unlike.join(", ")}: a boundary, so background.`;
-    if (where === "R_h") return `${g}; all neighbours alike: left out.`;
-    return `${g}; all neighbours alike, most the one ${SIDES[most]}, whose label it takes: ${label}.`;
+    if (unlike.length) return _`${g}; unlike its neighbour ${unlike.join(", ")}: a boundary, so background.`;
+    if (where === "R_h") return _`${g}; all neighbours alike: left out.`;
+    return _`${g}; all neighbours alike, most the one ${SIDES[most]}, whose label it takes: ${label}.`;
   };
 
   const draw = () => {
@@ -48,17 +48,18 @@ globalThis.explore ??= {};
       });
       const [g, direction, x] = [noise[n].toFixed(2), grid.degrees[n], grid.confidence[n]];
       place.replaceChildren(tag("span", { class: "arrow", style: `rotate: ${-direction}deg` }, "➝"), tag("span", {}, g));
-      const said = `${LABELS[grid.labels[n]]}, confidence ${x}, noise ${g}, feature ${direction}°`;
-      place.setAttribute("aria-label", `${named(n)}: ${said}`);
+      const [row, column] = numbered(n), label = LABELS[grid.labels[n]];
+      place.setAttribute("aria-label",
+        _`row ${row}, column ${column}: ${label}, confidence ${x}, noise ${g}, feature ${direction}°`);
       place.setAttribute("aria-pressed", n === chosen);
       place.tabIndex = n === chosen ? 0 : -1;
       const [letter, index] = region(n).split("_");
       results[n].replaceChildren(...(index ? variable(letter, index) : []));
       results[n].classList.toggle("changed", after[n] !== grid.labels[n]);
     });
-    result.setAttribute("aria-label", `after the correction, row by row: ${after.map((label) => LABELS[label]).join(", ")}`);
-    const sentence = why(chosen);
-    const parts = `R${named(chosen).slice(1)}: ${sentence}`.split(/(R_[hu])/);
+    result.setAttribute("aria-label", _`after the correction, row by row: ${after.map((label) => LABELS[label]).join(", ")}`);
+    const sentence = why(chosen), [row, column] = numbered(chosen);
+    const parts = _`Row ${row}, column ${column}: ${sentence}`.split(/(R_[hu])/);
     status.replaceChildren(...parts.flatMap((part) => (part.startsWith("R_") ? variable("R", part[2]) : [part])));
   };
 
@@ -89,19 +90,19 @@ globalThis.explore ??= {};
   const tau = slider("τ", { min: -1, value: third }, draw);
   const letters = [[high, "θ", "h"], [low, "θ", "l"], [tau, "τ"]];
   letters.forEach(([{ row }, letter, index]) => row.firstChild.replaceChildren(...variable(letter, index)));
-  const confidence = slider("confidence", {}, edit("confidence"));
-  const degrees = slider("feature", { max: 180, step: 1, unit: "°" }, edit("degrees"));
-  const label = choice("label", Object.entries(LABELS), (to) => edit("labels")(+to));
+  const confidence = slider(_`confidence`, {}, edit("confidence"));
+  const degrees = slider(_`feature`, { max: 180, step: 1, unit: "°" }, edit("degrees"));
+  const label = choice(_`label`, Object.entries(LABELS), (to) => edit("labels")(+to));
 
-  stage.append(choice("grid", Object.keys(grids).map((each) => [each, each]), pick).row,
+  stage.append(choice(_`grid`, Object.keys(grids).map((each) => [each, each]), pick).row,
     tag("div", { class: "two" },
       tag("figure", {}, before,
-        tag("figcaption", {}, "before: label, feature (arrow), noise probability; a line parts unlike neighbours")),
-      tag("figure", {}, result, tag("figcaption", {}, "after: label and region; what has changed is framed"))),
+        tag("figcaption", {}, _`before: label, feature (arrow), noise probability; a line parts unlike neighbours`)),
+      tag("figure", {}, result, tag("figcaption", {}, _`after: label and region; what has changed is framed`))),
     legend(LABELS),
     status, tag("div", { class: "two" },
-      tag("fieldset", { class: "sliders" }, tag("legend", {}, "the chosen place"), confidence.row, degrees.row, label.row),
-      tag("fieldset", { class: "sliders" }, tag("legend", {}, "thresholds"), high.row, low.row, tau.row)),
-    mixture, tag("div", { class: "buttons" }, button("Start again", reset)));
+      tag("fieldset", { class: "sliders" }, tag("legend", {}, _`the chosen place`), confidence.row, degrees.row, label.row),
+      tag("fieldset", { class: "sliders" }, tag("legend", {}, _`thresholds`), high.row, low.row, tau.row)),
+    mixture, tag("div", { class: "buttons" }, button(_`Start again`, reset)));
   pick(name);
 };

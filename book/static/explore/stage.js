@@ -3,6 +3,12 @@
 "use strict";
 globalThis.explore ??= {};
 (() => {
+  // A text in the language of the page, which the build has put into explore.words: _`after ${n} steps` is known as "after {0} steps".
+  const _ = (parts, ...values) => {
+    const known = parts.reduce((text, part, n) => `${text}{${n - 1}}${part}`);
+    return (explore.words?.[known] ?? known).replace(/\{(\d+)\}/g, (place, n) => values[n]);
+  };
+
   const filled = (element, attributes, children) => {
     for (const [name, value] of Object.entries(attributes)) {
       if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
@@ -55,7 +61,7 @@ globalThis.explore ??= {};
       });
       if (most === least) top.textContent = "";
       const [from, to] = [values[0], values.at(-1)].map((value) => value.toFixed(3));
-      picture.setAttribute("aria-label", `${name}: from ${from} to ${to} in ${values.length - 1} steps`);
+      picture.setAttribute("aria-label", _`${name}: from ${from} to ${to} in ${values.length - 1} steps`);
     };
     return { picture, show };
   };
@@ -90,7 +96,7 @@ globalThis.explore ??= {};
     place.classList.add("live");
   };
 
-  Object.assign(explore, { tag, svg, button, slider, choice, curve, at, bytes, variable, table, legend });
+  Object.assign(explore, { _, tag, svg, button, slider, choice, curve, at, bytes, variable, table, legend });
   explore.widgets ??= {};
   addEventListener("DOMContentLoaded", () => document.querySelectorAll("[data-explorer]").forEach(mount));
 })();

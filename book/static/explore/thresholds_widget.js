@@ -2,7 +2,7 @@
 "use strict";
 globalThis.explore ??= {};
 (explore.widgets ??= {}).thresholds = (stage, data) => {
-  const { tag, button, slider, bytes, table, thresholds } = explore;
+  const { _, tag, button, slider, bytes, table, thresholds } = explore;
   const [height, width] = data.truth.shape;
   const [image, levels, strongest, truth] = ["image", "confidence", "strongest", "truth"].map((name) => [...bytes(data[name])]);
   const confidence = levels.map((level) => level / 255);
@@ -25,32 +25,32 @@ globalThis.explore ??= {};
     for (let n = 0; n < width * height; n++) pixels.data.set([...of(n), 255], 4 * n);
     context.putImageData(pixels, 0, 0);
   };
-  const panels = ["image", "map, refined", "label (pale: left out)", "truth"].map(canvas);
+  const panels = [_`image`, _`map, refined`, _`label (pale: left out)`, _`truth`].map(canvas);
   paint(panels[0], (n) => image.slice(3 * n, 3 * n + 3));
   paint(panels[1], (n) => heat(confidence[n]));
   paint(panels[3], (n) => colour(truth[n]));
 
   const result = tag("div"), status = tag("p", { role: "status" });
-  const percent = (share) => (share === share ? `${(100 * share).toFixed(1)} %` : "none");
+  const percent = (share) => (share === share ? `${(100 * share).toFixed(1)} %` : _`none`);
   const draw = () => {
     const labels = thresholds.cut(confidence, strongest, low.get(), high.get());
     const found = thresholds.worth(labels, truth);
     paint(panels[2], (n) => colour(labels[n]));
-    panels[2].element.setAttribute("aria-label", `label: ${percent(found.share)} of the places labelled`);
-    result.replaceChildren(table(["the label", "of this image"], [
-      ["labelled", percent(found.share)],
-      ...found.classes.map((c, k) => [`IoU, ${data.classes[c]}`, percent(found.strict[k])]),
-      ["strict mIoU: their mean", percent(found.strictMean)],
-      ["mIoU of what is labelled", percent(found.mean)]]));
-    status.textContent = `Labelled ${percent(found.share)}, strict mIoU ${percent(found.strictMean)}, `
-      + `mIoU of what is labelled ${percent(found.mean)}.`;
+    panels[2].element.setAttribute("aria-label", _`label: ${percent(found.share)} of the places labelled`);
+    result.replaceChildren(table([_`the label`, _`of this image`], [
+      [_`labelled`, percent(found.share)],
+      ...found.classes.map((c, k) => [_`IoU, ${data.classes[c]}`, percent(found.strict[k])]),
+      [_`strict mIoU: their mean`, percent(found.strictMean)],
+      [_`mIoU of what is labelled`, percent(found.mean)]]));
+    const [share, strict, mean] = [found.share, found.strictMean, found.mean].map(percent);
+    status.textContent = _`Labelled ${share}, strict mIoU ${strict}, mIoU of what is labelled ${mean}.`;
   };
   const low = slider("label_low", { value: data.low }, (to) => { if (high.get() < to) high.set(to); draw(); });
   const high = slider("label_high", { value: data.high }, (to) => { if (low.get() > to) low.set(to); draw(); });
   const preset = () => { low.set(data.low); high.set(data.high); draw(); };
   stage.append(tag("div", { class: "panels" }, panels.map((panel) => panel.figure)),
     tag("div", { class: "two" },
-      tag("div", {}, low.row, high.row, tag("div", { class: "buttons" }, button("The preset's", preset))), result), status);
+      tag("div", {}, low.row, high.row, tag("div", { class: "buttons" }, button(_`The preset's`, preset))), result), status);
   status.classList.add("spoken"); // the table shows the same
   draw();
 };
