@@ -39,7 +39,10 @@ def font_with(signs: str) -> str | None:
     """The file of a font of this system that has some signs, an upright one without serifs if there is one; None if there is none."""
     found = []
     for path in sorted(font_manager.findSystemFonts()):
-        font = FT2Font(path)
+        try:
+            font = FT2Font(path)
+        except (OSError, RuntimeError):  # a font of bitmaps, say
+            continue
         if all(ord(sign) in font.get_charmap() for sign in signs):
             found.append((font.style_name != "Regular", bool(SERIFS.search(font.family_name)), path))
     return min(found)[2] if found else None

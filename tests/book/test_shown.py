@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import kernels
-import matplotlib
+import matplotlib.font_manager
+import matplotlib.text
 import nbformat
 import pytest
 import shown
@@ -22,7 +23,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 from dsgc.teaching import worded  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
-FONT = worded.font_with("ab")  # any: which signs it has is not the point here
+FONT = matplotlib.font_manager.findfont("DejaVu Sans")  # which signs it has is not the point here
 
 
 def drawn():
@@ -153,8 +154,11 @@ def test_without_a_font_one_line_says_what_to_do(tmp_path, monkeypatch, capsys):
     assert "fonts-noto-cjk" in line and "zh_CN" in line and json.loads((tmp_path / "new/words.json").read_text()) == {}
 
 
-def test_a_font_has_the_signs_that_it_is_taken_for():
-    assert worded.font_with("ab") and worded.font_with("\U0010fffd") is None
+def test_a_font_has_the_signs_that_it_is_taken_for_and_what_is_none_is_passed_over(tmp_path, monkeypatch):
+    broken = tmp_path / "a.ttf"
+    broken.write_bytes(b"no font")
+    monkeypatch.setattr(worded.font_manager, "findSystemFonts", lambda: [str(broken), FONT])
+    assert worded.font_with("ab") == FONT and worded.font_with("\U0010fffd") is None
 
 
 def test_what_an_explorer_says_has_numbers_for_its_values():
