@@ -4,6 +4,7 @@
 the page, so that its links work there and the page's style sheet colours it (classes `both`, `warm-up`, `expansion`).
 """
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 from xml.sax.saxutils import escape
@@ -182,8 +183,8 @@ def indexed(title: str) -> str:
     name, _, rest = title.partition("_")
     if not rest:
         return escape(title)
-    index, colon, rest = rest.partition(":")
-    after = f'<tspan dy="-3">{escape(colon + rest)}</tspan>' if rest else ""
+    index, *after = re.split("(?=[:：])", rest, maxsplit=1)
+    after = "".join(f'<tspan dy="-3">{escape(more)}</tspan>' for more in after)
     return f'<tspan class="variable">{name}</tspan><tspan class="index" dy="3">{escape(index)}</tspan>{after}'
 
 

@@ -89,7 +89,7 @@ class Mentions(SphinxPostTransform):
         entry_of = {label: entry for entry, label, _ in known.values()}
         labels = self.env.domaindata["std"]["terms"]  # of a translated glossary under both names
         seen = {entry_of.get(labels[name.lower()][1]) for name in own if name.lower() in labels}
-        words = pattern([name for _, label, name in known.values() if label not in OFTEN_MEANT_OTHERWISE])
+        words = pattern([name for _, label, name in known.values() if label not in OFTEN_MEANT_OTHERWISE and len(name) > 1])
         for text in open_texts(self.document):
             parts, end = [], 0
             for match in words.finditer(text):

@@ -42,7 +42,7 @@ def lead_on(stage: Path, _: Callable[[str], str]) -> None:
         title = text.partition("\n")[0].removeprefix("# ")
         link = f'<a href="../../{name}.html" hreflang="en" lang="en">{title}</a>'
         more = _("The entries are made of the code, and in English:")
-        page.write_text(f"{text}\n{more} {link}\n", encoding="utf-8")
+        page.write_text(f"{text}\n{more}{link}\n", encoding="utf-8")
 
 
 def translate(stage: Path, language: str) -> Path:

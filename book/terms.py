@@ -14,6 +14,7 @@ from typing import NamedTuple
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+from words import _
 
 FILE = Path(__file__).with_name("terms.csv")
 CHINESE = "language-zh-CN"  # docutils makes lang="zh-CN" of such a class
@@ -54,7 +55,7 @@ def cell(text: str, *classes: str) -> nodes.entry:
 
 
 def said(source: str) -> str:
-    return "yes" if source == "paper" else "–"
+    return _("yes") if source == "paper" else "–"
 
 
 class Terms(SphinxDirective):

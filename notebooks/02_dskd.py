@@ -262,11 +262,11 @@ with_student = ["+ DSKD", grids.METHOD]
 lag = pd.concat(
     {
         name: (tables.scores(results, score, "student") - tables.scores(results, score, "teacher")).reindex(with_student)
-        for name, score in {"head": "seg", "CAM": "cam"}.items()
+        for name, score in {"segmentation head": "seg", "CAM": "cam"}.items()
     }
 ).rename_axis(["score", "run"])
 print(complete)
-head, maps_of = lag.loc["head"], lag.loc["CAM"]
+head, maps_of = lag.loc["segmentation head"], lag.loc["CAM"]
 for name, row in {"plain": "+ DSKD", "corrected": grids.METHOD}.items():
     glue(f"head_lead_{name}", float(head.loc[row].mean()), display=False)
 glue("cam_lag", float(-maps_of.mean(axis=None)), display=False)

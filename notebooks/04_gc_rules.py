@@ -478,7 +478,7 @@ glue("tau", float(tau), display=False)
 #
 # A row of six places, the body on the left, each most like its left neighbour; all but the first are in $R_u$:
 
-# %% mystnb={"image": {"alt": "A row of six labels before the correction and after five variants of it: all at once the object grows by one place a round, in raster order over the whole row."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "A row of six labels before the correction and after four variants of it: all at once the object grows by one place a round, in raster order over the whole row."}} tags=["hide-input"]
 angles = torch.tensor([0.0, 0.1, 0.25, 0.45, 0.7, 1.0])  # steps that grow: the left neighbour is the more similar one
 alike = correction.neighbour_similarity(torch.stack([angles.cos(), angles.sin()]).view(1, 2, 1, 6))
 row_rule, row_label = torch.tensor([[[0, 4, 4, 4, 4, 4]]]), torch.tensor([[[1, 0, 255, 255, 0, 0]]])

@@ -704,7 +704,7 @@ Markdown(
 - **On fixed maps**, in points of the decoder's mIoU over no correction: {gains_in_words(on_maps, ["preset", *controls])}. The readings that
   bring most: {gains_in_words(on_maps, best)}.
 - **The mixture** splits the pixels in two, however many labels are wrong: of the pixels that a rule decides,
-  {min(noise):.1f} to {max(noise):.1f} % lie above $\\theta_h$, where {min(wrong):.0f} to {max(wrong):.0f} % of the foreground labels are wrong.
+  {min(noise):.1f} to {max(noise):.1f} % lie above theta_h, where {min(wrong):.0f} to {max(wrong):.0f} % of the foreground labels are wrong.
 """
 )
 

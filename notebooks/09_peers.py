@@ -534,7 +534,7 @@ tables.Exported(own_gain, out, "thresholds") if len(own_gain) else None
 # ToCo and DuPL; but AFA's walked label is far below its CAM, and that is not as published.
 
 # %% tags=["hide-input"]
-columns = {"CAM": "cam", "pseudo label": "pseudo", "head": "seg"}
+columns = {"CAM": "cam", "pseudo label": "pseudo", "segmentation head": "seg"}
 each = pd.DataFrame({title: tables.scores(found_runs, score).mean(axis=1) for title, score in columns.items()})
 each["label's coverage"] = tables.scores(found_runs, "pseudo", value="coverage").mean(axis=1)
 tables.Exported(each.rename_axis("method"), out, "scores")
@@ -546,7 +546,7 @@ tables.Exported(each.rename_axis("method"), out, "scores")
 
 # %% tags=["hide-input"]
 titles = {changes["method"]: row for row, changes in grids.PEERS.items()}
-left = pd.DataFrame([(titles.get(name, name), f"--method {name}", methods.find(name).left_out) for name in methods.PEERS], columns=["method", "option", "left out"])
+left = pd.DataFrame([(titles.get(name, name), f"--method {name}", methods.find(name).left_out) for name in methods.PEERS], columns=["method", "option", "not carried over"])
 Table(left.set_index("method"))
 
 # %% [markdown]

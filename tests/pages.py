@@ -76,6 +76,14 @@ LATE = """(() => {
     const style = Object.assign(document.createElement('style'), { textContent: '* { overflow-anchor: none; }' });
     addEventListener('DOMContentLoaded', () => document.head.append(style));
 })()"""
+# The next frame knows of the new mode, and colours fade from one to the other. Some never come to rest: a second is enough.
+CHANGED = """async () => {
+    const frame = () => new Promise(requestAnimationFrame), second = new Promise((go) => setTimeout(go, 1000));
+    await frame();
+    await frame();
+    await Promise.race([second, Promise.allSettled(document.getAnimations().map((one) => one.finished))]);
+    return document.documentElement.dataset.theme;
+}"""
 # Structure is checked once, contrast in each mode. Contrast is slow where there are many elements, and the entries of the
 # reference look alike, so the first of each section stands for the others.
 AXE = """(mode) => {
@@ -206,7 +214,7 @@ class Browser:
         violations, themes = {}, {}
         for mode in MODES:
             window.emulate_media(color_scheme=mode)
-            themes[mode] = window.evaluate("document.documentElement.dataset.theme")
+            themes[mode] = window.evaluate(CHANGED)
             violations[mode] = window.evaluate(AXE, mode)
         window.close()
         return Visit(facts, narrow, heard, asked, violations, themes)

@@ -209,7 +209,7 @@ class Exported:
             address = f"data:text/plain;charset=utf-8;base64,{data}"  # works without a connection
             links.append(f'<a download="{html.escape(path.name)}" href="{address}">{kind}</a>')
         table = self.shown.reset_index().rename_axis(columns=None).to_html(index=False, border=0, justify="left")
-        return f"{table}<p>This table as {', '.join(links)}</p>"
+        return f"{table}<p>This table as {' · '.join(links)}</p>"
 
 
 LATEX = str.maketrans({"±": "$\\pm$", "–": "--", "∞": "$\\infty$"})

@@ -255,10 +255,11 @@ def test_a_picture_stands_in_print_and_where_no_script_runs(browser, address, pa
 def test_explorers_speak_the_language_of_their_page(browser, address):
     """What has no word there stays; values go to their places."""
     page = browser.new_page()
-    page.add_init_script("globalThis.explore = { words: { 'Start again': 'Von vorn', 'Loss {0} after {1} steps.': 'Nach {1}: {0}.' } }")
+    words = {"Start again": "Von vorn", "Loss {0} after {1} steps. Token {2}, {3}: at {4}°, length {5}.": "Nach {1}: {0}; {2}, {3}."}
+    page.add_init_script(f"globalThis.explore = {{ words: {json.dumps(words)} }}")
     page.goto(address["light"])
     assert page.get_by_role("button", name="Von vorn").count() == 3 and page.get_by_role("button", name="Start again").count() == 0
-    assert re.match(r"Nach 0: [\d.]+\. Token 1, label 0: ", page.locator("[data-explorer=ptc] [role=status]").inner_text())
+    assert re.match(r"Nach 0: [\d.]+; 1, label 0\.", page.locator("[data-explorer=ptc] [role=status]").inner_text())
     page.close()
 
 

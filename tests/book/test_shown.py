@@ -162,7 +162,7 @@ def test_a_font_has_the_signs_that_it_is_taken_for_and_what_is_none_is_passed_ov
 
 
 def test_what_an_explorer_says_has_numbers_for_its_values():
-    assert {"Start again", "Loss {0} after {1} steps.", "{0}: from {1} to {2} in {3} steps"} <= set(said_by_scripts())
+    assert {"Start again", "{0} tokens as arrows: {1}", "{0}: from {1} to {2} in {3} steps"} <= set(said_by_scripts())
     assert not [text for text in said_by_scripts() if "$" in text or "`" in text]
 
 

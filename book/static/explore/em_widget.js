@@ -45,7 +45,7 @@ globalThis.explore ??= {};
       _`Histogram of ${total} values with two bells: means ${mean[0]} and ${mean[1]}, standard deviations ${one} and ${other}`);
     next.textContent = shares ? _`M-step: move the bells` : _`E-step: who accounts for what`;
     const gain = history.length > 1 ? ` (${(history.at(-1) - history.at(-2)).toExponential(1)})` : "";
-    const single = mixture.weight[0] > 0 ? "" : ` ${_`All values are equal: nothing to split.`}`;
+    const equal = _`All values are equal: nothing to split.`, single = mixture.weight[0] > 0 ? "" : ` ${equal}`;
     status.textContent = _`Iteration ${history.length - 1}: mean log-likelihood ${history.at(-1).toFixed(4)} nats${gain}.${single}`;
   };
 

@@ -2,7 +2,7 @@
 "use strict";
 globalThis.explore ??= {};
 (explore.widgets ??= {}).ptc = (stage, { tokens: given, labels: named, rate }) => {
-  const { _, tag, svg, button, slider, choice, curve, at, table, legend, ptc } = explore;
+  const { _, listed, tag, svg, button, slider, choice, curve, at, table, legend, ptc } = explore;
   const SIZE = 360, UNIT = 130, REACH = 1.3, LABELS = { 0: _`label 0`, 1: _`label 1`, 2: _`label 2`, 255: _`none` };
   const shown = ([x, y]) => [SIZE / 2 + UNIT * x, SIZE / 2 - UNIT * y];
   let tokens, labels, history, chosen = 0;
@@ -32,10 +32,11 @@ globalThis.explore ??= {};
     losses.show(history);
     const [angle, length] = polar(tokens[chosen]);
     const said = tokens.map((token, n) => _`${LABELS[labels[n]]} at ${polar(token)[0].toFixed(0)}°`);
-    picture.setAttribute("aria-label", _`${tokens.length} tokens as arrows: ${said.join(", ")}`);
+    picture.setAttribute("aria-label", _`${tokens.length} tokens as arrows: ${listed(said)}`);
     const label = LABELS[labels[chosen]];
-    status.textContent = _`Loss ${(pull + push).toFixed(4)} after ${history.length - 1} steps.` + " "
-      + _`Token ${chosen + 1}, ${label}: at ${angle.toFixed(0)}°, length ${length.toFixed(2)}.`;
+    const [sum, steps, number] = [(pull + push).toFixed(4), history.length - 1, chosen + 1];
+    const [direction, size] = [angle.toFixed(0), length.toFixed(2)];
+    status.textContent = _`Loss ${sum} after ${steps} steps. Token ${number}, ${label}: at ${direction}°, length ${size}.`;
   };
   const follow = () => { // the controls, to where the chosen token is
     const [angle, length] = polar(tokens[chosen]);

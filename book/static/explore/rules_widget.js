@@ -2,7 +2,7 @@
 "use strict";
 globalThis.explore ??= {};
 (explore.widgets ??= {}).rules = (stage, { grids, high: first, low: second, tau: third }) => {
-  const { _, tag, button, slider, choice, variable, legend, em, rules } = explore;
+  const { _, listed, tag, button, slider, choice, variable, legend, em, rules } = explore;
   const SIDE = 5, SIDES = [_`above`, _`below`, _`to the left`, _`to the right`], EDGES = ["top", "bottom", "left", "right"];
   const LABELS = { 0: _`background`, 1: _`class 1`, 2: _`class 2`, 255: _`left out` };
   const near = rules.around(SIDE, SIDE);
@@ -31,10 +31,10 @@ globalThis.explore ??= {};
 
   const why = (n) => {
     const where = region(n), label = LABELS[after[n]], g = _`noise probability ${noise[n].toFixed(4)}, ${where}`;
-    if (!where.startsWith("R_")) return _`${g}: ${label}.`;
+    if (!where.startsWith("R_")) return _`${g}: it stays ${label}.`;
     const unlike = SIDES.filter((_, k) => alike[n][k] < tau.get());
     const most = rules.nearest(alike[n], near[n]);
-    if (unlike.length) return _`${g}; unlike its neighbour ${unlike.join(", ")}: a boundary, so background.`;
+    if (unlike.length) return _`${g}; unlike its neighbour ${listed(unlike)}: a boundary, so background.`;
     if (where === "R_h") return _`${g}; all neighbours alike: left out.`;
     return _`${g}; all neighbours alike, most the one ${SIDES[most]}, whose label it takes: ${label}.`;
   };
@@ -57,7 +57,7 @@ globalThis.explore ??= {};
       results[n].replaceChildren(...(index ? variable(letter, index) : []));
       results[n].classList.toggle("changed", after[n] !== grid.labels[n]);
     });
-    result.setAttribute("aria-label", _`after the correction, row by row: ${after.map((label) => LABELS[label]).join(", ")}`);
+    result.setAttribute("aria-label", _`after the correction, row by row: ${listed(after.map((label) => LABELS[label]))}`);
     const sentence = why(chosen), [row, column] = numbered(chosen);
     const parts = _`Row ${row}, column ${column}: ${sentence}`.split(/(R_[hu])/);
     status.replaceChildren(...parts.flatMap((part) => (part.startsWith("R_") ? variable("R", part[2]) : [part])));

@@ -9,6 +9,8 @@ globalThis.explore ??= {};
     return (explore.words?.[known] ?? known).replace(/\{(\d+)\}/g, (place, n) => values[n]);
   };
 
+  const listed = (texts) => new Intl.ListFormat(document.documentElement.lang, { style: "narrow" }).format(texts);
+
   const filled = (element, attributes, children) => {
     for (const [name, value] of Object.entries(attributes)) {
       if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
@@ -96,7 +98,7 @@ globalThis.explore ??= {};
     place.classList.add("live");
   };
 
-  Object.assign(explore, { _, tag, svg, button, slider, choice, curve, at, bytes, variable, table, legend });
+  Object.assign(explore, { _, listed, tag, svg, button, slider, choice, curve, at, bytes, variable, table, legend });
   explore.widgets ??= {};
   addEventListener("DOMContentLoaded", () => document.querySelectorAll("[data-explorer]").forEach(mount));
 })();
