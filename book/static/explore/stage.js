@@ -3,7 +3,7 @@
 "use strict";
 globalThis.explore ??= {};
 (() => {
-  // A text in the language of the page, which the build has put into explore.words: _`after ${n} steps` is known as "after {0} steps".
+  // A text in the language of the page, by explore.words of the build: _`after ${n} steps` is known there as "after {0} steps".
   const _ = (parts, ...values) => {
     const known = parts.reduce((text, part, n) => `${text}{${n - 1}}${part}`);
     return (explore.words?.[known] ?? known).replace(/\{(\d+)\}/g, (place, n) => values[n]);
