@@ -38,7 +38,8 @@ globalThis.explore ??= {};
     likelihoods.show(history);
     const said = (values) => values.map((v) => v.toFixed(3));
     const [mean, deviation, weight] = [mixture.mean, mixture.variance.map(Math.sqrt), mixture.weight].map(said);
-    const row = (part, k) => [[tag("span", { class: `key ${part}` }), `${PARTS[part]} (${k + 1})`], mean[k], deviation[k], weight[k]];
+    const key = (part) => tag("span", { class: `key ${part}` });
+    const row = (part, k) => [[key(part), `${PARTS[part]} (${k + 1})`], mean[k], deviation[k], weight[k]];
     numbers.replaceChildren(table([_`bell`, variable("μ"), variable("σ"), variable("λ")], ["low", "high"].map(row)));
     const [one, other] = deviation;
     picture.setAttribute("aria-label",
