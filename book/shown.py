@@ -43,9 +43,10 @@ def speak(languages: Iterable[str], path: Path) -> None:
             told[language] = {"said": said(language), "font": font}
         else:
             print(f"figures stay English, no font here has the signs of {language}; install one, fonts-noto-cjk say", file=sys.stderr)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(told), encoding="utf-8")
-    os.environ[FILE] = str(path.resolve())
+    if told:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(told), encoding="utf-8")
+        os.environ[FILE] = str(path.resolve())
 
 
 def outputs(notebook: NotebookNode) -> Iterator[NotebookNode]:

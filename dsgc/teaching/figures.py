@@ -1,4 +1,4 @@
-"""Curves, bars and heat maps that more than one notebook draws; this module and `panels` alone know matplotlib and seaborn.
+"""Curves, bars and heat maps that more than one notebook draws; this module and `panels` alone draw with matplotlib and seaborn.
 
 Figures have a white ground, so that they stay legible on a dark page, and colours that colour-blind readers can tell
 apart; masks use VOC's palette.

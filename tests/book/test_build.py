@@ -76,6 +76,7 @@ def test_pages_keep_their_paths_and_the_figure_is_drawn_beside_them(monkeypatch,
 def test_another_edition_is_built_from_a_stage_of_its_own_and_each_knows_the_other(monkeypatch, tmp_path):
     given = []
     monkeypatch.setattr(build.subprocess, "run", lambda command, **_: given.append(command) or type("Done", (), {"returncode": 0}))
+    monkeypatch.setattr(build.shown, "speak", lambda languages, path: None)  # it asks the system for fonts
     monkeypatch.setattr(sys, "argv", ["build.py", "--stored", "--language", "zh_CN", "--to", str(tmp_path)])
     build.main()
     english, chinese = (dict(zip(command[3::2], command[4::2], strict=False)) | {"stage": command[2]} for command in given)

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 from pathlib import Path
 
 import kernels
@@ -147,11 +148,20 @@ def test_code_commits_and_commands_stay(text):
 
 
 def test_without_a_font_one_line_says_what_to_do(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv(worded.FILE, "")
+    monkeypatch.delenv(worded.FILE, raising=False)
     monkeypatch.setattr(shown, "font_with", lambda signs: None)
     shown.speak(["zh_CN"], tmp_path / "new/words.json")
     (line,) = capsys.readouterr().err.splitlines()
-    assert "fonts-noto-cjk" in line and "zh_CN" in line and json.loads((tmp_path / "new/words.json").read_text()) == {}
+    assert "fonts-noto-cjk" in line and "zh_CN" in line
+    assert worded.FILE not in os.environ and not (tmp_path / "new").exists()
+
+
+def test_kernels_are_told_what_languages_say_and_with_which_font(tmp_path, monkeypatch):
+    monkeypatch.setenv(worded.FILE, "")  # as it was afterwards
+    monkeypatch.setattr(shown, "font_with", lambda signs: FONT)
+    shown.speak(["zh_CN"], tmp_path / "new/words.json")
+    told = json.loads(Path(os.environ[worded.FILE]).read_text(encoding="utf-8"))
+    assert told == {"zh_CN": {"said": shown.said("zh_CN"), "font": FONT}} and len(told["zh_CN"]["said"]) > 500
 
 
 def test_a_font_has_the_signs_that_it_is_taken_for_and_what_is_none_is_passed_over(tmp_path, monkeypatch):

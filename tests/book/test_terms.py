@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.locale import translators
 from sphinx.util.nodes import extract_messages
 from terms import Term, read
 from wording import faults, faults_of, prose, said, spelt
@@ -148,6 +149,7 @@ def test_the_glossary_shows_every_row_and_leaves_only_a_head_to_translate(tmp_pa
     (tmp_path / "index.md").write_text("# Words\n\n```{terms}\n```\n", encoding="utf-8")
     settings = {"extensions": ["myst_parser", "terms"], "source_suffix": {".md": "markdown"}, "html_theme": "basic", "smartquotes": False}
     folders = (str(tmp_path), None, str(tmp_path / "out"), str(tmp_path / "out"))
+    translators.clear()  # a language stays set in the process that has built in it
     app = Sphinx(*folders, "html", confoverrides=settings, status=None, warning=io.StringIO())
     app.build()
     assert app.statuscode == 0 and app._warning.getvalue() == ""
