@@ -35,8 +35,9 @@ def test_the_tests_run_on_push_and_pull_request_and_need_a_browser():
     assert JOBS["test"]["env"]["DSGC_BROWSER"] == "required"
 
 
-def test_the_book_is_what_make_book_builds():
-    assert commands("book") == ["make book LANGUAGE=zh_CN"]
+def test_the_book_is_what_make_book_builds_and_has_a_font_for_its_figures():
+    font, build = commands("book")
+    assert build == "make book LANGUAGE=zh_CN" and "apt-get install" in font and "fonts-noto-cjk" in font
     assert step("book", "actions/upload-pages-artifact")["with"]["path"] == "_build/html"
 
 
