@@ -548,12 +548,19 @@ family("departures from print", departures.effects(bench).rename_axis("printed i
 # these are there.
 
 # %% mystnb={"image": {"alt": "What each changed choice gains or loses against the preset in the teacher's segmentation, by seed, with intervals."}} tags=["hide-input"]
-for grid in ("choices", "readings"):
+def over_whole_runs(grid):
+    """Scores of a grid's rows, their gains over the preset, and which of these can be told apart."""
     values = spread(grid).dropna(how="all")
     if len(values) > 1 and "preset" in values.index:
         display(side_by_side(grid, {}, list(SCORES), f"{grid}-scores", "changed"))
         display(figures.save(figures.gains(values, "preset"), out, grid))
         display(family(f"{grid}, whole runs", beside(grid, "preset").rename_axis("changed"), f"{grid}-pairs"))
+
+
+over_whole_runs("choices")
+
+# %% mystnb={"image": {"alt": "What each reading of the correction gains or loses against the preset in the teacher's segmentation, by seed, with intervals."}} tags=["hide-input"]
+over_whole_runs("readings")
 
 # %% [markdown]
 # ## Precision
