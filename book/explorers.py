@@ -5,6 +5,7 @@ What the scripts say, `` _`after ${n} steps` ``, is a message of the build as th
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 from babel.messages.extract import extract_from_file
@@ -17,10 +18,11 @@ SCRIPTS = [f"explore/{path.name}" for path in sorted(FOLDER.glob("*.js"))]  # an
 PLACE = re.compile(r"\$\{[^{}]*\}")
 
 
-def said() -> list[str]:
+@cache
+def said() -> tuple[str, ...]:
     """What the scripts say, with numbers where a value will stand."""
     found = (text for path in sorted(FOLDER.glob("*.js")) for _, text, *_ in extract_from_file("javascript", path, {"_": None}))
-    return [_numbered(text) for text in dict.fromkeys(found)]
+    return tuple(_numbered(text) for text in dict.fromkeys(found))
 
 
 def _numbered(text: str) -> str:
@@ -31,7 +33,7 @@ def _numbered(text: str) -> str:
 def add(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
     if "data-explorer=" in context.get("body", ""):
         app.add_css_file("explore/explore.css")
-        translated = {text: _(text) for text in said() if _(text) != text}
+        translated = {text: other for text in said() if (other := _(text)) != text}
         if translated:
             app.add_js_file(None, body=f"globalThis.explore = {{ words: {json.dumps(translated, ensure_ascii=False)} }};")
         for script in SCRIPTS:
