@@ -213,8 +213,10 @@ class Browser:
         window.evaluate(self.axe)
         violations, themes = {}, {}
         for mode in MODES:
+            before = len(errors)
             window.emulate_media(color_scheme=mode)
             themes[mode] = window.evaluate(CHANGED)
+            heard += errors[before:]  # of the page, as its mode changes
             violations[mode] = window.evaluate(AXE, mode)
         window.close()
         return Visit(facts, narrow, heard, asked, violations, themes)
