@@ -1,40 +1,38 @@
-"""How fast training is: images/s of the real loop, what of the device it uses, its peak memory, what it loses to data loading.
+"""How fast training is on a GPU: images/s of both stages, what of the device they use, what waits for the host, what loading costs.
 
-Trains on generated pictures of 512 x 512, read and cropped as in training, through warm-up and expansion alike long. Then once
-more with one batch that is there from the start: the difference is what loading costs. Operations are counted by torch; the
+Pictures of 512 x 512 are generated, read and cropped as in training. Each batch size is measured with the blocks as they are and
+compiled (`--compile`), each stage with batches from the loader and with one that is there: the difference is what loading costs. The
+device is busy while a kernel runs, as torch's profiler has it; else it waits for the host. Operations are counted by torch; the
 device's peak is what a large matrix product reaches on it. Writes `benchmarks/step.json`.
 
-    python benchmarks/step.py --steps 400                      the preset voc, on a GPU
-    python benchmarks/step.py --encoder vit_tiny_patch16_224 --crop-size 96 --steps 8 --log-every 2
+    python benchmarks/step.py                                                  the preset voc, on a GPU
+    python benchmarks/step.py --encoder vit_tiny_patch16_224 --crop-size 96 --steps 3 --batches 2
 """
 
-import dataclasses
 import itertools
-import json
 import tempfile
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from statistics import median
 
 import dsgc  # noqa: F401, isort: skip; before torch, whose threads then share the cores with others
 import torch
 import tyro
+from measure import write
 from PIL import Image
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from dsgc.command.options import options_of
 from dsgc.config import Config
 from dsgc.data import shapes
 from dsgc.data.loading import train_batches
-from dsgc.experiments.provenance import provenance
 from dsgc.methods import preset
 from dsgc.runs.parallel import accelerator_of
-from dsgc.training import loop as training
-from dsgc.training.learner import begin, parts_of
+from dsgc.training.learner import advance, begin, parts_of
 from dsgc.training.splits import open_data
-from dsgc.training.step import backward
 
-STAGES = ("warm-up", "expansion")
+WARM = 6  # steps before any that is timed
+PROFILED = 4  # steps under the profiler
 
 
 def pictures(folder: Path, side: int = 512) -> Path:
@@ -47,75 +45,83 @@ def pictures(folder: Path, side: int = 512) -> Path:
     return folder
 
 
-def rates(config: Config, fixed: bool) -> dict[str, float]:
-    """Images/s of each stage in the real loop, medians over the log's lines; `fixed` gives it one batch again and again."""
-
-    def one_batch(*given, stop, **options):
-        return itertools.repeat(next(iter(train_batches(*given, stop=stop, **options))), stop)
-
-    training.train_batches = one_batch if fixed else train_batches
-    log = (training.train(config) / "log.jsonl").read_text().splitlines()
-    training.train_batches = train_batches
-    lines = [line for line in map(json.loads, log) if "losses" in line]
-    found = {stage: [line["images_per_second"] for line in lines if line["stage"] == stage][1:] for stage in STAGES}
-    return {stage: median(values) for stage, values in found.items()}
+def seconds(steps: Iterable, take: Callable[[object], object]) -> float:
+    """Of a step, on average; the device has done all of them by then."""
+    _wait()
+    begun = time.perf_counter()
+    count = len([take(batch) for batch in steps])
+    _wait()
+    return (time.perf_counter() - begun) / count
 
 
-def operations(config: Config) -> dict[str, float]:
-    """Floating-point operations of a step of each stage, forward and backward, as torch counts them."""
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def busy(take: Callable[[object], object], batch: object) -> dict[str, float]:
+    """Of a step: seconds in which a kernel runs on the card, kernels, and seconds under the profiler; nothing where there is no card."""
+    if not torch.cuda.is_available():
+        return {}
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+        whole = seconds([batch] * PROFILED, take)
+    spans = sorted((e.time_range.start, e.time_range.end) for e in profiler.events() if e.device_type == torch.autograd.DeviceType.CUDA)
+    total, end = 0.0, 0.0
+    for first, last in spans:
+        total, end = total + max(0.0, last - max(first, end)), max(end, last)
+    return {"busy_seconds": total / 1e6 / PROFILED, "kernels": len(spans) / PROFILED, "profiled_seconds": whole}
+
+
+def stages(config: Config) -> dict[str, dict[str, float]]:
+    """What each stage takes, of a network that the config describes."""
     accelerator, data, found = accelerator_of(config), open_data(config), {}
-    (networks, _, memory), _ = begin(config.changed(recompute=False), len(data.folder.classes), accelerator.device)
-    batch = next(iter(train_batches(data.train, batch=config.batch_size, seed=0, start=0, stop=1, workers=0)))
-    parts = parts_of(batch, config.batch_size, accelerator.device)
-    for first in (0, config.method.warmup_steps):
-        stage = config.method.stage(first, config.steps)
-        with FlopCounterMode(display=False) as counter:
-            backward(config.method, networks, parts, stage, memory, accelerator)
-        found[stage.name] = float(counter.get_total_flops())
+    learner, _ = begin(config, len(data.folder.classes), accelerator.device)
+    loader = {"batch": config.batch_size, "seed": 0, "workers": config.workers}
+    (ready,) = train_batches(data.train, **loader | {"workers": 0}, start=0, stop=1)
+    warm_up = config.method.warmup_steps
+    for name, first in (("warm-up", 0), ("expansion", warm_up)):
+
+        def take(batch: object, first: int = first) -> None:
+            advance(learner, parts_of(batch, config.batch_size, accelerator.device), first, config, accelerator)
+
+        begun = time.perf_counter()
+        seconds([ready] * WARM, take)
+        found[name] = {"first_steps_seconds": time.perf_counter() - begun}
+        found[name]["seconds"] = seconds([ready] * config.steps, take)
+        batches = train_batches(data.train, **loader, start=0, stop=WARM + config.steps)
+        seconds(itertools.islice(batches, WARM), take)
+        found[name]["seconds_with_loading"] = seconds(batches, take)
+        found[name] |= busy(take, ready)
+        if not config.compile:
+            with FlopCounterMode(display=False) as counter:
+                take(ready)
+            found[name]["operations"] = float(counter.get_total_flops())
     return found
 
 
-def peak(config: Config) -> float:
-    """Operations a second of a large matrix product in the config's precision: the best of five rounds."""
-    device = accelerator_of(config).device
-    side, dtype = (8192 if device.type == "cuda" else 1024), (torch.bfloat16 if config.precision == "bf16" else torch.float32)
-    one, best = torch.randn(side, side, device=device, dtype=dtype), 0.0
-    for _ in range(5):
-        begun = time.perf_counter()
-        for _ in range(10):
-            two = one @ one
-        two.sum().item()  # waits for it
-        best = max(best, 10 * 2 * side**3 / (time.perf_counter() - begun))
-    return best
+def peak(precision: str) -> float:
+    """Operations a second of a large matrix product in a precision: the best of five rounds."""
+    cuda = torch.cuda.is_available()
+    side, dtype = (8192 if cuda else 1024), (torch.bfloat16 if precision == "bf16" else torch.float32)
+    one = torch.randn(side, side, device="cuda" if cuda else "cpu", dtype=dtype)
+    return max(2 * side**3 / seconds(range(10), lambda _: one @ one) for _ in range(5))
 
 
-def main() -> None:
-    base = preset("voc").changed(weights="none", steps=200, warmup_steps=0, eval_every=0, pictures=0, checkpoint_every=10**6)
-    chosen = tyro.cli(options_of(base), description=__doc__)
-    begun = time.monotonic()
+def main(encoder: str = "", crop_size: int = 448, batches: tuple[int, ...] = (4, 16), steps: int = 30, workers: int = 8) -> None:
+    """Measure the preset `voc`, or another encoder and crop, with these batch sizes, `steps` steps a number."""
+    base, begun, cases = preset("voc").changed(weights="none", warmup_steps=steps // 2, steps=steps, workers=workers), time.monotonic(), []
     with tempfile.TemporaryDirectory(prefix="dsgc-step-") as scratch:
-        folder = pictures(Path(scratch) / "data")
-        values = dataclasses.asdict(chosen) | {"data": str(folder), "warmup_steps": chosen.steps // 2}
-        config, found = base.changed(**values | {"out": str(Path(scratch) / "run")}), {}
-        loaded, ready = (rates(config.changed(out=f"{config.out}-{fixed}"), fixed) for fixed in (False, True))
-        memory = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else None
-        counted, fastest = operations(config), peak(config)
-    for stage in STAGES:
-        used = counted[stage] / config.batch_size * loaded[stage]  # operations a second
-        found[stage] = {
-            "images_per_second": loaded[stage],
-            "with_a_batch_that_is_there": ready[stage],
-            "lost_to_loading": 1 - loaded[stage] / ready[stage],
-            "operations_per_step": counted[stage],
-            "share_of_peak": used / fastest,
-        }
-    fields = ("encoder", "crop_size", "batch_size", "precision", "recompute", "workers", "steps")
-    about = provenance(config, time.monotonic() - begun)
-    result = {"config": {name: getattr(config, name) for name in fields}, "about": about}
-    result |= {"peak_operations_per_second": fastest, "peak_memory_GiB": memory, "stages": found}
-    Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
+        base = base.changed(data=str(pictures(Path(scratch) / "data")), encoder=encoder or base.encoder, crop_size=crop_size)
+        for batch, compiled in itertools.product(batches, (False, True)):
+            torch.cuda.reset_peak_memory_stats() if torch.cuda.is_available() else None
+            found = stages(base.changed(batch_size=batch, compile=compiled))
+            memory = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else None
+            cases.append({"images": batch, "compile": compiled, "peak_GiB": memory, "stages": found})
+            print(cases[-1], flush=True)
+    about = {"encoder": base.encoder, "crop": crop_size, "precision": base.precision, "workers": workers, "steps": steps}
+    about["peak_operations_per_second"] = peak(base.precision)
+    write(__file__, {"question": "How fast training is on a GPU", **about, "cases": cases}, begun)
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)

@@ -47,24 +47,36 @@ def histogram(x: Tensor, mask: Tensor | None, bins: int) -> tuple[Tensor, Tensor
     return low.double() + (high - low).double() * mean / (levels - 1), counts
 
 
-def sums(powers: np.ndarray, shares: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """One look at all bins: the mean log-likelihood of a value (B, 1), and sums of powers of the values (B, 3, 5).
+def densities(powers: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Logarithm of weight times density of each component at all bins, Eq. (11-12): (B, 2, K).
 
-    powers (B, 5, K), of exponents 0 to 4; shares (B, K) of the row's values; at (B, 5), the parameters: two means, two
-    logarithms of variances, the logit of the second weight. Rows of the sums: weighted by the posterior of the first component,
-    by that of the second, by their product.
+    powers (B, 5, K), of exponents 0 to 4; at (B, 5), the parameters: two means, two logarithms of variances, the logit of the
+    second weight.
     """
     mean, log_variance, logit = at[:, :2], at[:, 2:4], at[:, 4:] * SIGN
     inverse = np.exp(-log_variance)
     constant = -np.logaddexp(0, -logit) - 0.5 * (log_variance + math.log(2 * math.pi) + mean**2 * inverse)
-    joint = np.stack([constant, mean * inverse, -0.5 * inverse], 2) @ powers[:, :3]  # (B, 2, K)
+    return np.stack([constant, mean * inverse, -0.5 * inverse], 2) @ powers[:, :3]
+
+
+def sums(joint: np.ndarray, powers: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """One look at all bins: sums of powers of the values (B, 3, 5), in which Eq. (13) weighs each bin.
+
+    joint (B, 2, K) of `densities`; powers (B, 5, K); shares (B, K) of the row's values. Rows of the sums: weighted by the posterior of
+    the first component, by that of the second, by their product.
+    """
     odds = joint[:, 1] - joint[:, 0]
     rare = np.exp(-np.abs(odds))  # the smaller of the two densities, in parts of the larger
-    evidence = joint.max(1) + np.log1p(rare)
     second = np.where(odds > 0, 1, rare) / (1 + rare)
     part = second * shares
     weights = np.stack([shares - part, part, part * (1 - second)], 1)  # (B, 3, K)
-    return (evidence * shares).sum(1, keepdims=True), weights @ powers.swapaxes(1, 2)
+    return weights @ powers.swapaxes(1, 2)
+
+
+def log_likelihood(joint: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """The mean log-likelihood of a value (B, 1), of joint (B, 2, K) of `densities` and shares (B, K)."""
+    evidence = joint.max(1) + np.log1p(np.exp(-np.abs(joint[:, 1] - joint[:, 0])))
+    return (evidence * shares).sum(1, keepdims=True)
 
 
 def em_update(found: np.ndarray, floor: np.ndarray) -> np.ndarray:
@@ -128,12 +140,13 @@ def climb(
     square = values**2
     powers = np.stack([np.ones_like(values), values, square, square * values, square**2], 1)  # (B, 5, K)
     for _ in range(em):
-        at = em_update(sums(powers, shares, at)[1], floor)
+        at = em_update(sums(densities(powers, at), powers, shares), floor)
     best, reach = np.full((len(values), 1), -np.inf), np.full((len(values), 1), REACH)
     n_iter, converged = np.full((len(values), 1), em), np.zeros((len(values), 1), bool)
     held, step = at, np.zeros_like(at)
     for _ in range(em, max_iter):
-        likelihood, found = sums(powers, shares, at)
+        joint = densities(powers, at)
+        likelihood, found = log_likelihood(joint, shares), sums(joint, powers, shares)
         better = (likelihood >= best - 1e-12) & ~converged
         newton, gain = newton_step(at, found, floor)
         held, best = np.where(better, at, held), np.where(better, likelihood, best)

@@ -31,6 +31,7 @@ class Config(Settings):
     workers: int = choice(2, "data loading processes of each training process; 0 loads in that process")
     accumulate: int = choice(1, "parts of a process's batch that pass one after another; memory falls, the result stays")
     recompute: bool = choice(False, "forget the encoder's activations and compute them again for the gradient; memory falls")
+    compile: bool = choice(False, "compile the encoder's blocks (torch.compile): minutes first, then faster steps on a GPU")
 
     # images
     crop_size: int = paper(448, "side of a training crop, pixels; a multiple of the encoder's patch")

@@ -32,7 +32,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except UserError:
         raise
     except UNREADABLE as error:
-        raise UserError(f"{path}: not a readable image ({first_line(error)}); replace the file or take its id off the list") from error
+        remedy = "replace the file, or take it out with its row or id"
+        raise UserError(f"{path}: not a readable image ({first_line(error)}); {remedy}") from error
 
 
 def _image(path: Path) -> Image.Image:
@@ -47,7 +48,7 @@ def read_rgb(path: Path) -> Image.Image:
     """
     with _opened(path) as image:
         if image.mode[0] in "IF":  # Pillow would make white of all that is above 255
-            raise ValueError(f"{image.mode}: more than 8 bits a channel")
+            raise UserError(f"{path}: has more than 8 bits a channel (Pillow's mode {image.mode}); save it with 8")
         ImageOps.exif_transpose(image, in_place=True)  # which loads it; no copy where none is needed
         return image if image.mode == "RGB" else image.convert("RGB")
 

@@ -102,7 +102,8 @@ def open_pictures(root: Path) -> Pictures:
     if not files:
         raise UserError(f"{root}: no pictures here; give a folder of pictures")
     ids = distinct_ids(files)
-    notes = (f"{root}: passed over {len(passed)} pictures of a kind that is not read ({listed(passed)})",) if passed else ()
+    many = "s" * (len(passed) > 1)
+    notes = (f"{root}: passed over {len(passed)} picture{many} of a kind that is not read ({listed(passed)})",) if passed else ()
     return Pictures(ids, {image_id: root / file for image_id, file in zip(ids, files, strict=True)}, notes)
 
 

@@ -46,7 +46,7 @@ def open_split(root: str | Path, split: str, source: own.Source = own.NONE) -> S
     """
     root = Path(root)
     if split in voc6.SPLITS:
-        _refuse_source(f"split {split}", source)
+        _refuse_source(f"split {split}", source, ", or name splits of these with --train-split and --val-split")
         return voc6.open_split(root, split)
     if source.tags or own.is_own(root):
         return own.open_split(root, split, source)
@@ -54,10 +54,10 @@ def open_split(root: str | Path, split: str, source: own.Source = own.NONE) -> S
     return (coco if layout.is_coco(Path(root), split) else voc).open_split(root, split)
 
 
-def _refuse_source(what: str, source: own.Source) -> None:
+def _refuse_source(what: str, source: own.Source, remedy: str = "") -> None:
     if source.tags or source.masks:
         option = "--tags" if source.tags else "--masks"
-        raise UserError(f"{what}: has tags and masks in its layout; leave out {option}, which belongs to pictures without a layout")
+        raise UserError(f"{what}: has tags and masks in its layout; leave out {option}, which belongs to pictures without a layout{remedy}")
 
 
 def named(split: Split) -> dict[str, str]:

@@ -63,6 +63,11 @@ def _text(path: Path) -> str:
         text = path.read_bytes().decode("utf-8-sig")
         if "\0" in text:
             raise ValueError("it holds zeros")
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such tag file; give --tags its path") from error
+    except UnicodeDecodeError as error:
+        place = error.object.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}: not a readable tag file (line {place} is not UTF-8); save it as text in UTF-8") from error
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else first_line(error)
         raise UserError(f"{path}: not a readable tag file ({why}); give a text file in UTF-8") from error

@@ -15,7 +15,8 @@ from dsgc.errors import UserError
 from dsgc.experiments.provenance import code_version
 
 MACHINE = ("data", "out", "workers", "accumulate", "recompute", "keep_checkpoints")  # fields that say where and how, and change no score
-YOUNGER = {"labels": "", "tags": "", "masks": "", "val_share": 0.1, "frozen_views": 0}  # came after results, which do not name these
+# fields that came after results, which do not name them
+YOUNGER = {"labels": "", "tags": "", "masks": "", "val_share": 0.1, "frozen_views": 0, "compile": False}
 
 State = Literal["done", "missing", "damaged", "other code"]
 

@@ -82,7 +82,7 @@ class Base(Method):
 
     def check(self, steps: int) -> None:
         if self.warmup_steps > steps:
-            raise UserError(f"warmup_steps {self.warmup_steps}: longer than the run, which has steps {steps}")
+            raise UserError(f"warmup_steps {self.warmup_steps}: longer than the run, which has steps {steps}; lower --warmup-steps")
 
     def stage(self, step: int, steps: int) -> Stage:
         name = objective.stage_at(step, self.warmup_steps)

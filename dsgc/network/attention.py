@@ -37,7 +37,7 @@ def queries_and_keys(block: nn.Module, tokens: Tensor, **more: Any) -> tuple[Ten
     fused, attention.fused_attn = attention.fused_attn, True  # timm can be told to do without that function
     try:
         with _StopAtAttention():
-            block(tokens, **more)
+            type(block).forward(block, tokens, **more)  # not compiled: a compiled block cannot be left midway
     except _ReachedError as reached:
         queries, keys = reached.args
         return queries, keys

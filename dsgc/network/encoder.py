@@ -135,6 +135,16 @@ def _root(error: BaseException) -> BaseException:
     return error
 
 
+def compile_blocks(encoder: Encoder) -> None:
+    """Let `torch.compile` make the blocks' passes, when one first comes; they are alike, so that what it makes for one serves all.
+
+    On a GPU a block at a time waits for dozens of small calls from the host, which become a few. Hooks stay outside, and names and
+    weights are what they were. It needs a C++ compiler.
+    """
+    for block in encoder.blocks:
+        block.forward = torch.compile(block.forward)
+
+
 def freeze(encoder: Encoder, blocks: int) -> None:
     """Keep the first blocks and all that comes before them from learning; after the last block the final norm too.
 

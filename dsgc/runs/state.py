@@ -46,9 +46,9 @@ def restore(
             shapes = {"step": torch.Size(), "exp_avg": value.shape, "exp_avg_sq": value.shape}
             if any(entries[key] is None or entries[key].shape != shape for key, shape in shapes.items()):
                 raise UserError(f"the optimiser's state of {name}'s {parameter} is of another network")
-            # the step counter stays where AdamW keeps it, on the CPU
+            places = {"step": value.device if optimisers[name].defaults["fused"] else "cpu"}  # where AdamW keeps its counter
             optimisers[name].state[value] = {
-                key: tensor.clone() if key == "step" else tensor.to(value.device, copy=True) for key, tensor in entries.items()
+                key: tensor.to(places.get(key, value.device), copy=True) for key, tensor in entries.items()
             }
             left -= {f"optimiser.{name}.{key}.{parameter}" for key in entries}
     if left:

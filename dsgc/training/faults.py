@@ -8,7 +8,7 @@ from types import TracebackType
 
 import torch
 
-from dsgc.errors import Stopped, UserError, out_of_memory, resuming
+from dsgc.errors import Stopped, UserError, first_line, out_of_memory, resuming
 from dsgc.training.learner import not_finite
 from dsgc.training.step import Step
 
@@ -58,6 +58,8 @@ class Progress:
         try:
             yield
         except (MemoryError, RuntimeError) as error:
+            if _of_the_compiler(error):
+                raise UserError(f"{self.out}: the encoder cannot be compiled here ({first_line(error)}); leave out --compile") from error
             if not out_of_memory(error):
                 raise
             self.kept = self.done  # what is there may be half a step
@@ -78,3 +80,8 @@ class Progress:
                 f"{self.out}: {what} not finite in {self.skipped} steps in a row, {self.done + 1 - self.skipped} to {self.done}, "
                 "which changed no weight; train again with a smaller --lr, or weights and images that are not at fault"
             )
+
+
+def _of_the_compiler(error: BaseException) -> bool:
+    """Whether `torch.compile` failed, as it does where there is no C++ compiler."""
+    return any(kind.__module__.startswith("torch._dynamo.exc") for kind in type(error).__mro__)

@@ -17,6 +17,7 @@ from dsgc.data.split import Split
 from dsgc.errors import UserError
 from dsgc.methods.contract import Part, Stage
 from dsgc.network.build import build_network
+from dsgc.network.encoder import compile_blocks
 from dsgc.network.kept import Kept
 from dsgc.network.vit import Network
 from dsgc.runs import checkpoint, parallel, state
@@ -42,6 +43,9 @@ def begin(config: Config, classes: int, device: torch.device) -> tuple[Learner, 
     networks = {name: first} | {other: copy.deepcopy(first) for other in others}
     for other in config.method.heads_anew:
         networks[other] = _with_other_heads(first, config, classes).to(device)
+    if config.compile:
+        for network in networks.values():
+            compile_blocks(network.encoder)
     rates = config.method.rates(config.lr)
     optimisers = {name: optimiser(network, rates[name], config) for name, network in networks.items()}
     return Learner(networks, optimisers, config.method.memory(networks)), report
@@ -98,7 +102,8 @@ def optimiser(network: Network, rate: float, config: Config) -> torch.optim.Adam
         {"params": [p for p in learning if id(p) in encoder], "base_rate": rate},
         {"params": [p for p in learning if id(p) not in encoder], "base_rate": rate * config.head_lr_factor},
     ]
-    return torch.optim.AdamW(groups, lr=rate, weight_decay=config.weight_decay)
+    fused = True if learning and learning[0].is_cuda else None  # one kernel for all; on a CPU torch's own choice stays
+    return torch.optim.AdamW(groups, lr=rate, weight_decay=config.weight_decay, fused=fused)
 
 
 def parts_of(batch: TrainBatch, size: int, device: torch.device) -> list[Part]:

@@ -73,13 +73,16 @@ def drawn():
     return values, shares / shares.sum(), np.array([[-0.9, 0.8, -0.7, -0.2, 0.3]]), np.array([[1e-6]])
 
 
-def powers_of(values):
-    return np.stack([values**k for k in range(5)], 1)
+def looked(values, shares, at):
+    """The likelihood and the sums of one look."""
+    powers = np.stack([values**k for k in range(5)], 1)
+    joint = binned.densities(powers, at)
+    return binned.log_likelihood(joint, shares), binned.sums(joint, powers, shares)
 
 
 def test_an_iteration_of_em_is_that_of_the_equations():
     values, shares, at, floor = drawn()
-    new = binned.em_update(binned.sums(powers_of(values), shares, at)[1], floor)[0]
+    new = binned.em_update(looked(values, shares, at)[1], floor)[0]
     x, count = torch.from_numpy(values), torch.from_numpy(shares)
     second = 1 / (1 + np.exp(-0.3))
     posterior, _ = gmm.e_step(x, torch.tensor(at[:, :2]), torch.tensor(at[:, 2:4]).exp(), torch.tensor([[1 - second, second]]))
@@ -105,7 +108,7 @@ def test_newtons_step_has_gradient_and_curvature_of_the_likelihood():
     gradient = torch.func.grad(likelihood)(here)
     sizes, axes = torch.linalg.eigh(-torch.func.hessian(likelihood)(here))
     expected = axes @ ((axes.T @ gradient) / sizes.abs())
-    value, found = binned.sums(powers_of(values), shares, at)
+    value, found = looked(values, shares, at)
     step, gain = binned.newton_step(at, found, floor)
     np.testing.assert_allclose(step[0], expected, rtol=1e-9)
     np.testing.assert_allclose(value[0], likelihood(here), rtol=1e-12)
