@@ -23,6 +23,7 @@ from PIL import Image
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from dsgc import binned, correction, refine
 from dsgc.config import Config
 from dsgc.data import shapes
 from dsgc.data.loading import train_batches
@@ -99,6 +100,21 @@ def stages(config: Config) -> dict[str, dict[str, float]]:
     return found
 
 
+def parts(config: Config) -> dict[str, float]:
+    """Seconds of what makes a label beside the network, of random maps: the mixture is fitted on the host, all else on the card."""
+    device, side = accelerator_of(config).device, config.crop_size // config.method.label_stride
+    maps, images = (torch.rand(config.batch_size, n, side, side, device=device) for n in (2, 3))
+    patches = config.crop_size // 16
+    confidence = torch.rand(config.batch_size, patches**2, device=device) ** 3
+    features = torch.randn(config.batch_size, 768, patches, patches, device=device)
+    cases = {
+        "the mixture": lambda _: binned.fit(confidence),
+        "the refinement": lambda _: refine.refine(maps, images, dilations=config.method.refine_dilations),
+        "the similarities": lambda _: correction.neighbour_similarity(features),
+    }
+    return {name: seconds([None] * config.steps, case) for name, case in cases.items() if seconds([None], case)}
+
+
 def peak(precision: str) -> float:
     """Operations a second of a large matrix product in a precision: the best of five rounds."""
     cuda = torch.cuda.is_available()
@@ -117,6 +133,8 @@ def main(encoder: str = "", crop_size: int = 448, batches: tuple[int, ...] = (4,
             found = stages(base.changed(batch_size=batch, compile=compiled))
             memory = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else None
             cases.append({"images": batch, "compile": compiled, "peak_GiB": memory, "stages": found})
+            if not compiled:
+                cases[-1]["parts"] = parts(base.changed(batch_size=batch))
             print(cases[-1], flush=True)
     about = {"encoder": base.encoder, "crop": crop_size, "precision": base.precision, "workers": workers, "steps": steps}
     about["peak_operations_per_second"] = peak(base.precision)

@@ -35,13 +35,14 @@ from babel.messages.extract import extract_from_file
 from babel.messages.pofile import read_po, write_po
 from words import CATALOGUE, FOLDER, SPHINX, THEME
 
+from dsgc.teaching.worded import WORD
+
 LANGUAGES = tuple(language for language in editions.NAMES if language != "en")
 HEADER = 'msgid ""\nmsgstr ""\n"Language: {}\\n"\n"Content-Type: text/plain; charset=utf-8\\n"\n\n'
 HTML_ONLY = ("sphinx.ext.viewcode", "previews", "sizes", "lines", "downloads", "ranks", "launch")  # extensions
 SAME = re.compile(  # in every language: a role without a title, code, a formula, an address
     r"\{[\w:+.-]+\}`[^`<]*`|(?<=`)(?=`)|`+[^`]+`+|\$[^$]+\$|(?<=\])\([^)]*\)|<[^>]+>"
 )
-WORD = re.compile(r"[^\W\d_]{2}")
 
 
 def collected(folder: Path, executed: Path | None = None) -> dict[str, list[str]]:

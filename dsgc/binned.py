@@ -48,7 +48,7 @@ def histogram(x: Tensor, mask: Tensor | None, bins: int) -> tuple[Tensor, Tensor
 
 
 def densities(powers: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Logarithm of weight times density of each component at all bins, Eq. (11-12): (B, 2, K).
+    """Logarithm of weight times density of each component at all bins, as `gmm.log_joint` has it: (B, 2, K).
 
     powers (B, 5, K), of exponents 0 to 4; at (B, 5), the parameters: two means, two logarithms of variances, the logit of the
     second weight.
@@ -60,7 +60,7 @@ def densities(powers: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 
 def sums(joint: np.ndarray, powers: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """One look at all bins: sums of powers of the values (B, 3, 5), in which Eq. (13) weighs each bin.
+    """One look at all bins: sums of powers of the values (B, 3, 5), each bin weighed by its posteriors.
 
     joint (B, 2, K) of `densities`; powers (B, 5, K); shares (B, K) of the row's values. Rows of the sums: weighted by the posterior of
     the first component, by that of the second, by their product.

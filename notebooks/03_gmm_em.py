@@ -588,7 +588,7 @@ figure
 # ```
 
 # %% tags=["hide-output"]
-chapter.source(binned.sums, binned.newton_step)
+chapter.source(binned.densities, binned.sums, binned.newton_step)
 
 # %% [markdown]
 # Forty validation images, each with the iterations that EM takes until one gains less than $10^{-10}$ nats, for all patches

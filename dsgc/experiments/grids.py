@@ -187,7 +187,7 @@ SEEDS: dict[str, tuple[int, ...]] = dict.fromkeys(GRIDS, tuple(range(8))) | {
     "precision": tuple(range(6)),
     "real": tuple(range(6)),
     "real, peers": tuple(range(6)),
-    "real, all blocks": (0,),
+    "real, all blocks": (0, 1, 2),
 }
 
 

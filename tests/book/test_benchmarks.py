@@ -13,8 +13,7 @@ import torch
 from dsgc import correction
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-NEEDS_A_GPU = {"step"}
-RESULTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in {"measure"} | NEEDS_A_GPU)
+RESULTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "measure")
 
 
 def test_cases_take_turns_and_all_rounds_are_kept():

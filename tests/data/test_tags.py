@@ -166,5 +166,5 @@ def test_files_that_are_none_are_not_waited_for(folder, tmp_path):
     (tmp_path / "tags.csv").mkdir()
     with pytest.raises(UserError, match="no file"):
         open_split(folder, "all", Source(str(tmp_path / "tags.csv")))
-    with pytest.raises(UserError, match="No such file"):
+    with pytest.raises(UserError, match="no such tag file; give --tags its path$"):
         open_split(folder, "all", Source(str(tmp_path / "gone.csv")))
