@@ -12,6 +12,7 @@ RESULTS = INSTALLED if INSTALLED.is_dir() else Path(__file__).parents[2] / "resu
 FIRST = 0  # the seed whose runs of Table 1, and of some peers, keep pictures
 PICTURES = 6  # validation images kept from these, for Fig. 2 to 4
 METHOD = "+ DSKD + GC"
+POOLED = ("pooled tokens", "pooled tokens, no correction")  # the correction switched on and off where tokens are pooled as in ToCo
 SALIENCY = {"weights": "vit_small_patch14_saliency_fp16.safetensors"}  # DINOv2's small encoder, which has seen saliency masks since
 # 448 pixels of VOC's 500 are 287 of the 320 that pictures of `voc6` have at most
 LARGE = SALIENCY | {"frozen_blocks": 0, "crop_size": 280, "decoder_dilation": 5, "refine_dilations": (1, 2, 4, 8, 12), "precision": "bf16"}
@@ -154,7 +155,11 @@ GRIDS: dict[str, dict[str, dict]] = {
         "thresholds 0.1 and 0.2, no correction",
         "thresholds 0.02 and 0.04",
         "thresholds 0.02 and 0.04, no correction",
-    ),
+    )
+    | {  # the other way that Eq. 8 pools, ToCo's, moves the maps more than anything else here: does the correction help on those?
+        POOLED[0]: {"tag_pool_of": "tokens"},
+        POOLED[1]: {"tag_pool_of": "tokens", "correction": False},
+    },
     "precision": {"float32": {"precision": "no"}, "bfloat16": {"precision": "bf16"}},
     "real": {  # photographs: what tags and what masks teach, the method's parts, readings of GC, and the controls that it has to beat
         "baseline": SALIENCY | {"method": "base"},
