@@ -257,7 +257,7 @@ class GridOptions:
     scale: str = "shapes"
     """preset on which the runs are based"""
     seeds: Wholes = None
-    """each run is made once with each; 10 for modules, peers and reach, 20 for stability, 6 for precision, real and 'real, peers', 1 for
+    """each run is made once with each; 10 for modules, peers and reach, 20 for stability, 6 for precision, real and 'real, peers', 3 for
     'real, all blocks', 8 for the others if none is named"""
     data: str = ""
     """data set in the layout of VOC or COCO; the preset's own if not given"""

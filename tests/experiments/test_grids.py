@@ -112,23 +112,24 @@ def test_the_photographs_rows_are_controls_bounds_and_the_parts_of_the_method():
 
 
 def test_a_run_that_grids_share_is_made_once():
-    """The method stands in eight grids, the baseline in three, the method without correction in three."""
+    """The method stands in eight grids, the baseline in three, the method without correction in three, and pooled tokens in two."""
     found, of = all_runs(0), all_rows(0)
-    assert len(set(found.values())) == len(found) == sum(len(grids.GRIDS[name]) for name in ALL) - 7 - 2 - 2
+    assert len(set(found.values())) == len(found) == sum(len(grids.GRIDS[name]) for name in ALL) - 7 - 2 - 2 - 1
     (method,) = {of[name, row, 0] for name, row in METHODS_ROW.items()}
     assert [label for label, config in found.items() if config == method] == [f"modules: {grids.METHOD}, seed 0"]
     assert of["readings", "no correction", 0] == of["reach", "no correction", 0] == of["modules", "+ DSKD", 0]
     assert of["stability", "baseline", 0] == of["modules", "baseline", 0]
+    assert of["reach", grids.POOLED[0], 0] == of["choices", "Eq. 8 on pooled tokens (ToCo)", 0]
 
 
 @pytest.mark.parametrize(
     ("name", "family"),
-    [("modules", 3), ("peers", 17), ("thresholds", 3), ("weights", 6), ("choices", 6), ("readings", 5), ("reach", 6), ("precision", 1)],
+    [("modules", 3), ("peers", 17), ("thresholds", 3), ("weights", 6), ("choices", 6), ("readings", 5), ("reach", 7), ("precision", 1)],
 )
 def test_a_grid_has_the_seeds_that_a_verdict_on_its_family_needs(name, family):
     """With fewer no difference could be told after Holm's correction, however large; the baseline alone is compared with nothing."""
     compared = len(grids.GRIDS[name]) - 1
-    assert family == {"modules": 3, "thresholds": 3, "reach": 6}.get(name, compared)  # pairs of rows, else each with one row
+    assert family == {"modules": 3, "thresholds": 3, "reach": 7}.get(name, compared)  # pairs of rows, else each with one row
     assert significance.smallest(len(grids.SEEDS[name])) * family <= significance.LEVEL
     assert set(grids.SEEDS) == set(grids.GRIDS) and all(seeds == tuple(range(len(seeds))) for seeds in grids.SEEDS.values())
 
