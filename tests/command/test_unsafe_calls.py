@@ -108,7 +108,9 @@ def unsafe(text):
     """The unsafe names that a file's text uses, called or not, and the calls that lack care."""
     tree = ast.parse(text)
     known, found = full_names(tree), set()
-    names = [full_name(node, known) for node in ast.walk(tree) if isinstance(node, ast.Name | ast.Attribute)]
+    fields = {node.target for node in ast.walk(tree) if isinstance(node, ast.AnnAssign)}  # a field's own name is no use of another's
+    used = [node for node in ast.walk(tree) if isinstance(node, ast.Name | ast.Attribute) and node not in fields]
+    names = [full_name(node, known) for node in used]
     for name in filter(None, [*names, *known.values()]):
         parts = name.split(".")
         found |= {start for n in range(1, len(parts) + 1) if (start := ".".join(parts[:n])) in NEVER}
@@ -160,6 +162,7 @@ GOOD = [
     "import yaml\nyaml.safe_load(text)",
     "import pickle\npickle.dumps(value)",
     "network.eval()\nast.literal_eval(text)\nre.compile(text)",
+    "class Config:\n    compile: bool = False",
     "import subprocess\nsubprocess.run([program, word], check=True)\nsubprocess.Popen(words, shell=False)",
     "import torch\ntorch.load(path, map_location='cpu', weights_only=True)",
     "import numpy as np\nnp.load(path)\nnp.load(path, allow_pickle=False)",
