@@ -38,15 +38,16 @@ def alternate(cases: Cases, rounds: int = 5, least: float = 0.02) -> dict[Hashab
 
 
 def _timed(case: Callable[[], object], calls: int) -> float:
-    _wait()
+    wait()
     begun = time.perf_counter()
     for _ in range(calls):
         case()
-    _wait()
+    wait()
     return (time.perf_counter() - begun) / calls
 
 
-def _wait() -> None:
+def wait() -> None:
+    """Until the card has done all that it was sent."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 

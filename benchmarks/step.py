@@ -18,7 +18,7 @@ from pathlib import Path
 import dsgc  # noqa: F401, isort: skip; before torch, whose threads then share the cores with others
 import torch
 import tyro
-from measure import write
+from measure import wait, write
 from PIL import Image
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
@@ -48,16 +48,11 @@ def pictures(folder: Path, side: int = 512) -> Path:
 
 def seconds(steps: Iterable, take: Callable[[object], object]) -> float:
     """Of a step, on average; the device has done all of them by then."""
-    _wait()
+    wait()
     begun = time.perf_counter()
     count = len([take(batch) for batch in steps])
-    _wait()
+    wait()
     return (time.perf_counter() - begun) / count
-
-
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def busy(take: Callable[[object], object], batch: object) -> dict[str, float]:
@@ -112,7 +107,9 @@ def parts(config: Config) -> dict[str, float]:
         "the refinement": lambda _: refine.refine(maps, images, dilations=config.method.refine_dilations),
         "the similarities": lambda _: correction.neighbour_similarity(features),
     }
-    return {name: seconds([None] * config.steps, case) for name, case in cases.items() if seconds([None], case)}
+    for case in cases.values():
+        case(None)  # the first call may allocate or compile, so it does not count
+    return {name: seconds([None] * config.steps, case) for name, case in cases.items()}
 
 
 def peak(precision: str) -> float:
