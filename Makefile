@@ -8,7 +8,7 @@ PORT ?= 8000
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup lock test older book locale pdf serve notebooks ablations ladder departures weights costs confirm claims bench sync lint clean
+.PHONY: help setup lock test older book locale pdf serve notebooks ablations ladder departures bodies weights costs confirm claims bench sync lint clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -73,6 +73,9 @@ claims: setup  ## print the paper's claims and what became of them, as the READM
 
 departures: ladder  ## measure what the departures from print do on dev
 	$(BIN)/python -m dsgc.experiments.departures runs/ladder data/shapes
+
+bodies: setup  ## count how much of heads and bodies the baseline finds under each seed; twenty minutes, can be stopped and goes on
+	$(BIN)/python -m dsgc.experiments.bodies runs/bodies data/shapes
 
 weights: setup  ## train the weights that come with the package anew; half an hour, can be stopped and goes on
 	$(BIN)/python -m dsgc.experiments.shipped runs/shipped data/shapes

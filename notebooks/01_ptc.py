@@ -75,6 +75,7 @@ from dsgc.methods import preset
 from dsgc.ptc import pairs, patch_token_contrast, pull_and_push
 from dsgc.runs.restore import load_networks
 from dsgc.scoring.evaluate import views
+from dsgc.scoring.parts import PARTS, chance, found, held_out, loudest, of_class
 from dsgc.teaching import chapter, difficulties, figures, panels
 from dsgc.teaching.explorer import Explorer
 from dsgc.teaching.glue import glue
@@ -177,7 +178,7 @@ def compare(names, title):
 
 
 data = open_data(config)
-held = difficulties.held_out(data.val)  # with masks and parts, to look at, never to train on
+held = held_out(data.val)  # with masks and parts, to look at, never to train on
 shown = held.images[image]  # (3, 128, 128)
 blocks = len(networks["tags only"].encoder.blocks)
 heads = F.avg_pool2d((held.parts[image] == HEAD)[None].float(), 8)[0]  # (16, 16) share of each patch
@@ -350,7 +351,7 @@ with torch.no_grad():
     middle = network(images).middle
 all_labels = patch_labels(class_activation_map(middle, weight, subtract_minimum=True), tags, ptc_low, ptc_high).flatten(1)
 rows = {}
-for name, value in difficulties.PARTS.items():
+for name, value in PARTS.items():
     made, true = all_labels[parts16 == value], labels16[parts16 == value]
     outcomes = {"right": made == true, "called background": made == 0, "no label": made == 255}
     rows[name] = {outcome: 100 * float(where.float().mean()) for outcome, where in outcomes.items()}
@@ -620,10 +621,10 @@ for name, network_of in networks.items():
     told[name] = 100 * float((output.patch_logits > 0)[held.tags > 0].float().mean())
     points = json.loads((runs[name] / "metrics.json").read_text())["pointing"]["network"]
     for block, evidence in config.method.evidence(network_of, output).items():
-        where = {part: 100 * part_share for part, part_share in difficulties.loudest(evidence, held).items()}
+        where = {part: 100 * part_share for part, part_share in loudest(evidence, held).items()}
         stood[name, block] = {"pointing game": 100 * points[block]["mean"]} | where
 stood = pd.DataFrame(stood).T
-by_chance = 100 * difficulties.chance(held, (16, 16))
+by_chance = 100 * chance(held, (16, 16))
 print("tags told, last block: " + ", ".join(f"{name} {value:.0f} %" for name, value in told.items()))
 print(f"a token chosen by chance would lie on an object of the class in {by_chance:.0f} %")
 for name in ("tags only", "tags only, from nothing"):
@@ -676,7 +677,7 @@ for name, of in drawn.items():
     said = ", ".join(kind for kind, tag in zip(data.folder.classes, of.tags[SHOWN], strict=True) if tag)
     shown_rows = (of.images.permute(0, 2, 3, 1), of.masks, of.parts, seen[name].drawn["cam"])
     columns[f"{name}\ntags: {said}"] = tuple(row[SHOWN] for row in shown_rows)
-panels.part_grid(columns, difficulties.PARTS, data.folder.classes)
+panels.part_grid(columns, PARTS, data.folder.classes)
 
 # %% [markdown]
 # How much of a part the CAM finds, over forty such pictures and, for comparison, over the validation images, which have all
@@ -689,8 +690,8 @@ drawn["all, as in the data"] = held
 seen["all, as in the data"] = views(network, held.images, held.tags, config)
 rows = {}
 for name, of in drawn.items():
-    rows[name] = difficulties.found(seen[name].scored["cam"], of)
-    rows[name]["loudest on a head"] = difficulties.loudest(seen[name].evidence["last"], of)["head"]
+    rows[name] = found(seen[name].scored["cam"], of)
+    rows[name]["loudest on a head"] = loudest(seen[name].evidence["last"], of)["head"]
 parts_found = 100 * pd.DataFrame(rows).T
 for part in ("head", "body"):
     glue(f"{part}_found", float(parts_found[part]["all, as in the data"]), display=False)
@@ -714,12 +715,9 @@ chapter.Table(parts_found.map(lambda value: "" if np.isnan(value) else f"{value:
 # %% tags=["nbval-ignore-output"]
 rows = {}
 for number, kind in enumerate(data.folder.classes):
-    alone = held._replace(
-        tags=held.tags * F.one_hot(torch.tensor(number), held.tags.shape[1]),
-        parts=torch.where(held.masks == number + 1, held.parts, -1),
-    )
-    pixels = difficulties.found(seen["all, as in the data"].scored["cam"], alone)
-    told_by = difficulties.loudest(seen["all, as in the data"].evidence["last"], alone)
+    alone = of_class(held, number)
+    pixels = found(seen["all, as in the data"].scored["cam"], alone)
+    told_by = loudest(seen["all, as in the data"].evidence["last"], alone)
     rows[kind] = {f"{part} found": pixels[part] for part in ("head", "body")}
     rows[kind] |= {f"loudest on its {part}": told_by[part] for part in ("head", "body")}
 by_class = 100 * pd.DataFrame(rows).T

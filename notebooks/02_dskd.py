@@ -86,7 +86,8 @@ from dsgc.network.tensor_files import read_weights
 from dsgc.network.vit import Projector
 from dsgc.runs.restore import load_networks
 from dsgc.scoring.evaluate import collate
-from dsgc.teaching import chapter, difficulties, figures
+from dsgc.scoring.parts import PARTS, Pictures, held_out
+from dsgc.teaching import chapter, figures
 from dsgc.teaching.glue import glue
 from dsgc.training.loop import train
 from dsgc.training.splits import open_data
@@ -518,14 +519,14 @@ chapter.source(dskd.uncertain_region)
 # ````
 
 # %% tags=["nbval-ignore-output"]
-held = difficulties.Pictures(*(of_all[:64] for of_all in difficulties.held_out(data.val)))
+held = Pictures(*(of_all[:64] for of_all in held_out(data.val)))
 with torch.no_grad():
     strongest = cam.tagged(config.method.cam(networks["teacher"], networks["teacher"](held.images)), held.tags).amax(1)  # (B, h, w)
 shows = F.interpolate(held.parts[:, None].float(), strongest.shape[-2:], mode="nearest-exact")[:, 0]  # the patch's centre
 wavers = dskd.uncertain_region(strongest[:, None], roi_low, roi_high)
 states = {"sure: background": ~wavers & (strongest <= roi_low), "uncertain": wavers, "sure: a thing": ~wavers & (strongest > roi_low)}
 by_part = pd.DataFrame(
-    {state: {part: 100 * float(where[shows == value].float().mean()) for part, value in difficulties.PARTS.items()}
+    {state: {part: 100 * float(where[shows == value].float().mean()) for part, value in PARTS.items()}
      for state, where in states.items()}
 )  # fmt: skip
 glue("body_sure", float(by_part["sure: background"]["body"]), display=False)

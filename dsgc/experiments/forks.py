@@ -108,3 +108,13 @@ def fork(run: Path, steps: int, config: Config) -> None:
     shutil.copytree(stopped(run, steps), stopped(out, steps), dirs_exist_ok=True)
     shutil.copy(run / "log.jsonl", out)
     write_json(out / "config.json", config.flat())  # last: where it is, a fork is whole
+
+
+def ended(config: Config) -> Path:
+    """A run that has ended: it is made, or goes on where it was stopped, or is there."""
+    from dsgc.training.loop import resume, train
+
+    run = Path(config.out)
+    if (run / "metrics.json").is_file():
+        return run
+    return resume(run) if (run / "config.json").is_file() else train(config)

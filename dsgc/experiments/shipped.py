@@ -13,6 +13,7 @@ import torch
 from dsgc.config import Config
 from dsgc.data import shapes
 from dsgc.experiments import grids
+from dsgc.experiments.forks import ended
 from dsgc.experiments.provenance import provenance
 from dsgc.runs import exported
 from dsgc.runs.record import say, write_json
@@ -20,7 +21,6 @@ from dsgc.scoring.looks import opened
 from dsgc.scoring.predict import score
 from dsgc.scoring.protocols import TestTime
 from dsgc.scoring.segmenter import export
-from dsgc.training.loop import resume, train
 
 FILE = grids.RESULTS / "shipped.json"
 SCALE, SEED = "shapes", 0
@@ -43,14 +43,6 @@ def names(best: str) -> dict[str, str]:
     """Which rows are shipped, by the names of their files."""
     method = grids.config_of(SCALE, CANDIDATES[grids.METHOD], SEED).method.name
     return {SCALE: best} | ({f"{SCALE}-{method}": grids.METHOD} if best != grids.METHOD else {})
-
-
-def trained(row: str, folder: Path, data: str) -> Path:
-    """A candidate's run; one that was stopped goes on, one that has ended is taken as it is."""
-    run = folder_of(row, folder)
-    if (run / "metrics.json").is_file():
-        return run
-    return resume(run) if (run / "config.json").is_file() else train(config_of(row, folder, data))
 
 
 def on(split: str, run: Path, data: str) -> dict:
@@ -84,7 +76,7 @@ def main(folder: Path, data: str, file: Path = FILE, into: Path = exported.SHIPP
     into.mkdir(exist_ok=True)
     candidates = {}
     for row in CANDIDATES:
-        candidates[row] = on("dev", trained(row, folder, data), data)["miou"]
+        candidates[row] = on("dev", ended(config_of(row, folder, data)), data)["miou"]
         say(f"{row}: mIoU {100 * candidates[row]:.1f} on dev")
     best = max(candidates, key=candidates.__getitem__)
     weights = {name: ship(name, row, folder, data, into) for name, row in names(best).items()}

@@ -99,7 +99,7 @@ def view_grid(images: np.ndarray, masks: np.ndarray | None, views: Views, classe
     return closed(figure)
 
 
-PART_COLOURS = {"rest": "#e6e6e6", "head": "#d55e00", "body": "#0072b2", "ground": "#b5c98a"}  # by the names of `difficulties.PARTS`
+PART_COLOURS = {"rest": "#e6e6e6", "head": "#d55e00", "body": "#0072b2", "ground": "#b5c98a"}  # by the names of `scoring.parts.PARTS`
 
 
 def part_grid(shown: Mapping[str, tuple], parts: Mapping[str, int], classes: Sequence[str]) -> Figure:
