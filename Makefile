@@ -74,7 +74,7 @@ claims: setup  ## print the paper's claims and what became of them, as the READM
 departures: ladder  ## measure what the departures from print do on dev
 	$(BIN)/python -m dsgc.experiments.departures runs/ladder data/shapes
 
-bodies: setup  ## count how much of heads and bodies the baseline finds under each seed; twenty minutes, can be stopped and goes on
+bodies: setup  ## count how much of heads and bodies the baseline finds under some seeds; ten minutes, can be stopped and goes on
 	$(BIN)/python -m dsgc.experiments.bodies runs/bodies data/shapes
 
 weights: setup  ## train the weights that come with the package anew; half an hour, can be stopped and goes on

@@ -1,6 +1,6 @@
 """How much of heads and bodies the baseline finds, seed by seed: where the spread of its scores comes from (`make bodies`).
 
-The runs of `stability` keep scores and no masks. Here they are made once more, the same to the bit on the same machine, and what
+The runs of the grid `stability` keep scores and no masks. Here they are made once more, the same but for rounding, and what
 their networks say is counted against the masks of the things' parts.
 """
 
@@ -24,13 +24,14 @@ from dsgc.scoring.looks import opened
 from dsgc.scoring.parts import Pictures, found, held_out, of_class
 
 FILE = grids.RESULTS / "bodies.json"
-SCALE, GRID, ROW = "shapes", "stability", "baseline"
+SCALE, ROW = "shapes", "baseline"
+SEEDS = (*range(6), 14, 18)  # the first six, among which a class is ahead under 5, and the two others of twenty where one is
 SCORES, PARTS = ("cam", "seg"), ("head", "body")
 
 
 def config_of(seed: int, folder: Path, data: str) -> Config:
     """The configuration of a seed's run: that of the grid, in a folder of its own."""
-    return grids.config_of(SCALE, grids.GRIDS[GRID][ROW], seed, data).changed(out=str(folder / f"seed{seed}"))
+    return grids.config_of(SCALE, grids.GRIDS["stability"][ROW], seed, data).changed(out=str(folder / f"seed{seed}"))
 
 
 def measure(run: Path, pictures: Pictures, classes: tuple[str, ...]) -> dict[str, dict[str, dict[str, float]]]:
@@ -68,7 +69,7 @@ def main(folder: Path, data: str, file: Path = FILE) -> None:
     found = json.loads(file.read_text(encoding="utf-8"))["seeds"] if file.is_file() else {}
     dataset = EvalImages(open_split(data, "val"))
     pictures = held_out(dataset)
-    for seed in grids.SEEDS[GRID]:
+    for seed in SEEDS:
         if str(seed) not in found:
             config = config_of(seed, folder, data)
             run = ended(config)
