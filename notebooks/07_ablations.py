@@ -545,7 +545,7 @@ advice = {
     "GC added, with pooled tokens": "**Measure it on maps of your own kind.** Where Eq. 8 pools tokens as ToCo does, to switch it on changes the "
     "segmentation by {}.",
     "GC, less upper threshold 0.7 without, pooled tokens": "**A stricter label is the first rival.** On such maps the correction is ahead of ToCo's own upper "
-    "threshold of 0.7 without it by {}.",
+    "threshold of 0.7 without it by {}. Lower thresholds were not tried there.",
     f"{best_on}, less {best_off}": "**Keep the better of the two.** The best with it less the best without it, both chosen on `dev`, is {}.",
 }
 points = [text.format(verdicts.said(whole.loc[key])) for key, text in advice.items() if key in whole.index]
