@@ -281,14 +281,17 @@ Markdown(
 
 # %% tags=["hide-input"]
 of_parts = bodies.read() if scale == bodies.SCALE else bodies.read().iloc[:0]
-shares = of_parts.pivot(index=["class", "seed"], columns="score", values=["head", "body"]).droplevel(0, axis=1)
-shares.columns = ["head in the CAM", "head", "body in the CAM", "body"]
 finds = {}
-for seed, name in ahead.intersection(shares.index.swaplevel()):
-    others = shares.loc[name].drop(index=[other for other, same in ahead if same == name], errors="ignore").median()
-    finds[f"{name}, seed {seed}"] = {
-        part + where: values[part] for part in ("head", "body in the CAM", "body") for where, values in (("", shares.loc[name, seed]), (", elsewhere", others))
-    }
+for seed, name in ahead:
+    here = of_parts[(of_parts["class"] == name) & (of_parts.seed == seed)].set_index("score")
+    behind = of_parts[(of_parts["class"] == name) & ~of_parts.seed.isin([other for other, same in ahead if same == name])]
+    others = behind.groupby("score")[["head", "body"]].median()
+    if len(here):
+        finds[f"{name}, seed {seed}"] = {
+            title + where: values.loc[score, part]
+            for title, score, part in (("head", "seg", "head"), ("body in the CAM", "cam", "body"), ("body", "seg", "body"))
+            for where, values in (("", here), (", elsewhere", others))
+        }
 tables.Exported(pd.DataFrame.from_dict(finds, orient="index").round(0).astype(int).rename_axis("% found"), out, "ahead") if finds else None
 
 # %% [markdown]
