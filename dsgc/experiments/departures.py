@@ -16,14 +16,13 @@ import torch
 
 from dsgc.data.loading import EvalImages
 from dsgc.data.split import open_split
-from dsgc.experiments import grids, ladder, verdicts
-from dsgc.experiments.forks import fork, stopped
+from dsgc.experiments import grids, ladder, ladders, verdicts
+from dsgc.experiments.forks import ended, fork, stopped
 from dsgc.experiments.provenance import provenance
 from dsgc.methods import preset
 from dsgc.runs.record import read_config, say, write_json
 from dsgc.runs.restore import load_networks
 from dsgc.scoring.evaluate import evaluate
-from dsgc.training.loop import resume
 
 FILE = grids.RESULTS / "departures.json"
 SEEDS = tuple(range(8))
@@ -45,11 +44,10 @@ DEPARTURES = {
 
 def branch(run: Path, steps: int, out: Path, changes: Mapping[str, Any]) -> Path:
     """Go on from a run's checkpoint with other numbers, in a folder of its own; a branch that was stopped goes on."""
+    config = read_config(run).changed(out=str(out), **changes)
     if not (out / "config.json").is_file():
-        fork(run, steps, read_config(run).changed(out=str(out), **changes))
-    if not (out / "metrics.json").is_file():
-        resume(out)
-    return out
+        fork(run, steps, config)
+    return ended(config)
 
 
 def score(run: Path, data: str, which: tuple[str, str], step: int | None = None) -> float:
@@ -67,7 +65,7 @@ def measure(name: str, seed: int, folder: Path, data: str) -> dict[str, float]:
     warm = folder / f"seed{seed}"
     if warms:
         other = folder / f"{name}, seed{seed}"
-        ladder.reach(base.method.warmup_steps, ladder.warm_up(seed, data, str(other)).changed(**printed))
+        ladder.reach(base.method.warmup_steps, ladders.DRAWN.warm_up(seed, data, str(other)).changed(**printed))
         return {kind: score(run, data, which, base.method.warmup_steps) for kind, run in (("here", warm), ("printed", other))}
     ends = {}
     for kind, changes in (("here", {}), ("printed", printed)):

@@ -128,13 +128,13 @@ def overview(families: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def balance(families: Mapping[str, pd.DataFrame]) -> str:
-    """`overview` in words: how many comparisons can be told apart, which these are, and what the others could have told."""
-    table, whole = overview(families), [found for found in families.values() if len(found)]
-    apart, unsure = table[table.verdict == TOLD], table[table.verdict == OPEN]
-    named = "; ".join(f"{line.comparison} ({family}) {line.difference:+.1f}" for family, line in apart.iterrows())
-    which = f": {named}" if len(apart) else ""
+    """`overview` in words: how many comparisons of each family can be told apart, and what the others could have told."""
+    table, whole = overview(families), {name: found for name, found in families.items() if len(found)}
+    unsure = table[table.verdict == OPEN]
+    by_family = "; ".join(f"{name}: {told(found).sum()} of {len(found)}" for name, found in whole.items())
+    of_which = f" ({by_family})" if by_family else ""
     rest = f" {len(unsure)} cannot be told apart; {sizes(unsure['could tell'])}." if len(unsure) else ""
-    return f"Of {len(table)} comparisons in {len(whole)} families {len(apart)} can be told apart{which}.{rest}"
+    return f"Of {len(table)} comparisons in {len(whole)} families {len(table) - len(unsure)} can be told apart{of_which}.{rest}"
 
 
 def lost(by_run: Mapping[tuple[str, int], Sequence[str]]) -> pd.DataFrame:
