@@ -509,7 +509,19 @@ for grid in ("real", "real, peers"):
 on_photographs = tables.scores({key: result for key, result in real.items() if key[0] in counted.index})
 over_baseline(on_photographs, "gains-photographs") if {"baseline"} < {*on_photographs.index} else None
 
+# %% tags=["hide-input"]
+label = pd.DataFrame({when: tables.scores(real, score).reindex(["AFA"]).iloc[0] for when, score in (("before", "pseudo_initial"), ("after", "pseudo"))}).dropna()
+apart = label.after < 0.8 * label.before
+Markdown(
+    f"AFA parts the seeds: under {apart.sum()} of {len(label)} its walk takes the label apart (mIoU {label.before[apart].mean():.0f} before it, {label.after[apart].mean():.0f} after), "
+    f"and the head goes with it; under the others the label stays what it was ({label.before[~apart].mean():.0f} and {label.after[~apart].mean():.0f})."
+    if apart.any() and not apart.all()
+    else f"AFA's label has an mIoU of {label.before.mean():.0f} before the walk and of {label.after.mean():.0f} after it." if len(label) else "AFA has no run there."
+)  # fmt: skip
+
 # %% [markdown]
+# So what its affinity has learnt by the time that labels are made of it decides the run, and in so few steps that is a matter of chance.
+#
 # The photographs, with an encoder of another kind, have a page of their own: {ref}`peers-on-photographs`. The order of the means there is another
 # one, and that is the point of having both.
 #
