@@ -59,8 +59,8 @@ notebooks: setup  ## run every notebook and store its outputs, after a change of
 ablations: setup  ## make the runs of notebooks 07 to 09 that results/ lacks; hours, can be stopped and goes on
 	$(BIN)/python -m dsgc grid
 
-ladder: setup  ## measure the readings of the correction on fixed maps (chapter 4); an hour, can be stopped and goes on
-	$(BIN)/python -m dsgc.experiments.ladder runs/ladder data/shapes
+ladder: setup  ## measure the readings of the correction on fixed maps (OF=drawn, early, pooled or photographs, DATA=); hours, can be stopped and goes on
+	$(BIN)/python -m dsgc.experiments.ladder runs/ladder$(OF:%=/%) $(or $(DATA),data/shapes) $(OF)
 
 costs: setup  ## count and time what a step of each method costs
 	$(BIN)/python -m dsgc.experiments.costs data/shapes

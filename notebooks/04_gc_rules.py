@@ -74,7 +74,7 @@ warnings.filterwarnings("ignore", message="IProgress not found")  # progress bar
 from dsgc import correction, gmm
 from dsgc.data import scenes
 from dsgc.data.palette import coloured
-from dsgc.experiments import frozen, ladder, tables, verdicts
+from dsgc.experiments import frozen, ladder, ladders, tables, verdicts
 from dsgc.methods import preset
 from dsgc.methods.labels import nearest
 from dsgc.runs.restore import load_networks
@@ -723,8 +723,8 @@ chapter.Table(table_of, "thresholds")
 # %% tags=["hide-input"]
 on_dev, on_val = (ladder.gains(bench, split) for split in ("dev", "val"))
 for part in (on_dev, on_val):
-    part.loc[ladder.PLAIN] = 0.0  # over itself
-pairs_of = ladder.RUNGS.items()
+    part.loc[ladders.PLAIN] = 0.0  # over itself
+pairs_of = ladders.RUNGS.items()
 best_on = max(pairs_of, key=lambda rung: on_dev.loc[rung[1][0]].mean())
 best_off = max(pairs_of, key=lambda rung: on_dev.loc[rung[1][1]].mean())
 duel = on_val.loc[best_on[1][0]] - on_val.loc[best_off[1][1]]
@@ -744,7 +744,7 @@ assert (by_rule > 0).any() and np.allclose(table.drop(columns="pixels").sum(axis
 assert torch.equal(made.corrected[made.rule == 0], made.initial[made.rule == 0])
 corrected_patch = nearest(made.corrected, rule.shape[-2:])
 assert (corrected_patch[(rule == 1) | (rule == 3)] == 0).all() and (corrected_patch[rule == 2] == 255).all()
-assert len(by_rung) == len(ladder.RUNGS) and (by_rung.corrected_area < by_rung.area).all()  # what the text says of the committed ladder
+assert len(by_rung) == len(ladders.RUNGS) and (by_rung.corrected_area < by_rung.area).all()  # what the text says of the committed ladder
 assert by_rung.area.is_monotonic_increasing and by_rung.precision.is_monotonic_decreasing
 assert switched.difference.is_monotonic_increasing and switched.difference[first] < 0 < switched.difference[last]
 assert by_rung.area[first] < 90 < 100 < by_rung.area[last] and duel.mean() < 0

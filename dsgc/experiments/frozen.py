@@ -20,6 +20,7 @@ from dsgc.methods.labels import by_threshold, nearest
 from dsgc.metrics import ConfusionMatrix
 from dsgc.network.vit import Decoder, Network, Output, fitted
 from dsgc.scoring.evaluate import collate
+from dsgc.scoring.looks import squeezed
 
 AT_ONCE = 50  # images
 
@@ -41,12 +42,17 @@ class Learnt(NamedTuple):
 
 
 @torch.no_grad()
-def freeze(network: Network, dataset: EvalImages, images: int = 0) -> Frozen:
-    """What a network makes of a data set whose images are of one size; of the first `images`, or of all for 0."""
+def freeze(network: Network, dataset: EvalImages, images: int = 0, side: int = 0) -> Frozen:
+    """What a network makes of a data set; of the first `images`, or of all for 0.
+
+    side: of the squares that images and masks are squeezed to, so that all have one size; with 0 they must have one.
+    """
     network.eval()
     parts = []
     for items in eval_batches(dataset, batch=AT_ONCE, workers=0, images=images):
         batch, tags, masks = collate(items, "cpu")
+        if side:
+            batch, masks = squeezed(batch, side), nearest(masks, (side, side))
         scaled = fitted(batch, network.patch_size)
         parts.append((scaled, tags, masks, *network(scaled)))
     scaled, tags, masks, *output = (torch.cat(part) for part in zip(*parts, strict=True))

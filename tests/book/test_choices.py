@@ -10,6 +10,7 @@ import pytest
 
 from dsgc import methods
 from dsgc.config import PRESETS, Config
+from dsgc.experiments import grids, ladders
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
 PAGE = (BOOK / "choices.md").read_text(encoding="utf-8")
@@ -182,3 +183,12 @@ def test_every_section_on_an_open_point_says_what_paper_and_sources_do():
         if "**The paper:**" in section or "Measured:" in section:
             for part in ("**The paper:**", "**Sources:**", "Measured:"):
                 assert part in section, f"{title}: no {part}"
+
+
+def test_rows_are_called_measured_where_they_are_and_not_run_where_they_are_not():
+    rows = {*grids.CHANGES["choices"], *grids.CHANGES["readings"]} - {"preset"}
+    made = {*ladders.EVERY}.union(*(grids.GRIDS[name] for name in grids.of("shapes")))
+    paragraphs = [" ".join(part.split()) for part in PAGE.split("\n\n") if part.startswith("Measured:")]
+    named = [paragraph.partition("Not run:") for paragraph in paragraphs]
+    measured, missing = ({row for part in named for row in re.findall(r"\*(.+?)\*", part[at])} & rows for at in (0, 2))
+    assert measured == rows & made and missing == rows - made

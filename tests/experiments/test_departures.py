@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from dsgc.experiments import departures, grids, ladder
+from dsgc.experiments import departures, grids, ladder, ladders
 from dsgc.runs import checkpoint
 from dsgc.training.loop import train
 
@@ -37,7 +37,7 @@ def test_effects_are_printed_less_ours_seed_by_seed(tmp_path):
 
 def test_every_departure_of_a_method_is_measured_or_cannot_be():
     changed = {name for row in departures.DEPARTURES.values() for name in grids.CHANGES["choices"][row.row]}
-    changed |= {name for row in departures.FIXED.values() for name in ladder.CHANGES[row]}
+    changed |= {name for row in departures.FIXED.values() for name in ladders.CHANGES[row]}
     assert changed == {
         "subtract_minimum", "ptc_classes", "segmentation_average", "student_temperature", "teacher_temperature", "centre_momentum",
     }  # fmt: skip

@@ -10,7 +10,7 @@ from dsgc.cam import IGNORE
 from dsgc.data.loading import EvalImages
 from dsgc.data.split import open_split
 from dsgc.errors import UserError
-from dsgc.experiments import frozen, ladder
+from dsgc.experiments import frozen, ladder, ladders, significance
 from dsgc.methods import preset
 from dsgc.scoring.evaluate import evaluate
 from dsgc.training.loop import train
@@ -92,38 +92,86 @@ def test_the_cams_iou_is_the_evaluations(made, shapes_folder):
 
 def test_a_ladder_goes_on_where_it_was_stopped_and_is_read_as_gains(tiny, shapes_folder, tmp_path, monkeypatch):
     config = tiny(out=str(tmp_path / "warm"), warmup_steps=4, steps=4, checkpoint_every=2, keep_checkpoints=4, pictures=0)
-    monkeypatch.setattr(ladder, "preset", lambda name: config)
+    monkeypatch.setattr(ladders, "preset", lambda name: config)
     monkeypatch.setattr(frozen, "AT_ONCE", 3)
     run, file, found = train(config), tmp_path / "ladder.json", []
-    rows = [ladder.PLAIN, "preset"]
-    ladder.climb(run, 0, str(shapes_folder), rows[:1], 2, found, file)
+    rows = [ladders.PLAIN, "preset"]
+    drawn = ladders.DRAWN._replace(rows=rows, file=file)
+    ladder.climb(drawn._replace(rows=rows[:1]), run, 0, str(shapes_folder), 2, found)
     first = json.loads(file.read_text())["warm_ups"]
-    ladder.climb(run, 0, str(shapes_folder), rows, 2, found, file)
+    ladder.climb(drawn, run, 0, str(shapes_folder), 2, found)
     assert [(one["seed"], list(one["rows"])) for one in found] == [(0, rows)]
-    assert json.loads(file.read_text())["warm_ups"][0]["rows"][ladder.PLAIN] == first[0]["rows"][ladder.PLAIN]
+    assert json.loads(file.read_text())["warm_ups"][0]["rows"][ladders.PLAIN] == first[0]["rows"][ladders.PLAIN]
     table = ladder.read(file)
     plain, preset = (table[table.row == row].iloc[0] for row in rows)
     assert plain.gain_val == 0 and len(table) == 2 and preset.gain_val == pytest.approx(preset.miou_val - plain.miou_val)
     assert ladder.gains(table, "val").to_dict() == {0: {"preset": preset.gain_val}}
-    monkeypatch.setattr(ladder, "RUNGS", {"a": ("preset", ladder.PLAIN)})
-    (rung,) = ladder.switched(table, "dev").to_dict("records")
+    (rung,) = ladder.switched(table, "dev", {"a": ("preset", ladders.PLAIN)}).to_dict("records")
     assert rung == {
         "thresholds": "a", "seed": 0, "precision": plain.precision, "recall": plain.recall, "area": plain.area_dev,
         "corrected_area": preset.area_dev, "gain": preset.miou_dev - plain.miou_dev,
     }  # fmt: skip
+    pairs = {("one", "less"): ("preset", ladders.PLAIN), ("another", "less"): ("tau 0.5", "preset")}
+    change = ladder.differences(table, "val", pairs)
+    assert change.index.tolist() == [("one", "less")] and change[0].item() == preset.gain_val  # of the other a row is not there
     with pytest.raises(UserError, match="make ladder"):
         ladder.read(tmp_path / "none.json")
+    found[0]["cam"][1] += 10
+    with pytest.raises(UserError, match="its CAM is 10.0 points from that of the warm-up whose rows .* move that file away"):
+        ladder.climb(drawn._replace(rows=[*rows, "tau 0.5"]), run, 0, str(shapes_folder), 2, found)
 
 
-def test_a_rung_switches_the_correction_on_and_changes_nothing_else():
-    for on, off in ladder.RUNGS.values():
-        assert ladder.CHANGES[on] | {"correction": False} == ladder.CHANGES[off]
-    highs = [preset("shapes").changed(**ladder.CHANGES[on]).method.label_high for on, _ in ladder.RUNGS.values()]
+TOGETHER = {  # of one rule or one program, so that they are changed together
+    "EM as in DuPL", "EM as in scikit-learn", "tau the lowest 10 % of pairs", "255 filled, 10 rounds", "255 filled, raster order",
+}  # fmt: skip
+
+
+def test_a_detail_differs_from_its_row_in_one_thing_and_ten_seeds_can_decide_the_family():
+    for row, other in ladders.DETAILS.items():
+        mine, theirs = (ladders.DRAWN.config(name).flat() for name in (row, other))
+        changed = sum(mine[name] != theirs[name] for name in mine)
+        assert changed == 0 if row in ladders.TRIALS else changed > 1 if row in TOGETHER else changed == 1
+    for family in (ladders.DETAILS, ladders.CROSSED, ladders.ROWS):
+        assert significance.smallest(len(ladder.SEEDS)) * len(family) <= significance.LEVEL
+
+
+def test_a_reading_on_a_rung_is_the_rung_and_the_reading_and_nothing_else():
+    for (thresholds, reading), (row, off) in ladders.CROSSED.items():
+        config, rung = ladders.DRAWN.config(row), ladders.DRAWN.config(ladders.RUNGS[thresholds][0])
+        assert config == rung.changed(**ladders.CHANGES[reading]) and ladders.DRAWN.config(off) == rung.changed(correction=False)
+
+
+@pytest.mark.parametrize("of", ladders.LADDERS.values(), ids=ladders.LADDERS)
+def test_a_rung_switches_the_correction_on_and_changes_nothing_else(of):
+    for thresholds, (on, off) in of.rungs.items():
+        with_it, without = of.config(on), of.config(off)
+        assert with_it.changed(correction=False) == without and with_it.method.correction
+        assert thresholds == f"{with_it.method.label_low} and {with_it.method.label_high}" and {on, off} <= {*of.rows}
+    highs = [of.config(on).method.label_high for on, _ in of.rungs.values()]
     assert highs == sorted(highs, reverse=True)  # from labels that claim little to labels that claim much
+    assert of.config() == preset(of.scale).changed(**of.fields) and of.config(ladders.PLAIN) == of.config().changed(correction=False)
+    assert significance.smallest(len(ladder.SEEDS)) * (len(of.rows) - 1) <= significance.LEVEL or of is ladders.DRAWN
+    share = of.config().method.warmup_steps / of.config().steps
+    assert share == 0.1 if of is ladders.EARLY else share >= 0.3
 
 
-def test_the_committed_ladder_has_every_row_under_every_seed():
-    table = ladder.read()
-    assert set(table.row) == set(ladder.ROWS) <= set(ladder.CHANGES)
+def test_photographs_are_squeezed_to_squares_of_the_crop(made, shapes_folder):
+    assert ladders.PHOTOGRAPHS.side == preset("voc6").crop_size and not ladders.DRAWN.side
+    _, network, whole = made
+    side = 5 * network.patch_size
+    small = frozen.freeze(network, EvalImages(open_split(shapes_folder, "train")), images=3, side=side)
+    assert small.images.shape == (3, 3, side, side) and small.masks.shape == (3, side, side) and len(small.output.tokens) == 3
+    assert small.masks.dtype == torch.int64 and {*small.masks.unique().tolist()} <= {*whole.masks.unique().tolist()}
+    same = frozen.freeze(network, EvalImages(open_split(shapes_folder, "train")), images=3, side=whole.images.shape[-1])
+    assert torch.equal(same.images, whole.images[:3]) and torch.equal(same.masks, whole.masks[:3])
+
+
+COMMITTED = {name: of for name, of in ladders.LADDERS.items() if name == "drawn" or of.file.is_file()}
+
+
+@pytest.mark.parametrize("of", COMMITTED.values(), ids=COMMITTED)
+def test_the_committed_ladders_have_every_row_under_every_seed(of):
+    table = ladder.read(of.file)
+    assert set(table.row) == set(of.rows) <= {*of.changes, *ladders.TRIALS}
     for _, part in table.groupby("row"):
         assert sorted(part.seed) == list(ladder.SEEDS)
