@@ -500,8 +500,8 @@ tables.Exported(told, out, "switched")
 # ### Where the background keeps its label
 #
 # Most of what the correction takes away is background: the mixture is over *all* pixels, as the paper has it, and what the CAM is least sure of is mostly
-# where nothing is. Three readings leave the background its label and can only take foreground away: those whose mixture is over the pixels with a positive CAM, or over
-# those that are labelled foreground, on patches or on pixels. Is it they that help, and on which rung?
+# where nothing is. Three readings leave the background its label: all of it, if the mixture is over what is labelled foreground, on patches or on pixels, so that only foreground can be
+# taken away; or that where the CAM is 0, if it is over the pixels with a positive CAM. Is it they that help, and on which rung?
 
 # %% tags=["hide-input"]
 by_reading = verdicts.compared(ladder.differences(bench, "val", ladders.CROSSED).rename_axis(["thresholds", "correction"]))
