@@ -64,7 +64,8 @@ DETAILS = {  # a detail changed, and the row that differs in it alone: a family 
     "one threshold": "one threshold, no correction",
     "upper threshold 0.7, no correction": PLAIN,
 } | {row: changed for row, (_, changed) in TRIALS.items()}
-GENTLE = ("mixture over positive pixels", "mixture over labelled foreground", ON_PIXELS)  # background keeps its label: where the CAM is 0, or all
+# Background keeps its label where the CAM is 0, or all of it does:
+GENTLE = ("mixture over positive pixels", "mixture over labelled foreground", ON_PIXELS)
 CHANGES |= {f"{on}, {reading}": CHANGES[on] | CHANGES[reading] for on, _ in RUNGS.values() if on != "preset" for reading in GENTLE}
 CROSSED = {  # each of these and the preset's own on each rung: the row with it, and that without correction
     (thresholds, reading): (on if reading == "preset" else reading if on == "preset" else f"{on}, {reading}", off)
