@@ -91,7 +91,7 @@ class Ladder(NamedTuple):
         """A row's configuration."""
         trial, changed = TRIALS.get(row, (None, row))
         config = preset(self.scale).changed(**self.fields, **self.changes[changed])
-        return trials.tried(config, trial) if trial else config
+        return trials.on_trial(config, trial) if trial else config
 
     def warm_up(self, seed: int, data: str, out: str) -> Config:
         """A run of which the warm-up alone is wanted."""

@@ -70,6 +70,6 @@ def of_equal_widths(x: Tensor, mask: Tensor, variance_floor: float) -> gmm.Mixtu
     return gmm.Mixture(mean, variance, weight, likelihood, torch.full_like(count, ITERATIONS, dtype=torch.int64), ~split[:, 0])
 
 
-def tried(config: Config, trial: type[Dsgc]) -> Config:
+def on_trial(config: Config, trial: type[Dsgc]) -> Config:
     """A configuration of the paper's method with such a reading instead."""
     return config.changed(method=trial(**asdict(config.method)))
