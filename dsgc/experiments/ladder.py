@@ -8,7 +8,7 @@ learnt labels without correction. Which readings and which maps, `ladders` says.
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ import pandas as pd
 from dsgc.config import Config
 from dsgc.data.loading import EvalImages
 from dsgc.data.split import open_split
-from dsgc.errors import UserError
+from dsgc.errors import UserError, one_line
 from dsgc.experiments import frozen, ladders
 from dsgc.experiments.forks import stopped
 from dsgc.experiments.provenance import provenance
@@ -102,7 +102,7 @@ def gains(table: pd.DataFrame, split: str, rows: Sequence[str] = ladders.ROWS) -
     return table[table.row.isin(rows) & (table.row != ladders.PLAIN)].pivot(index="row", columns="seed", values=f"gain_{split}")
 
 
-def differences(table: pd.DataFrame, split: str, pairs: Mapping[tuple[str, str], tuple[str, str]]) -> pd.DataFrame:
+def differences(table: pd.DataFrame, split: str, pairs: Mapping[Hashable, tuple[str, str]]) -> pd.DataFrame:
     """What the first row of each pair has more than the second, points of mIoU: by the pair's name (index) and seed (columns).
 
     Pairs of which a row is not there are left out.
@@ -138,7 +138,9 @@ def switched(table: pd.DataFrame, split: str, rungs: Mapping[str, tuple[str, str
 
 
 def main(folder: Path, data: str, name: str = "drawn") -> None:
-    """Train the warm-ups of a ladder that the folder lacks, and climb all of them."""
+    """Train the warm-ups of a ladder that the folder lacks, and climb all of them. Raises `UserError` for a name of none."""
+    if name not in ladders.LADDERS:
+        raise UserError(f"{name}: no ladder; there are {', '.join(ladders.LADDERS)}")
     ladder = ladders.LADDERS[name]
     ladder.file.parent.mkdir(exist_ok=True)
     found = json.loads(ladder.file.read_text(encoding="utf-8"))["warm_ups"] if ladder.file.is_file() else []
@@ -150,4 +152,7 @@ def main(folder: Path, data: str, name: str = "drawn") -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *sys.argv[2:])
+    try:
+        main(Path(sys.argv[1]), *sys.argv[2:])
+    except UserError as error:
+        sys.exit(one_line(error))

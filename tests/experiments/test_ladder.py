@@ -121,6 +121,11 @@ def test_a_ladder_goes_on_where_it_was_stopped_and_is_read_as_gains(tiny, shapes
         ladder.climb(drawn._replace(rows=[*rows, "tau 0.5"]), run, 0, str(shapes_folder), 2, found)
 
 
+def test_a_ladder_that_is_none_is_refused_with_those_there_are(tmp_path):
+    with pytest.raises(UserError, match="nonsense: no ladder; there are drawn, early, pooled, photographs"):
+        ladder.main(tmp_path, "data", "nonsense")
+
+
 TOGETHER = {  # of one rule or one program, so that they are changed together
     "EM as in DuPL", "EM as in scikit-learn", "tau the lowest 10 % of pairs", "255 filled, 10 rounds", "255 filled, raster order",
 }  # fmt: skip
