@@ -695,7 +695,7 @@ figures.ladder(rungs)
 
 # %% tags=["hide-input"]
 by_rung = rungs.groupby("thresholds", sort=False)[["precision", "recall", "area", "corrected_area"]].mean()
-gain = rungs.pivot(index="thresholds", columns="seed", values="gain").reindex(by_rung.index)
+gain = ladder.differences(bench, "val", ladders.RUNGS)
 switched = verdicts.compared(gain)[["difference", "from", "to", "p (Holm)"]]
 names = {"precision": "label's precision, %", "recall": "its recall, %", "area": "area without GC, %", "corrected_area": "with it, %"}
 first, last = by_rung.index[0], by_rung.index[-1]

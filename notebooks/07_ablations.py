@@ -487,7 +487,7 @@ figures.save(figures.ladder(rungs), out, "ladder")
 
 # %% tags=["hide-input"]
 unbalanced = "Eq. 22 as a mean over all pixels"
-switched = rungs.pivot(index="thresholds", columns="seed", values="gain").reindex(list(ladders.RUNGS))
+switched = ladder.differences(bench, "val", ladders.RUNGS)
 switched.loc["loss not balanced"] = gain["val"].loc[unbalanced] - gain["val"].loc[f"{unbalanced}, no correction"]
 told = verdicts.compared(switched.rename_axis("GC added, with")).assign(
     **{f"{name}, %": rungs.groupby("thresholds")[column].mean() for name, column in
